@@ -1,0 +1,140 @@
+"""A score arranged for a band: which notes each instrument plays, in quarter notes; the level and sound come later.
+
+The top voice is sung, the lowest one played on a bass, what lies between is given to chord instruments, and a drummer
+plays a groove that suits the metre. A tune without harmony gets one triad per bar, the one of its key's three main
+triads that most of the melody fits.
+"""
+
+import numpy as np
+
+from data_pipelines.corpora.scores import Part, Work
+
+Notes = list[tuple[float, float, int]]  # onset and offset in quarter notes, MIDI pitch
+
+VOCAL_RANGE = (52, 81)
+BASS_RANGE = (28, 50)
+CHORD_RANGE = (48, 76)
+DRUM_KEYS = {"kick": 36, "snare": 38, "hihat": 42}
+OPEN_HIHAT = 46
+
+
+def arrange(
+    work: Work, chord_instruments: tuple[str, ...], rng: np.random.Generator, quarters: float
+) -> dict[str, Notes]:
+    """The notes of `vocals`, `bass`, each of `chord_instruments` and the three drums.
+
+    The work is repeated until it fills `quarters`. Now and then an instrument rests for a while.
+    """
+    length = float(np.ceil(max(part.notes[-1][1] for part in work.parts) / work.metre) * work.metre)
+    repeats = max(1, int(np.ceil(quarters / length)))
+    key = int(rng.integers(-5, 7))
+    melody = _transposed(work.parts[0], key)
+    if len(work.parts) >= 3:
+        low = _transposed(work.parts[-1], key)
+        chords = [note for part in work.parts[1:-1] for note in _transposed(part, key)]
+    else:
+        low, chords = _harmony(melody, length, work.metre)
+    lines = {"vocals": _into(melody, VOCAL_RANGE), "bass": _into(low, BASS_RANGE)}
+    chords = sorted(_into_one_by_one(chords, CHORD_RANGE))
+    for name in chord_instruments:
+        lines[name] = _STYLES[name](chords)
+    lines = {name: _repeated(notes, length, repeats) for name, notes in lines.items()}
+    lines |= _drums(work.metre, length * repeats, rng)
+    section = 8 * work.metre
+    return {name: _rested(notes, section, rng) for name, notes in lines.items()}
+
+
+def _transposed(part: Part, semitones: int) -> Notes:
+    return [(onset, offset, pitch + semitones) for onset, offset, pitch in part.notes]
+
+
+def _into(notes: Notes, limits: tuple[int, int]) -> Notes:
+    """The whole line moved by octaves to where its middle lies within the limits."""
+    middle = float(np.median([pitch for _, _, pitch in notes]))
+    shift = 12 * round((np.mean(limits) - middle) / 12)
+    return [(onset, offset, pitch + shift) for onset, offset, pitch in notes]
+
+
+def _into_one_by_one(notes: Notes, limits: tuple[int, int]) -> Notes:
+    low, high = limits
+    return [(a, b, low + (p - low) % 12 if p < low else high - (high - p) % 12 if p > high else p) for a, b, p in notes]
+
+
+def _harmony(melody: Notes, length: float, metre: float) -> tuple[Notes, Notes]:
+    """A bass line and triads, one per bar: tonic, subdominant or dominant, whichever shares most with the melody."""
+    tonic = melody[-1][2] % 12  # tunes of this kind end on it
+    weights = np.zeros(12)
+    for onset, offset, pitch in melody:
+        weights[pitch % 12] += offset - onset
+    third = 4 if weights[(tonic + 4) % 12] >= weights[(tonic + 3) % 12] else 3
+    bass, chords = [], []
+    for bar in range(int(round(length / metre))):
+        start, end = bar * metre, (bar + 1) * metre
+        triads = [[(tonic + root + step) % 12 for step in (0, third, 7)] for root in (0, 5, 7)]
+        shared = [
+            sum(min(b, end) - max(a, start) for a, b, p in melody if a < end and b > start and p % 12 in triad)
+            for triad in triads
+        ]
+        triad = triads[int(np.argmax(shared))]
+        bass.append((start, end, 36 + triad[0]))
+        chords += [(start, end, 60 + degree) for degree in triad]
+    return bass, chords
+
+
+def _held(chords: Notes) -> Notes:
+    return chords
+
+
+def _struck(chords: Notes) -> Notes:
+    """Each note struck again on every quarter that it lasts."""
+    return [
+        (beat, min(beat + 1.0, offset), pitch)
+        for onset, offset, pitch in chords
+        for beat in np.arange(onset, offset - 1e-6, 1.0)
+    ]
+
+
+def _picked(chords: Notes) -> Notes:
+    """The sounding notes one after the other, in eighths."""
+    end = max(offset for _, offset, _ in chords)
+    picked = []
+    for number, time in enumerate(np.arange(0.0, end, 0.5)):
+        sounding = sorted({pitch for onset, offset, pitch in chords if onset <= time < offset})
+        if sounding:
+            picked.append((float(time), float(time) + 0.75, sounding[number % len(sounding)]))
+    return picked
+
+
+_STYLES = {"piano": _struck, "guitar": _picked, "organ": _held, "strings": _held}
+
+
+def _drums(metre: float, quarters: float, rng: np.random.Generator) -> dict[str, Notes]:
+    """A groove of eighths or sixteenths: kick on the strong beats, snare on the others, a fill every eight bars."""
+    beats = max(2, int(round(metre)))
+    fine = 0.25 if rng.random() < 0.3 else 0.5
+    kick = [0.0, *(beat for beat in range(2, beats, 2) if beats % 2 == 0)]
+    kick += [beat + 0.5 for beat in range(beats) if rng.random() < 0.25]
+    snare = [float(beat) for beat in range(1, beats, 2 if beats % 2 == 0 else 1)]
+    played: dict[str, Notes] = {"kick": [], "snare": [], "hihat": []}
+    for bar in range(int(quarters // beats)):
+        start, fill = float(bar * beats), bar % 8 == 7
+        played["kick"] += [(start + beat, start + beat + 0.2, DRUM_KEYS["kick"]) for beat in sorted(set(kick))]
+        hits = list(np.arange(beats - 1, beats, 0.25)) if fill else []
+        played["snare"] += [(start + beat, start + beat + 0.2, DRUM_KEYS["snare"]) for beat in sorted({*snare, *hits})]
+        for beat in np.arange(0.0, beats, fine):
+            name = OPEN_HIHAT if fill and beat == beats - 0.5 else DRUM_KEYS["hihat"]
+            played["hihat"].append((start + float(beat), start + float(beat) + 0.1, name))
+    return played
+
+
+def _repeated(notes: Notes, length: float, repeats: int) -> Notes:
+    return [(a + n * length, b + n * length, p) for n in range(repeats) for a, b, p in notes]
+
+
+def _rested(notes: Notes, section: float, rng: np.random.Generator) -> Notes:
+    """The notes without those of some sections; each rests with a chance of 15 %, but never all."""
+    count = int(notes[-1][0] // section) + 1
+    resting = rng.random(count) < 0.15
+    if resting.all():
+        return notes
+    return [note for note in notes if not resting[int(note[0] // section)]]

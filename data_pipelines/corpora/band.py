@@ -1,0 +1,131 @@
+"""`band`: real scores arranged for a band; stands in for MUSDB18 and its kin, needs no download.
+
+The chorales that `chamber` does not take, and fiddle tunes, in random keys and tempi, as `vocals`, `drums`, `bass` and
+`other`, stereo with seeded panning and levels. The sub-stems are stored with the stem that they belong to: kick, snare
+and hi-hat with drums; piano, guitar, organ and strings, as far as a song has them, with other. So a query for a hi-hat
+can be tried on a model that only ever saw drums.
+"""
+
+import dataclasses
+import itertools
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from data_pipelines.audio import to_int16
+from data_pipelines.corpora.arrange import Notes, arrange
+from data_pipelines.corpora.base import Corpus, OrderedMap, Stem, Track
+from data_pipelines.corpora.chamber import belongs_to_chamber, dynamics, score_inputs
+from data_pipelines.corpora.render import default_soundfont, level, render
+from data_pipelines.corpora.scores import Work, chorales, generator, read_work, tunes
+from data_pipelines.schema import BAND_PARENTS
+
+CHORDS = ("piano", "guitar", "organ", "strings")
+# General MIDI programs, counted from 0, that a song's instrument is drawn from.
+PROGRAMS = {
+    "vocals": (52, 53, 54, 85),
+    "bass": (32, 33, 34, 35, 38),
+    "piano": (0, 1, 4),
+    "guitar": (24, 25, 26, 27),
+    "organ": (16, 18, 19),
+    "strings": (48, 49, 50),
+}
+# Root mean square of each stem before its seeded change of up to 3 dB.
+RMS = {"vocals": 0.09, "bass": 0.08, "kick": 0.05, "snare": 0.04, "hihat": 0.015}
+CHORD_RMS = 0.05
+# How far to the sides instruments may stand: 0 is the middle, 1 hard left or right.
+SPREAD = {"vocals": 0.1, "bass": 0.1, "kick": 0.05, "snare": 0.2, "hihat": 0.5}
+CHORD_SPREAD = 0.8
+VALIDATION_SHARE = 0.14
+
+
+@dataclasses.dataclass(frozen=True)
+class Band(Corpus):
+    """Chorales and fiddle tunes arranged for a band: vocals, drums, bass, other and their sub-stems.
+
+    Attributes:
+      train: songs outside the test split; a seventh of them are the validation split.
+      test: songs of the test split. No tune is in two splits.
+      seconds: length to which short scores are repeated.
+      seed: of the choice, keys, tempi, instruments, grooves, levels and panning.
+      soundfont: a `.sf2` or `.sf3` file instead of the one that pretty_midi carries.
+    """
+
+    kind: ClassVar[str] = "band"
+    version: ClassVar[int] = 1
+
+    train: int = 100
+    test: int = 50
+    seconds: float = 60.0
+    seed: int = 0
+    soundfont: Path | None = None
+
+    def inputs(self) -> list[str]:
+        return score_inputs(self.soundfont)
+
+    def sample_rate(self) -> int:
+        return 44_100
+
+    def tracks(self, ordered_map: OrderedMap) -> list[Track]:
+        shuffled = (generator(self.seed, "works").permutation(names).tolist() for names in (chorales(), tunes()))
+        names = [name for pair in itertools.zip_longest(*shuffled) for name in pair if name is not None]
+        missing = {"train": self.train, "test": self.test}
+        tracks: dict[str, list[Track]] = {"train": [], "validation": [], "test": []}
+        for work in ordered_map(read_work, names):
+            if work is None or (work.name.startswith("bach/") and (belongs_to_chamber(work) or len(work.parts) < 4)):
+                continue
+            draw = generator("band split", work.tune).random() * 3
+            part = "test" if draw < 1 else "train"
+            if missing[part]:
+                missing[part] -= 1
+                split = "validation" if part == "train" and draw > 3 - 2 * VALIDATION_SHARE else part
+                tracks[split].append(Track(work.name, split, work))
+            if not any(missing.values()):
+                return [track for split in tracks.values() for track in split]
+        raise ValueError(f"there are not enough scores: {missing} songs are missing; ask for fewer")
+
+    def load(self, track: Track, sample_rate: int) -> list[Stem]:
+        work: Work = track.source
+        rng = generator(self.seed, "song", work.name)
+        seconds_per_quarter = 60.0 / rng.uniform(75.0, 135.0)
+        chords = tuple(name for name in CHORDS if rng.random() < 0.5) or (CHORDS[int(rng.integers(len(CHORDS)))],)
+        lines = arrange(work, chords, rng, self.seconds / seconds_per_quarter)
+        seconds = max(notes[-1][1] for notes in lines.values()) * seconds_per_quarter + 1.0
+        soundfont = self.soundfont or default_soundfont()
+        audio, played = {}, {}
+        for name, notes in lines.items():
+            played[name] = _timed(notes, seconds_per_quarter)
+            audio[name] = _play(name, played[name], rng, seconds, sample_rate, soundfont)
+        # One gain for all, so that the mixture stays within full scale.
+        gain = np.float32(min(1.0, 0.95 / float(np.abs(sum(audio.values())).max())))
+        stems = {
+            name: Stem(name, to_int16(wave * gain), BAND_PARENTS.get(name, ""), played[name])
+            for name, wave in audio.items()
+        }
+        for parent in dict.fromkeys(BAND_PARENTS[name] for name in stems if name in BAND_PARENTS):
+            parts = [name for name in stems if BAND_PARENTS.get(name) == parent]
+            total = to_int16(sum(audio[name] for name in parts) * gain)
+            notes = np.concatenate([played[name] for name in parts])
+            stems[parent] = Stem(parent, total, notes=notes[np.argsort(notes[:, 0], kind="stable")])
+        return list(stems.values())
+
+
+def _timed(notes: Notes, seconds_per_quarter: float) -> np.ndarray:
+    timed = np.asarray(notes, np.float32).reshape(-1, 3)
+    timed[:, :2] *= np.float32(seconds_per_quarter)
+    timed[:, 1] = timed[:, 0] + np.maximum((timed[:, 1] - timed[:, 0]) * 0.95, 0.05)
+    return timed
+
+
+def _play(
+    name: str, notes: np.ndarray, rng: np.random.Generator, seconds: float, sample_rate: int, soundfont: Path
+) -> np.ndarray:
+    """One instrument, panned and levelled: float32 `[T, 2]`."""
+    program = int(rng.choice(PROGRAMS[name])) if name in PROGRAMS else 0
+    drum = name not in PROGRAMS
+    mono = render(notes, dynamics(rng, len(notes)), program, seconds, sample_rate, soundfont, drum=drum)
+    loudness = RMS.get(name, CHORD_RMS) * 10.0 ** (rng.uniform(-3.0, 3.0) / 20.0)
+    angle = (1.0 + rng.uniform(-1.0, 1.0) * SPREAD.get(name, CHORD_SPREAD)) * np.pi / 4
+    sides = np.array([[np.cos(angle), np.sin(angle)]], np.float32) * np.float32(np.sqrt(2.0))
+    return level(mono, loudness) * sides

@@ -1,0 +1,71 @@
+"""`folder`: `SPLIT/TRACK/STEM.wav`, any stems, any rate; also any other format that soundfile reads.
+
+Splits are named train, validation and test. Stems of a track that differ in length are padded with silence to the
+longest; mono stems are copied to the channels of the others.
+"""
+
+import collections
+import dataclasses
+from pathlib import Path
+from typing import ClassVar
+
+import soundfile
+
+from data_pipelines.audio import READABLE, fit_channels, fit_length, read_audio, resample, to_int16
+from data_pipelines.corpora.base import Corpus, OrderedMap, Stem, Track
+from data_pipelines.schema import SPLITS
+
+HIGHEST_STORED_RATE = 44_100
+
+
+@dataclasses.dataclass(frozen=True)
+class Folder(Corpus):
+    """A folder of your own: SOURCE/SPLIT/TRACK/STEM.wav, splits train, validation and test.
+
+    Attributes:
+      source: the folder that holds the splits.
+    """
+
+    kind: ClassVar[str] = "folder"
+    version: ClassVar[int] = 1
+
+    source: Path
+
+    def inputs(self) -> list[str]:
+        return file_inputs(self.source, [path for files in self._files().values() for path in files])
+
+    def sample_rate(self) -> int:
+        rates = collections.Counter(soundfile.info(files[0]).samplerate for files in self._files().values())
+        return min(rates.most_common(1)[0][0], HIGHEST_STORED_RATE)
+
+    def tracks(self, ordered_map: OrderedMap) -> list[Track]:
+        return [Track(name, split, tuple(files)) for (split, name), files in self._files().items()]
+
+    def load(self, track: Track, sample_rate: int) -> list[Stem]:
+        read = {path.stem: read_audio(path) for path in track.source}
+        channels = max(audio.shape[1] for audio, _ in read.values())
+        stems = {
+            name: resample(fit_channels(audio, channels), rate, sample_rate) for name, (audio, rate) in read.items()
+        }
+        length = max(len(audio) for audio in stems.values())
+        return [Stem(name, to_int16(fit_length(audio, length))) for name, audio in stems.items()]
+
+    def _files(self) -> dict[tuple[str, str], list[Path]]:
+        """Audio files by split and track."""
+        if not self.source.is_dir():
+            raise ValueError(f"{self.source}: no such folder")
+        found = {}
+        for split in SPLITS:
+            for track in sorted(path for path in (self.source / split).glob("*") if path.is_dir()):
+                files = sorted(path for path in track.iterdir() if path.suffix.lower() in READABLE)
+                if not files:
+                    raise ValueError(f"{track} holds no audio file ({', '.join(READABLE)})")
+                found[split, track.name] = files
+        if not found:
+            raise ValueError(f"{self.source} holds no train/TRACK/STEM.wav; splits are named {', '.join(SPLITS)}")
+        return found
+
+
+def file_inputs(root: Path, files: list[Path]) -> list[str]:
+    """Name, size and time of change of each file: quick to list, and different once a file has changed."""
+    return [f"{path.relative_to(root)} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files]

@@ -1,0 +1,127 @@
+"""`musdb18`: the MUSDB18 music separation corpus (Rafii et al. 2017), from either of its two published forms.
+
+* `train/TRACK.stem.mp4`, `test/TRACK.stem.mp4`: five AAC streams, the mixture first, decoded by PyAV (no ffmpeg
+  program);
+* MUSDB18-HQ: `train/TRACK/{vocals,drums,bass,other}.wav` and the same under `test`.
+
+Train and test are the published lists of 100 and 50 songs, as the folders give them; 14 of the training songs, the list
+that `musdb` publishes, are the validation split.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from data_pipelines.audio import fit_channels, fit_length, read_audio, resample, to_int16
+from data_pipelines.corpora.base import Corpus, OrderedMap, Stem, Track
+from data_pipelines.corpora.folder import file_inputs
+from data_pipelines.schema import FOUR_STEMS
+
+# Streams of a stem file, in their order.
+STREAMS = ("mixture", "drums", "bass", "other", "vocals")
+RATE = 44_100
+VALIDATION = frozenset(
+    (
+        "ANiMAL - Rockshow",
+        "Actions - One Minute Smile",
+        "Alexander Ross - Goodbye Bolero",
+        "Clara Berry And Wooldog - Waltz For My Victims",
+        "Fergessen - Nos Palpitants",
+        "James May - On The Line",
+        "Johnny Lokke - Promises & Lies",
+        "Leaf - Summerghost",
+        "Meaxic - Take A Step",
+        "Patrick Talbot - A Reason To Leave",
+        "Skelpolu - Human Mistakes",
+        "Traffic Experiment - Sirens",
+        "Triviul - Angelsaint",
+        "Young Griffo - Pennies",
+    )
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Musdb18(Corpus):
+    """MUSDB18 from its .stem.mp4 files, or MUSDB18-HQ from its folders of WAV files.
+
+    Attributes:
+      source: the folder that holds `train` and `test`.
+    """
+
+    kind: ClassVar[str] = "musdb18"
+    version: ClassVar[int] = 1
+
+    source: Path
+
+    def inputs(self) -> list[str]:
+        files = []
+        for _, _, path in self._found():
+            files += sorted(path.glob("*.wav")) if path.is_dir() else [path]
+        return file_inputs(self.source, files)
+
+    def sample_rate(self) -> int:
+        return RATE
+
+    def tracks(self, ordered_map: OrderedMap) -> list[Track]:
+        return [Track(name, split, path) for split, name, path in self._found()]
+
+    def load(self, track: Track, sample_rate: int) -> list[Stem]:
+        path: Path = track.source
+        audio = _read_folder(path) if path.is_dir() else read_stem_file(path)
+        length = max(len(stem) for stem, _ in audio.values())
+        return [
+            Stem(name, to_int16(resample(fit_length(fit_channels(stem, 2), length), rate, sample_rate)))
+            for name, (stem, rate) in audio.items()
+        ]
+
+    def _found(self) -> list[tuple[str, str, Path]]:
+        """Split, name and place of every track."""
+        if not self.source.is_dir():
+            raise ValueError(f"{self.source}: no such folder")
+        found = []
+        for part in ("train", "test"):
+            for path in sorted((self.source / part).glob("*")):
+                if path.name.endswith(".stem.mp4") or (path.is_dir() and (path / "vocals.wav").is_file()):
+                    name = path.name.removesuffix(".stem.mp4")
+                    split = "validation" if part == "train" and name in VALIDATION else part
+                    found.append((split, name, path))
+        if not found:
+            raise ValueError(
+                f"{self.source} holds neither train/*.stem.mp4 nor train/TRACK/vocals.wav (nor the same under test)"
+            )
+        return found
+
+
+def _read_folder(path: Path) -> dict[str, tuple[np.ndarray, int]]:
+    return {name: read_audio(path / f"{name}.wav") for name in FOUR_STEMS}
+
+
+def read_stem_file(path: Path) -> dict[str, tuple[np.ndarray, int]]:
+    """The four stems of a `.stem.mp4`, each float32 `[T, C]` with its rate; the mixture is left out.
+
+    Raises:
+      ValueError: if PyAV is not installed, or the file is damaged or has not five audio streams.
+    """
+    try:
+        import av
+    except ImportError:
+        raise ValueError(f"reading {path.name} needs PyAV: pip install 'qsep-jax[video]'") from None
+    try:
+        with av.open(str(path)) as container:
+            streams = container.streams.audio
+            if len(streams) != len(STREAMS):
+                raise ValueError(f"{path} has {len(streams)} audio streams, a MUSDB18 stem file has {len(STREAMS)}")
+            pieces: list[list[np.ndarray]] = [[] for _ in streams]
+            rates = [stream.rate for stream in streams]
+            resamplers = [av.AudioResampler(format="fltp") for _ in streams]
+            order = {stream.index: number for number, stream in enumerate(streams)}
+            for packet in container.demux(streams):
+                number = order[packet.stream.index]
+                for frame in packet.decode():
+                    pieces[number] += [piece.to_ndarray() for piece in resamplers[number].resample(frame)]
+    except av.error.FFmpegError as error:
+        raise ValueError(f"{path} cannot be decoded ({error}); is it damaged?") from None
+    audio = [np.concatenate(piece, axis=1).T for piece in pieces]
+    return {name: (audio[number], rates[number]) for number, name in enumerate(STREAMS) if name != "mixture"}

@@ -1,0 +1,102 @@
+"""The papers' mixing recipes and augmentations: pure numpy on one example, random by the generator that comes in."""
+
+import dataclasses
+
+import numpy as np
+
+from data_pipelines.schema import MIXTURE, TARGET
+from data_pipelines.sources import Corpus
+
+# Root mean square below which an excerpt counts as silent (-80 dB re full scale; int16 ends at -90).
+SILENCE = 1e-4
+MOST_DRAWS = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """What may happen to a source before it is mixed. Everything is off by default.
+
+    Attributes:
+      channel_swap: probability that the channels are reversed.
+      polarity: probability that the sign is flipped.
+      gain_db: range of a uniform random gain in decibels.
+    """
+
+    channel_swap: float = 0.0
+    polarity: float = 0.0
+    gain_db: tuple[float, float] = (0.0, 0.0)
+
+    def __call__(self, rng: np.random.Generator, audio: np.ndarray) -> np.ndarray:
+        """`[T, C]` → `[T, C]`."""
+        if self.channel_swap and rng.random() < self.channel_swap:
+            audio = audio[:, ::-1]
+        scale = 1.0
+        if self.polarity and rng.random() < self.polarity:
+            scale = -1.0
+        if self.gain_db != (0.0, 0.0):
+            scale *= 10.0 ** (rng.uniform(*self.gain_db) / 20.0)
+        return audio if scale == 1.0 else audio * np.float32(scale)
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomSplit:
+    """Lee et al. 2019, §3.2.1: the classes are split at random into target and rest.
+
+    Each class comes from a random track of its own, is present with probability `presence` and is scaled by a gain
+    from `gain`. An example whose target or mixture is silent, because no class was drawn or the excerpts are rests, is
+    drawn again from the start: a silent query has no instance statistics, and a silent mixture nothing to learn.
+    The paper leaves open how likely each split is; here every class goes to either side with equal chance.
+
+    Attributes:
+      classes: how many classes take part in an example, drawn at random; all of them by default (0).
+      targets: how many of those are the target; a random number by default (0).
+    """
+
+    presence: float = 0.5
+    gain: tuple[float, float] = (0.25, 1.25)
+    classes: int = 0
+    targets: int = 0
+    augmentation: Augmentation = Augmentation()
+
+    def __call__(self, rng: np.random.Generator, corpus: Corpus, samples: int) -> dict[str, np.ndarray]:
+        """Draw `{mixture, target}`, each float32 `[samples, C]`.
+
+        Raises:
+          ValueError: if the corpus has fewer classes than are asked for, or nothing but silence.
+        """
+        if self.classes > len(corpus.stems) or self.targets > (self.classes or len(corpus.stems)):
+            raise ValueError(
+                f"the recipe asks for {self.targets} targets of {self.classes} classes, but the corpus has "
+                f"{len(corpus.stems)}: {', '.join(corpus.stems)}"
+            )
+        for _ in range(MOST_DRAWS):
+            example = self._draw(rng, corpus, samples)
+            if example is not None:
+                return example
+        raise ValueError(f"{MOST_DRAWS} draws from {corpus.folder} gave only silent targets or mixtures")
+
+    def _draw(self, rng: np.random.Generator, corpus: Corpus, samples: int) -> dict[str, np.ndarray] | None:
+        count = self.classes or len(corpus.stems)
+        chosen = rng.permutation(len(corpus.stems))[:count]
+        is_target = np.arange(count) < self.targets if self.targets else rng.random(count) < 0.5
+        is_present = rng.random(count) < self.presence
+        if not (is_target & is_present).any():
+            return None
+        target = np.zeros((samples, corpus.channels), np.float32)
+        rest = np.zeros_like(target)
+        for index, to_target, present in zip(chosen, is_target, is_present, strict=True):
+            if present:
+                audio = corpus.read(corpus.draw(rng, corpus.stems[index], samples))
+                audio = self.augmentation(rng, audio) * np.float32(rng.uniform(*self.gain))
+                side = target if to_target else rest
+                side += audio
+        mixture = target + rest
+        if rms(target) < SILENCE or rms(mixture) < SILENCE:
+            return None
+        return {MIXTURE: mixture, TARGET: target}
+
+
+def rms(audio: np.ndarray) -> float:
+    """Root mean square over samples and channels."""
+    flat = audio.reshape(-1)
+    return float(np.sqrt(np.dot(flat, flat) / max(flat.size, 1)))

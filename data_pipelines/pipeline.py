@@ -1,0 +1,138 @@
+"""The Grain chain from a corpus to batches: draw, mix, batch, shard, prefetch.
+
+Every example is a function of the seed, the stream and its number alone, and example `n` of the run is row `n mod B` of
+batch `n div B`. So the batch of step t is the same for any number of processes and workers and after any restart, a
+position is just a number of batches, and any batch can be made again on its own.
+"""
+
+import dataclasses
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import grain
+import numpy as np
+
+from data_pipelines.mixing import RandomSplit
+from data_pipelines.sources import Corpus, View, open_corpus
+
+Batch = dict[str, dict[str, np.ndarray]]
+
+# Batches are numbered below this; a run never gets there.
+_ENDLESS = 2**40
+
+
+@dataclasses.dataclass(frozen=True)
+class Stream:
+    """One stream of examples.
+
+    Attributes:
+      corpus: name of a prepared corpus.
+      recipe: how an example is made of it.
+      view: the stems that the recipe sees, each a sum of stored ones; by default all that are not part of another.
+      channels: of the examples; 1 mixes down.
+    """
+
+    corpus: str = "chamber"
+    recipe: RandomSplit = RandomSplit()
+    view: View = dataclasses.field(default_factory=dict)
+    channels: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Where examples come from: a folder of prepared corpora, and a stream for each one that the system asks for."""
+
+    root: str = "data"
+    streams: dict[str, Stream] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """What a system asks of a stream: samples of an example, Hz, and batches per step."""
+
+    samples: int
+    sample_rate: int
+    repeats: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class _Mix(grain.transforms.RandomMap):
+    corpus: Corpus
+    recipe: RandomSplit
+    samples: int
+
+    def random_map(self, element: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        return self.recipe(rng, self.corpus, self.samples)
+
+
+class Pipeline:
+    """Batches `{stream: {key: [B, T, C]}}` of one split, or `[R, B, T, C]` for a stream with R > 1 repeats.
+
+    Args:
+      shapes: what is asked of each stream; `data.streams` must have the same names.
+      batch_size: examples over all processes.
+      process, processes: which share of each batch this process makes, as contiguous rows.
+
+    Raises:
+      ValueError: if the streams do not match, a corpus is not prepared, or the processes do not divide the batch.
+    """
+
+    def __init__(
+        self,
+        data: Data,
+        shapes: dict[str, Shape],
+        split: str,
+        batch_size: int,
+        seed: int,
+        *,
+        process: int = 0,
+        processes: int = 1,
+    ):
+        if set(data.streams) != set(shapes):
+            raise ValueError(f"the system asks for the streams {sorted(shapes)}, the config has {sorted(data.streams)}")
+        if batch_size % processes:
+            raise ValueError(f"a batch of {batch_size} does not divide over {processes} processes")
+        self.corpora, chains = {}, {}
+        for name, shape in shapes.items():
+            stream = data.streams[name]
+            corpus = open_corpus(data.root, stream.corpus, shape.sample_rate, split, stream.view, stream.channels)
+            self.corpora[name] = corpus
+            # Of a number, not a word: grain takes 32 bits. The split keeps validation from repeating training.
+            stream_seed = zlib.crc32(f"{seed}/{split}/{name}".encode())
+            chain = grain.MapDataset.range(_ENDLESS * batch_size).seed(stream_seed)
+            chain = chain.random_map(_Mix(corpus, stream.recipe, shape.samples))
+            chain = chain.batch(batch_size // processes)[process::processes]
+            chains[name] = chain.batch(shape.repeats) if shape.repeats > 1 else chain
+        self._names, self._chain = tuple(chains), grain.experimental.ZipMapDataset(tuple(chains.values()))
+
+    def batch(self, number: int) -> Batch:
+        """This process's rows of one batch, made here and now."""
+        return self._named(self._chain[number])
+
+    def batches(self, start: int = 0, workers: int = 0) -> Iterator[Batch]:
+        """This process's rows of the batches from number `start` on, made ahead by `workers` processes.
+
+        Close the iterator (or leave it to be collected) to end the workers.
+        """
+        chain = self._chain[start:].to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=4))
+        if workers:
+            chain = chain.mp_prefetch(grain.MultiprocessingOptions(workers, per_worker_buffer_size=4))
+            _parse_flags()
+        iterator: Any = iter(chain)
+        try:
+            while True:
+                yield self._named(next(iterator))
+        finally:
+            iterator.close()
+
+    def _named(self, parts: tuple[dict[str, np.ndarray], ...]) -> Batch:
+        return dict(zip(self._names, parts, strict=True))
+
+
+def _parse_flags() -> None:
+    """Grain 0.2.18 reads absl flags when it starts workers and fails where the program never parsed any."""
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()

@@ -1,0 +1,174 @@
+"""Build a corpus: `python -m data_pipelines.prepare chamber --out data --sample-rate 22050`.
+
+A killed run is continued by the same command: every finished track waits in a staging folder. A corpus appears under
+its name only when it is whole, and knows what it was made from: the same command again does nothing, unless the
+options or the input have changed.
+"""
+
+import dataclasses
+import multiprocessing
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+
+from data_pipelines import store
+from data_pipelines.audio import HIGHEST_RATE, LOWEST_RATE
+from data_pipelines.corpora.base import Corpus, Stem, Track
+from data_pipelines.corpora.chamber import Chamber
+from data_pipelines.progress import Progress
+from data_pipelines.schema import SPLITS
+
+DEFAULT_ROOT = Path("data")
+
+
+def build(
+    corpus: Corpus,
+    root: Path | str = DEFAULT_ROOT,
+    *,
+    name: str = "",
+    sample_rate: int = 0,
+    overwrite: bool = False,
+    workers: int = 0,
+) -> Path:
+    """Build `corpus` under `root`, unless it is there already; its folder.
+
+    Args:
+      name: what the corpus is called from then on; its kind by default.
+      sample_rate: Hz to store; the corpus's own, at most 44,100, by default.
+      overwrite: replace one of this name and rate that was made from other options or another input.
+      workers: processes that load tracks; as many as there are cores by default.
+
+    Raises:
+      ValueError: if the input is missing or unreadable, or a different corpus of this name is there already.
+    """
+    name, sample_rate = name or corpus.kind, sample_rate or corpus.sample_rate()
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise ValueError(f"the name '{name}' of a corpus may hold small letters, digits and '_' only")
+    if not LOWEST_RATE <= sample_rate <= HIGHEST_RATE:
+        raise ValueError(f"--sample-rate {sample_rate} is outside {LOWEST_RATE} to {HIGHEST_RATE} Hz")
+    folder = store.folder_of(root, name, sample_rate)
+    mark = store.fingerprint(corpus, sample_rate)
+    if _is_current(folder, mark, overwrite):
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = folder.with_name(f".{folder.name}-{mark}-tracks")
+    for stale in folder.parent.glob(f".{folder.name}-*"):
+        if stale != staging:
+            shutil.rmtree(stale)
+    staging.mkdir(exist_ok=True)
+    with _pool(workers) as ordered_map:
+        tracks = corpus.tracks(ordered_map)
+        if not tracks:
+            raise ValueError(f"the corpus '{name}' has no tracks")
+        paths = _stage(corpus, tracks, sample_rate, staging, ordered_map, f"{name}, {sample_rate} Hz")
+    _write(folder, name, sample_rate, mark, corpus, tracks, paths)
+    shutil.rmtree(staging)
+    return folder
+
+
+def _is_current(folder: Path, mark: str, overwrite: bool) -> bool:
+    try:
+        metadata = store.Metadata.load(folder)
+    except FileNotFoundError:
+        return False
+    except ValueError:
+        if overwrite:
+            return False
+        raise
+    if metadata.fingerprint == mark:
+        return True
+    if overwrite:
+        return False
+    raise ValueError(
+        f"{folder} was built from other options or another input ({metadata.options}): "
+        "give --overwrite to replace it, or --name to keep both"
+    )
+
+
+class _pool:
+    """`with _pool(workers) as ordered_map`: a map over processes that keeps the order and can be left early."""
+
+    def __init__(self, workers: int):
+        self._workers = workers or os.cpu_count() or 1
+
+    def __enter__(self) -> Callable[[Callable, Iterable], Iterable]:
+        # Spawned, not forked: the caller may hold threads of jax.
+        self._executor = ProcessPoolExecutor(self._workers, multiprocessing.get_context("spawn"))
+        return partial(_bounded_map, self._executor, 4 * self._workers)
+
+    def __exit__(self, *_: object) -> None:
+        self._executor.shutdown(cancel_futures=True)
+
+
+def _bounded_map(executor: ProcessPoolExecutor, ahead: int, function: Callable, items: Iterable) -> Iterator:
+    waiting, items = [], iter(items)
+    for item in items:
+        waiting.append(executor.submit(function, item))
+        if len(waiting) > ahead:
+            yield waiting.pop(0).result()
+    while waiting:
+        yield waiting.pop(0).result()
+
+
+def _stage(corpus: Corpus, tracks: list[Track], sample_rate: int, staging: Path, ordered_map, label: str) -> list[Path]:
+    """Load every track into a file of `staging`, those left by a killed run excepted; the files, in order."""
+    paths = [staging / f"{number:05d}.npz" for number in range(len(tracks))]
+    missing = [(track, path) for track, path in zip(tracks, paths, strict=True) if not path.exists()]
+    with Progress(label, len(tracks), initial=len(tracks) - len(missing), unit="track") as progress:
+        for _ in ordered_map(partial(_stage_track, corpus, sample_rate), missing):
+            progress.advance()
+    return paths
+
+
+def _stage_track(corpus: Corpus, sample_rate: int, item: tuple[Track, Path]) -> None:
+    track, path = item
+    stems = corpus.load(track, sample_rate)
+    if len({stem.audio.shape for stem in stems}) != 1:
+        raise ValueError(f"the stems of '{track.name}' differ in length or channels: {[s.audio.shape for s in stems]}")
+    content: dict[str, Any] = {"names": [stem.name for stem in stems], "parents": [stem.parent for stem in stems]}
+    for number, stem in enumerate(stems):
+        content |= {f"audio{number}": stem.audio, f"notes{number}": stem.notes}
+    unfinished = path.with_suffix(f".{os.getpid()}.part")
+    with unfinished.open("wb") as file:
+        np.savez(file, **content)
+    os.replace(unfinished, path)
+
+
+def _staged(path: Path) -> list[Stem]:
+    with np.load(path) as content:
+        return [
+            Stem(str(name), content[f"audio{number}"], str(parent), content[f"notes{number}"])
+            for number, (name, parent) in enumerate(zip(content["names"], content["parents"], strict=True))
+        ]
+
+
+def _write(
+    folder: Path, name: str, sample_rate: int, mark: str, corpus: Corpus, tracks: list[Track], paths: list[Path]
+):
+    channels = max(_staged(path)[0].audio.shape[1] for path in paths[:1])
+    options = {field.name: str(getattr(corpus, field.name)) for field in dataclasses.fields(corpus)}  # pyright: ignore
+
+    def records_of(split: str) -> Iterator[dict[str, Any]]:
+        for track, path in zip(tracks, paths, strict=True):
+            if track.split == split:
+                yield from store.segments(track.name, _staged(path), sample_rate)
+
+    present = [split for split in SPLITS if any(track.split == split for track in tracks)]
+    examples = {split: records_of(split) for split in present}
+    store.write(folder, name, sample_rate, channels, examples, mark=mark, options={"kind": corpus.kind, **options})
+
+
+def made_here(name: str) -> Corpus | None:
+    """The corpus `name` if it is one that needs no source, with its default options."""
+    return {"chamber": Chamber()}.get(name)
+
+
+AnyCorpus = Annotated[Chamber, tyro.conf.subcommand("chamber")]

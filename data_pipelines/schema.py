@@ -1,0 +1,51 @@
+"""The one place that names what crosses a wall: record fields, batch keys, splits and class lists."""
+
+import numpy as np
+
+# A record is a segment of one stem. `audio` is int16 `[T, C]`, full scale 32768; `segment` counts from the start of the
+# track; `parent` is the stem that a sub-stem is part of, or empty; `notes` are rows of onset s, offset s and MIDI pitch,
+# in the time of the track, that sound during the segment.
+RECORD_FIELDS = ("audio", "track", "stem", "parent", "segment", "sample_rate", "notes")
+AUDIO_DTYPE = np.int16
+FULL_SCALE = 32768.0
+
+SPLITS = ("train", "validation", "test")
+
+# Keys of an example, waveforms `[T, C]` float32 in −1…1. A batch holds the same keys with a leading `[B]`.
+MIXTURE = "mixture"
+TARGET = "target"
+
+# The 13 instruments of URMP (Li et al. 2019) with the range that each is written for here (sounding MIDI pitch) and its
+# General MIDI program, counted from 0.
+INSTRUMENTS = {
+    "bassoon": (34, 72, 70),
+    "cello": (36, 76, 42),
+    "clarinet": (50, 91, 71),
+    "double_bass": (28, 60, 43),
+    "flute": (60, 96, 73),
+    "horn": (41, 77, 60),
+    "oboe": (58, 91, 68),
+    "saxophone": (49, 80, 65),
+    "trombone": (40, 72, 57),
+    "trumpet": (54, 82, 56),
+    "tuba": (28, 58, 58),
+    "viola": (48, 88, 41),
+    "violin": (55, 100, 40),
+}
+FAMILIES = {
+    "strings": ("violin", "viola", "cello", "double_bass"),
+    "woodwind": ("flute", "oboe", "clarinet", "bassoon", "saxophone"),
+    "brass": ("trumpet", "horn", "trombone", "tuba"),
+}
+
+FOUR_STEMS = ("vocals", "drums", "bass", "other")
+# Sub-stems of the `band` corpus and the stem that each is part of.
+BAND_PARENTS = {
+    "kick": "drums",
+    "snare": "drums",
+    "hihat": "drums",
+    "piano": "other",
+    "guitar": "other",
+    "organ": "other",
+    "strings": "other",
+}

@@ -1,0 +1,158 @@
+"""A built corpus as a random-access source of excerpts, through a view of its stems."""
+
+import dataclasses
+import functools
+from pathlib import Path
+
+import numpy as np
+
+from data_pipelines import records
+from data_pipelines.audio import fit_channels
+from data_pipelines.schema import FULL_SCALE, SPLITS
+from data_pipelines.store import Metadata, Row, folder_of, shards
+
+# A view names the stems that a recipe sees and the stored stems that each is the sum of:
+# {"vocals": ("vocals",), "accompaniment": ("drums", "bass", "other")}. Tracks without any of them lack the stem.
+View = dict[str, tuple[str, ...]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Excerpt:
+    """A place in a corpus: `samples` of `stem` in `track`, from sample `start`."""
+
+    track: str
+    stem: str
+    start: int
+    samples: int
+
+
+class Corpus:
+    """One split of a built corpus. Opens its files on first use, so it can be sent to worker processes.
+
+    Attributes:
+      stems: names of the stems of the view, in order.
+      sample_rate: Hz.
+      channels: of what `read` returns.
+    """
+
+    def __init__(self, folder: Path, metadata: Metadata, split: str, view: View, channels: int):
+        self.folder, self.split, self.view, self.channels = folder, split, view, channels
+        self.metadata = metadata
+        self.stems = tuple(view)
+        self.sample_rate = metadata.sample_rate
+        rows = {(row.track, row.stem): row for row in metadata.index[split]}
+        self._parts: dict[str, dict[str, list[Row]]] = {}
+        for stem, stored in view.items():
+            tracks = dict.fromkeys(row.track for row in metadata.index[split] if row.stem in stored)
+            self._parts[stem] = {
+                track: [rows[track, part] for part in stored if (track, part) in rows] for track in tracks
+            }
+
+    def tracks(self, stem: str) -> tuple[str, ...]:
+        """Names of the tracks that have `stem`."""
+        return self._names[stem]
+
+    def length(self, track: str, stem: str) -> int:
+        """Samples of `stem` in `track`."""
+        return max(row.samples for row in self._parts[stem][track])
+
+    def draw(self, rng: np.random.Generator, stem: str, samples: int) -> Excerpt:
+        """A random excerpt of `stem`: any track, then any place in it, with the same chance each."""
+        names = self._names[stem]
+        track = names[rng.integers(len(names))]
+        room = self.length(track, stem) - samples
+        return Excerpt(track, stem, int(rng.integers(room + 1)) if room > 0 else 0, samples)
+
+    def read(self, excerpt: Excerpt) -> np.ndarray:
+        """The audio of an excerpt, float32 `[samples, channels]` in −1…1; zeros where the track has ended."""
+        first, *others = self._parts[excerpt.stem][excerpt.track]
+        audio = self._read_row(first, excerpt.start, excerpt.samples)
+        for row in others:
+            audio += self._read_row(row, excerpt.start, excerpt.samples)
+        return fit_channels(audio, self.channels)
+
+    def notes(self, track: str, stem: str) -> np.ndarray:
+        """All notes of a stem, rows of onset s, offset s, MIDI pitch `[n, 3]`, in order of onset; possibly none."""
+        size, found = self.metadata.segment_samples, []
+        for row in self._parts[stem][track]:
+            for record in range(row.first, row.first + -(-row.samples // size)):
+                packed = records.fields(self._records[record])["notes"]
+                found.append(np.frombuffer(packed, np.float32).reshape(-1, 3))
+        return np.unique(np.concatenate(found), axis=0)
+
+    def _read_row(self, row: Row, start: int, samples: int) -> np.ndarray:
+        size, stored = self.metadata.segment_samples, self.metadata.channels
+        out = np.zeros((samples, stored), np.float32)
+        position, end = start, min(start + samples, row.samples)
+        while position < end:
+            segment, offset = divmod(position, size)
+            count = min(size - offset, end - position)
+            audio = records.audio(self._records[row.first + segment], stored)
+            np.multiply(
+                audio[offset : offset + count],
+                np.float32(1 / FULL_SCALE),
+                out=out[position - start : position - start + count],
+            )
+            position += count
+        return out
+
+    @functools.cached_property
+    def _names(self) -> dict[str, tuple[str, ...]]:
+        return {stem: tuple(tracks) for stem, tracks in self._parts.items()}
+
+    @functools.cached_property
+    def _records(self):
+        from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+        paths = shards(self.folder, self.metadata.name, self.split)
+        source = ArrayRecordDataSource(paths) if paths else []
+        size = self.metadata.segment_samples
+        promised = sum(-(-row.samples // size) for row in self.metadata.index[self.split])
+        if len(source) != promised:
+            raise ValueError(f"{self.folder} holds {len(source)} of {promised} records: prepare the corpus again")
+        return source
+
+    def __getstate__(self):
+        return {key: value for key, value in self.__dict__.items() if key != "_records"}
+
+
+def open_corpus(
+    root: Path | str, name: str, sample_rate: int, split: str, view: View | None = None, channels: int = 0
+) -> Corpus:
+    """One split of the corpus `name` as it was prepared at `sample_rate`.
+
+    Args:
+      view: stems to see; by default all that are not part of another one.
+      channels: 1 mixes down; by default what is stored.
+
+    Raises:
+      ValueError: if this copy is missing (the message holds the command that prepares it) or damaged, has no such
+        split, or lacks a stem of the view.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"there is no split '{split}'; choose one of {', '.join(SPLITS)}")
+    folder = folder_of(root, name, sample_rate)
+    try:
+        metadata = Metadata.load(folder)
+    except FileNotFoundError:
+        raise ValueError(
+            f"the corpus '{name}' is not prepared at {sample_rate} Hz under '{root}'. Prepare it with:\n"
+            f"  {prepare_command(root, name, sample_rate)}"
+        ) from None
+    rows = metadata.index.get(split, [])
+    if not rows:
+        raise ValueError(f"the corpus '{name}' has no {split} split; it has {', '.join(metadata.index)}")
+    view = view or {row.stem: (row.stem,) for row in sorted(rows, key=lambda row: row.stem) if not row.parent}
+    known = {row.stem for row in rows}
+    for stem, stored in view.items():
+        if not known.intersection(stored):
+            raise ValueError(
+                f"the corpus '{name}' has no '{stem}' in its {split} split; it has {', '.join(sorted(known))}"
+            )
+    return Corpus(folder, metadata, split, view, channels or metadata.channels)
+
+
+def prepare_command(root: Path | str, name: str, sample_rate: int) -> str:
+    """The command that prepares a corpus, with a place to fill in where it needs a source."""
+    source = "" if name in ("chamber", "band") else " --source DIR"
+    return f"python -m data_pipelines.prepare {name}{source} --out {root} --sample-rate {sample_rate}"

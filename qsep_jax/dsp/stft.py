@@ -1,0 +1,73 @@
+"""Short-time Fourier transform and its inverse: framing by reshape, window, `rfft`.
+
+Conventions: periodic Hann window on analysis and synthesis, inverse by weighted overlap-add (least squares). A signal
+of `N · hop` samples gives exactly `N` frames: it is extended by `(window − hop) / 2` reflected samples on both sides,
+so that frame `n` is centred on the middle of block `n`. Float32 only: the FFT has no bfloat16.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+
+def hann(window_length: int) -> np.ndarray:
+    """Periodic Hann window, float32 `[window_length]`."""
+    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window_length) / window_length)).astype(np.float32)
+
+
+def stft(signal: Array, window_length: int, hop_length: int) -> Array:
+    """Complex spectrogram `[..., N, window_length // 2 + 1]` of `[..., N · hop_length]` samples.
+
+    Raises:
+      ValueError: if the length is not a positive multiple of the hop, or too short to be reflected at its ends.
+    """
+    edge = _edge(window_length, hop_length)
+    length = signal.shape[-1]
+    if length % hop_length or length <= edge[1]:
+        raise ValueError(
+            f"the STFT takes a multiple of {hop_length} samples and more than {edge[1]} of them, not {length}: pad it"
+        )
+    padded = jnp.pad(signal, [(0, 0)] * (signal.ndim - 1) + [edge], mode="reflect")
+    frames = _frames(padded, window_length, hop_length, length // hop_length)
+    return jnp.fft.rfft(frames * hann(window_length))
+
+
+def istft(spectrogram: Array, window_length: int, hop_length: int) -> Array:
+    """Signal `[..., N · hop_length]` of `[..., N, window_length // 2 + 1]`; inverts `stft` to rounding."""
+    window = hann(window_length)
+    frames = spectrogram.shape[-2]
+    low, high = _edge(window_length, hop_length)
+    pieces = jnp.fft.irfft(spectrogram, window_length) * window
+    signal = _overlap_add(pieces, hop_length)
+    weight = _overlap_add(jnp.broadcast_to(np.square(window), (frames, window_length)), hop_length)
+    length = frames * hop_length
+    return signal[..., low : low + length] / weight[low : low + length]
+
+
+def _edge(window_length: int, hop_length: int) -> tuple[int, int]:
+    if not 0 < hop_length <= window_length:
+        raise ValueError(f"the hop must be between 1 and the window length {window_length}, not {hop_length}")
+    total = window_length - hop_length
+    return total // 2, total - total // 2
+
+
+def _frames(signal: Array, window_length: int, hop_length: int, count: int) -> Array:
+    """`[..., count, window_length]`: shifted blocks of one hop, put side by side (no gather, no convolution)."""
+    parts = -(-window_length // hop_length)
+    missing = (count + parts - 1) * hop_length - signal.shape[-1]
+    signal = jnp.pad(signal, [(0, 0)] * (signal.ndim - 1) + [(0, max(missing, 0))])
+    blocks = signal[..., : (count + parts - 1) * hop_length].reshape(*signal.shape[:-1], -1, hop_length)
+    framed = jnp.concatenate([blocks[..., i : i + count, :] for i in range(parts)], axis=-1)
+    return framed[..., :window_length]
+
+
+def _overlap_add(frames: Array, hop_length: int) -> Array:
+    """Sum of `[..., N, W]` frames laid `hop_length` apart: `[..., (N − 1) · hop_length + W']`, W' a multiple of it."""
+    count, window_length = frames.shape[-2:]
+    parts = -(-window_length // hop_length)
+    lead = [(0, 0)] * (frames.ndim - 2)
+    frames = jnp.pad(frames, [*lead, (0, 0), (0, parts * hop_length - window_length)])
+    blocks = frames.reshape(*frames.shape[:-1], parts, hop_length)
+    shifted = [jnp.pad(blocks[..., i, :], [*lead, (i, parts - 1 - i), (0, 0)]) for i in range(parts)]
+    total = sum(shifted[1:], shifted[0])
+    return total.reshape(*total.shape[:-2], (count + parts - 1) * hop_length)

@@ -1,0 +1,65 @@
+"""Pictures of a run, for people to look at."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+
+FLOOR_DB = 70.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """One separated mixture, waveforms `[T, C]`."""
+
+    mixture: np.ndarray
+    target: np.ndarray
+    estimate: np.ndarray
+    stem: str
+    sample_rate: int
+
+
+def overview(example: Example, metrics: Path, path: Path) -> None:
+    """Spectrograms of mixture, target and estimate on one decibel scale, and the loss over the steps: a PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(2, 2, figsize=(12, 7), layout="constrained")
+    pictures = {"mixture": example.mixture, f"target: {example.stem}": example.target, "estimate": example.estimate}
+    levels = {name: _spectrogram_db(audio) for name, audio in pictures.items()}
+    top = max(float(level.max()) for level in levels.values())
+    image = None
+    for axis, (name, level) in zip(axes.flat, levels.items(), strict=False):
+        extent = (0.0, len(example.mixture) / example.sample_rate, 0.0, example.sample_rate / 2000)
+        image = axis.imshow(
+            level.T, origin="lower", aspect="auto", extent=extent, vmin=top - FLOOR_DB, vmax=top, cmap="magma"
+        )
+        axis.set(title=name, xlabel="time in s", ylabel="frequency in kHz")
+    figure.colorbar(image, ax=axes[1, 0], label="level in dB")
+    _losses(axes[1, 1], metrics)
+    unfinished = path.with_suffix(".part.png")
+    figure.savefig(unfinished, dpi=100)
+    pyplot.close(figure)
+    unfinished.replace(path)
+
+
+def _spectrogram_db(audio: np.ndarray, window_length: int = 512) -> np.ndarray:
+    """`[N, F]` level of `[T, C]`, mixed down, in dB."""
+    mono = np.pad(audio.mean(axis=1), (0, max(0, window_length - len(audio))))
+    frames = np.lib.stride_tricks.sliding_window_view(mono, window_length)[:: window_length // 4]
+    magnitude = np.abs(np.fft.rfft(frames * np.hanning(window_length)))
+    return 20.0 * np.log10(np.maximum(magnitude, 1e-8))
+
+
+def _losses(axis, metrics: Path) -> None:
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.exists() else []
+    for name in sorted({key for line in lines for key in line if key.endswith("/loss")}):
+        points = [(line["step"], line[name]) for line in lines if name in line]
+        axis.plot(*zip(*points, strict=True), label=name, marker="." if len(points) < 30 else "")
+    axis.set(title="loss", xlabel="step")
+    axis.set_yscale("log")
+    if lines:
+        axis.legend()

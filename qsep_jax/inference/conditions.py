@@ -1,0 +1,163 @@
+"""Conditions from audio, from class means, and in between (Lee et al. 2019, §3.3 and §4.4 to 4.6).
+
+A condition is a tree of `[1, …]`, so everything here is a map over trees.
+"""
+
+import dataclasses
+import json
+import warnings
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from qsep_jax.inference.separation import Model, separate
+from qsep_jax.systems.base import Condition, System, Variables
+
+# Root mean square below which a window of a query counts as silent (-80 dB re full scale).
+SILENCE = 1e-4
+BATCH = 8
+
+
+def windows(audio: np.ndarray, samples: int, name: str = "the query") -> np.ndarray:
+    """The sounding windows of `[T, C]`, mixed down: `[n, samples, 1]`; the last one reaches back from the end.
+
+    Audio shorter than a window is padded with zeros, with a warning.
+
+    Raises:
+      ValueError: if nothing of it is louder than -80 dB re full scale.
+    """
+    mono = audio.mean(axis=1, keepdims=True, dtype=np.float32)
+    if len(mono) < samples:
+        warnings.warn(
+            f"{name} has {len(mono)} samples, fewer than a window of {samples}: padded with zeros", stacklevel=2
+        )
+        mono = np.pad(mono, ((0, samples - len(mono)), (0, 0)))
+    starts = list(range(0, len(mono) - samples + 1, samples))
+    if starts[-1] + samples < len(mono):
+        starts.append(len(mono) - samples)
+    cut = np.stack([mono[start : start + samples] for start in starts])
+    loud = np.sqrt(np.square(cut).mean(axis=(1, 2))) > SILENCE
+    if not loud.any():
+        raise ValueError(f"{name} is silent: give one in which the source can be heard")
+    return cut[loud]
+
+
+@partial(jax.jit, static_argnums=0)
+def _encode(system: System, variables: Variables, queries: Array) -> Condition:
+    return system.condition(variables, {"query": queries})
+
+
+def encode(model: Model, audio: np.ndarray, name: str = "the query") -> Condition:
+    """The condition of a query `[T, C]` at the model's rate: the mean over its windows, a tree of `[1, …]`."""
+    cut = windows(audio, model.system.query_samples, name)
+    encoded = []
+    for first in range(0, len(cut), BATCH):
+        group = cut[first : first + BATCH]
+        filled = np.pad(group, ((0, BATCH - len(group)), (0, 0), (0, 0)))  # one compiled shape
+        encoded.append(
+            jax.tree.map(lambda leaf, n=len(group): leaf[:n], _encode(model.system, model.variables, filled))
+        )
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves).mean(0, keepdims=True), *encoded)
+
+
+def mean(conditions: list[Condition]) -> Condition:
+    """The mean of several conditions."""
+    return jax.tree.map(lambda *leaves: sum(leaves[1:], leaves[0]) / len(leaves), *conditions)
+
+
+def slerp(first: Condition, second: Condition, alpha: float) -> Condition:
+    """Spherical interpolation from `first` (α = 0) to `second` (α = 1), leaf by leaf (Eq. 7).
+
+    Straight interpolation where the angle between them is so near 0 or 180° that the formula divides by zero.
+    """
+
+    def between(a: Array, b: Array) -> Array:
+        cosine = jnp.sum(a * b) / jnp.maximum(jnp.linalg.norm(a) * jnp.linalg.norm(b), 1e-12)
+        angle = jnp.arccos(jnp.clip(cosine, -1.0, 1.0))
+        sine = jnp.sin(angle)
+        safe = jnp.where(sine > 1e-4, sine, 1.0)
+        curved = (jnp.sin((1 - alpha) * angle) * a + jnp.sin(alpha * angle) * b) / safe
+        return jnp.where(sine > 1e-4, curved, (1 - alpha) * a + alpha * b)
+
+    return jax.tree.map(between, first, second)
+
+
+def cosine_distance(first: Condition, second: Condition) -> float:
+    """`1 − cos` of the angle between two conditions, all leaves taken together (§4.5)."""
+    a, b = (np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]) for tree in (first, second))
+    return float(1.0 - np.dot(a, b) / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-12))
+
+
+def iterate(model: Model, mixture: np.ndarray, condition: Condition, iterations: int) -> Condition:
+    """Separate, encode the estimate, and again: the condition after `iterations` rounds (§4.6)."""
+    for _ in range(iterations):
+        condition = encode(model, separate(model, mixture, condition)[0], "the estimate")
+    return condition
+
+
+@dataclasses.dataclass(frozen=True)
+class Bank:
+    """The conditions of the training tracks: for each stem `{track: tree of [1, …]}`."""
+
+    tracks: dict[str, dict[str, Condition]]
+
+    def mean(self, stem: str) -> Condition:
+        """The mean over the tracks of a stem.
+
+        Raises:
+          ValueError: for a stem that the model was not trained on; names those that it was.
+        """
+        if stem not in self.tracks:
+            raise ValueError(f"unknown label '{stem}'; this model knows {', '.join(self.tracks)}")
+        return mean(list(self.tracks[stem].values()))
+
+    def nearest(self, stem: str, condition: Condition) -> str:
+        """The training track whose condition for `stem` is nearest by cosine distance (Eq. 8)."""
+        self.mean(stem)
+        return min(self.tracks[stem], key=lambda track: cosine_distance(self.tracks[stem][track], condition))
+
+    def save(self, path: Path) -> None:
+        """One array per leaf and track in an `.npz`, names in a JSON beside them; no pickles."""
+        names = [[stem, track] for stem, tracks in self.tracks.items() for track in tracks]
+        arrays = {}
+        for number, (stem, track) in enumerate(names):
+            for leaf, value in enumerate(jax.tree.leaves(self.tracks[stem][track])):
+                arrays[f"{number}/{leaf}"] = np.asarray(value)
+        unfinished = path.with_suffix(".part")
+        with unfinished.open("wb") as file:
+            np.savez(file, names=json.dumps(names), **arrays)
+        unfinished.replace(path)
+
+    @staticmethod
+    def load(path: Path, like: Condition) -> "Bank":
+        """Read a bank whose conditions have the structure of `like`.
+
+        Raises:
+          ValueError: if the file is missing or damaged.
+        """
+        try:
+            with np.load(path) as content:
+                names, structure = json.loads(str(content["names"])), jax.tree.structure(like)
+                tracks: dict[str, dict[str, Condition]] = {}
+                for number, (stem, track) in enumerate(names):
+                    leaves = [jnp.asarray(content[f"{number}/{leaf}"]) for leaf in range(structure.num_leaves)]
+                    tracks.setdefault(stem, {})[track] = jax.tree.unflatten(structure, leaves)
+            return Bank(tracks)
+        except (OSError, KeyError, ValueError) as error:
+            raise ValueError(
+                f"{path} cannot be read ({error}): the run has no class means; finish its training first"
+            ) from None
+
+
+def make_bank(model: Model, excerpts: Iterable[tuple[str, str, np.ndarray]]) -> Bank:
+    """The bank of `(stem, track, audio [T, C])`, several excerpts of a track averaged; silent ones left out."""
+    gathered: dict[str, dict[str, list[Condition]]] = {}
+    for stem, track, audio in excerpts:
+        if np.sqrt(np.square(audio).mean()) > SILENCE:
+            gathered.setdefault(stem, {}).setdefault(track, []).append(encode(model, audio))
+    return Bank({stem: {track: mean(found) for track, found in tracks.items()} for stem, tracks in gathered.items()})

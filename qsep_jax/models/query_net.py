@@ -1,0 +1,35 @@
+"""Query-net: an audio example becomes the mean and log-variance of a latent (Lee et al. 2019, §3.1 and §4.2)."""
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+
+from qsep_jax.nn.conv import Conv
+from qsep_jax.nn.norms import instance_norm
+
+
+class QueryNet(nn.Module):
+    """Strided convolutions, instance norm and ReLU; the maps stacked along frequency; a GRU's last state; two heads.
+
+    Every layer halves frequency; every second one halves time.
+    """
+
+    channels: tuple[int, ...] = (32, 32, 64, 64, 128, 128)
+    hidden: int = 128
+    latent_size: int = 32
+    dtype: jnp.dtype = jnp.dtype("float32")
+
+    @nn.compact
+    def __call__(self, magnitude: Array) -> tuple[Array, Array]:
+        """`[B, N, F]` magnitudes → mean and log-variance, each `[B, Z]`, float32."""
+        x = magnitude[..., None]
+        for layer, features in enumerate(self.channels):
+            strides = (1 if layer % 2 == 0 else 2, 2)
+            # No bias before a normalisation: it would cancel, and Adam would amplify the noise of its gradient.
+            x = Conv(features, (4, 4), strides, use_bias=False, dtype=self.dtype, name=f"conv_{layer}")(x)
+            x = nn.relu(instance_norm(x))
+        x = x.swapaxes(2, 3).reshape(*x.shape[:2], -1)  # [B, N', C·F'], frequency innermost
+        state = nn.RNN(nn.GRUCell(self.hidden, dtype=self.dtype, name="gru"))(x)[:, -1]
+        mean = nn.Dense(self.latent_size, dtype=self.dtype, name="mean")(state)
+        log_variance = nn.Dense(self.latent_size, dtype=self.dtype, name="log_variance")(state)
+        return mean.astype(jnp.float32), log_variance.astype(jnp.float32)

@@ -1,0 +1,163 @@
+"""A run folder: everything that a run leaves behind, and all that the inference commands need.
+
+config.json        the resolved experiment
+environment.json   versions, devices and git commit of each time it was started
+metrics.jsonl, tensorboard/, checkpoints/
+conditions.npz     conditions of the training tracks, for class means and retrieval
+evaluation/        results.json, table.md, audio, figure
+"""
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from qsep_jax.experiment import Experiment, from_json, to_json
+from qsep_jax.inference.conditions import Bank
+from qsep_jax.inference.separation import Model
+from qsep_jax.training.checkpoint import Checkpoints
+from qsep_jax.training.precision import with_precision
+from qsep_jax.training.state import inference_variables
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+# What may change between two starts of the same run: none of it changes a number that training computes.
+FREE = (
+    "data.root",
+    "evaluation",
+    "train.evaluate",
+    "train.keep",
+    "train.log_every",
+    "train.summary_every",
+    "train.workers",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFolder:
+    """Paths within a run folder."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def conditions(self) -> Path:
+        return self.path / "conditions.npz"
+
+    @property
+    def evaluation(self) -> Path:
+        return self.path / "evaluation"
+
+    def begin(self, experiment: Experiment) -> None:
+        """Create the folder for an experiment, or make sure that it holds the same one.
+
+        Raises:
+          ValueError: if it holds another experiment (names the first field that differs), or something else.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        if self.config.exists():
+            before, now = json.loads(to_json(self.experiment())), json.loads(to_json(experiment))
+            schedules = {phase.optimizer.schedule for phase in experiment.system.phases()}
+            free = FREE if "cosine" in schedules else (*FREE, "train.steps")
+            different = [field for field in _differences(before, now) if not _is_one_of(field[0], free)]
+            if different:
+                name, old, new = different[0]
+                raise ValueError(
+                    f"{self.path} holds a run with {name} = {old}, not {new}: give another --workdir, or the same value"
+                )
+        elif any(self.path.iterdir()):
+            raise ValueError(f"{self.path} is not empty and holds no run (no config.json): give another --workdir")
+        _write(self.config, to_json(experiment))
+        path = self.path / "environment.json"
+        starts = json.loads(path.read_text()) if path.exists() else []
+        _write(path, json.dumps([*starts, environment()], indent=2))
+
+    def experiment(self) -> Experiment:
+        """The experiment of the run.
+
+        Raises:
+          ValueError: if there is no run here, or one of another version.
+        """
+        if not self.config.is_file():
+            raise ValueError(f"{self.path} is no run folder: it has no config.json")
+        return from_json(self.config.read_text(), str(self.config))
+
+    def load(self) -> tuple[Experiment, Model]:
+        """The experiment and the model of its best checkpoint, on one local device.
+
+        Raises:
+          ValueError: if there is no run or no whole checkpoint here, or it is damaged.
+        """
+        experiment = self.experiment()
+        if not self.checkpoints.is_dir():
+            raise ValueError(f"{self.path} holds no checkpoint yet: train it first")
+        with Checkpoints(self.checkpoints, experiment.train.keep) as checkpoints:
+            step = checkpoints.best()
+            if step is None:
+                raise ValueError(f"{self.path} holds no whole checkpoint yet: train it first")
+            variables = inference_variables(*checkpoints.restore_variables(step))
+        return experiment, Model(with_precision(experiment.system, experiment.train.precision), variables)
+
+    def bank(self, model: Model) -> Bank:
+        """The conditions of the training tracks.
+
+        Raises:
+          ValueError: if training has not come to its end, or the file is damaged.
+        """
+        query = jax.ShapeDtypeStruct((1, model.system.query_samples, 1), jnp.float32)
+        like = jax.eval_shape(lambda cue: model.system.condition(model.variables, {"query": cue}), query)
+        return Bank.load(self.conditions, like)
+
+
+def environment() -> dict[str, object]:
+    """Where and with what this process runs."""
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=40"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "devices": [device.device_kind for device in jax.devices()],
+        "processes": jax.process_count(),
+        "commit": commit.stdout.strip() or None,
+    }
+
+
+def _is_one_of(field: str, names: tuple[str, ...]) -> bool:
+    return any(field == name or field.startswith(f"{name}.") for name in names)
+
+
+def _differences(before: object, now: object, name: str = "") -> list[tuple[str, object, object]]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = dict.fromkeys([*before, *now])
+        return [
+            found
+            for key in keys
+            for found in _differences(before.get(key), now.get(key), f"{name}.{key}" if name else str(key))
+        ]
+    return [] if before == now else [(name, before, now)]
+
+
+def _write(path: Path, text: str) -> None:
+    unfinished = path.with_suffix(f".{os.getpid()}.part")
+    unfinished.write_text(text)
+    unfinished.replace(path)

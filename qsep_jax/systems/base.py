@@ -1,0 +1,129 @@
+"""The contract between a paper's system and everything else: what training and inference may ask of it."""
+
+import abc
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import jax
+from jax import Array
+
+# {collection: {network: tree}}, float32.
+Variables = dict[str, Any]
+# {stream: {key: [B, T, C]}}, or [R, B, T, C] where the phase repeats R > 1 times. A spec has the same tree of shapes.
+Batch = Mapping[str, Any]
+BatchSpec = Mapping[str, Any]
+# Any tree of [B, …]; () where a system takes no condition.
+Condition = Any
+
+
+class Aux(NamedTuple):
+    """What a loss says besides its value: scalars to log, and new collections `{collection: {network: tree}}`."""
+
+    metrics: dict[str, Array]
+    updates: dict[str, Any] = {}  # noqa: RUF012 (a NamedTuple's default, never written to)
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """An optimizer and its learning rate over time; training turns it into optax.
+
+    Attributes:
+      clip_norm: largest global norm of the gradient; larger ones are scaled down (0: never).
+      weight_decay: decoupled, as in AdamW.
+      schedule: `constant`; `drops`: after `drop_after` updates minus `drop` every `drop_every` updates, never below 0;
+        `cosine`: down to `final_fraction` of the rate at the last update.
+      warmup: updates over which the rate grows linearly from 0, before any schedule.
+    """
+
+    name: Literal["adam", "sgd"] = "adam"
+    learning_rate: float = 1e-3
+    b1: float = 0.9
+    b2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+    clip_norm: float = 0.0
+    warmup: int = 0
+    schedule: Literal["constant", "drops", "cosine"] = "constant"
+    drop_after: int = 0
+    drop_every: int = 1
+    drop: float = 0.0
+    final_fraction: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """One update within a step.
+
+    Attributes:
+      name: of the phase, and of its metrics: `name/metric`.
+      trainable: path prefixes under `params`, whole names: `"separator"`, `"tasnet/repeat_4"`.
+      loss: `(variables, batch of the stream, key) → (float32 scalar, Aux)`.
+      repeats: updates per step, each on a batch of its own.
+      stream: which part of the batch; the phase's name by default.
+    """
+
+    name: str
+    trainable: tuple[str, ...]
+    loss: Callable[[Variables, Any, Array], tuple[Array, Aux]]
+    optimizer: Optimizer
+    repeats: int = 1
+    stream: str = ""
+
+    @property
+    def source(self) -> str:
+        return self.stream or self.name
+
+
+class System(abc.ABC):
+    """A paper's method: which networks, which losses, which phases. A frozen dataclass that is its own config.
+
+    Attributes:
+      stems: names of the outputs; for a system that is asked by example, the classes that it was trained on.
+      sample_rate: Hz.
+      compute_dtype: of the network bodies, `"float32"` or `"bfloat16"`; parameters and losses stay float32.
+      cues: the condition inputs that it accepts: `query`, `labels`, `frames`, `score`.
+    """
+
+    cues: ClassVar[tuple[str, ...]]
+    stems: tuple[str, ...]
+    sample_rate: int
+    compute_dtype: str
+
+    @property
+    @abc.abstractmethod
+    def chunk_samples(self) -> int:
+        """The T of `separate`, and of training examples."""
+
+    @property
+    @abc.abstractmethod
+    def query_samples(self) -> int:
+        """The T of a query."""
+
+    @abc.abstractmethod
+    def init(self, key: Array, spec: BatchSpec) -> Variables:
+        """Fresh variables; jit-able."""
+
+    @abc.abstractmethod
+    def phases(self) -> tuple[Phase, ...]:
+        """In order of execution."""
+
+    @abc.abstractmethod
+    def validate(self, variables: Variables, batch: Batch, key: Array) -> dict[str, Array]:
+        """Scalars of one batch, with running statistics and no dropout; holds `"loss"`."""
+
+    @abc.abstractmethod
+    def preview(self, variables: Variables, batch: Batch) -> dict[str, Array]:
+        """What to look at and listen to while it trains: named waveforms `[B, T, C]`, among them `mixture`."""
+
+    @abc.abstractmethod
+    def condition(self, variables: Variables, cues: dict[str, Array]) -> Condition:
+        """What `separate` is steered by, a tree of `[B, …]`; means and interpolations are tree maps over it."""
+
+    @abc.abstractmethod
+    def separate(self, variables: Variables, mixture: Array, condition: Condition) -> Array:
+        """`[B, chunk_samples, C]` → `[B, S, chunk_samples, C]`, S in the order of `stems`, or 1 for a queried source."""
+
+
+def parameter_count(tree: Any) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))

@@ -1,0 +1,167 @@
+"""Train a system: `python -m qsep_jax.train --config configs/quickstart.py --workdir runs/quickstart`.
+
+The same command continues a run that was stopped or killed. Every field of the experiment can be overridden:
+`--train.steps 100 --system.latent-size 64`. On several hosts, start it on each of them with `--distributed.enabled`.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from data_pipelines.pipeline import Data, Pipeline, Shape
+from data_pipelines.prepare import build, made_here
+from data_pipelines.progress import Progress
+from data_pipelines.sources import Excerpt, open_corpus
+from data_pipelines.store import folder_of
+from qsep_jax import console
+from qsep_jax.evaluate import evaluate, table
+from qsep_jax.experiment import Experiment, load_config
+from qsep_jax.inference.conditions import make_bank
+from qsep_jax.run import RunFolder
+from qsep_jax.systems.base import System
+from qsep_jax.training import sharding
+from qsep_jax.training.checkpoint import Checkpoints
+from qsep_jax.training.loop import fit
+from qsep_jax.training.precision import with_precision
+
+EXAMPLE = "python -m qsep_jax.train --config configs/quickstart.py --workdir runs/quickstart"
+
+
+@dataclasses.dataclass(frozen=True)
+class Distributed:
+    """How the processes of a run on several hosts find each other.
+
+    Attributes:
+      enabled: whether there are several; on TPU pods and under Slurm nothing else is needed.
+      coordinator: HOST:PORT of the first process.
+      processes: how many there are.
+      process: number of this one, from 0.
+    """
+
+    enabled: bool = False
+    coordinator: str | None = None
+    processes: int | None = None
+    process: int | None = None
+
+
+def parse(arguments: list[str]) -> tuple[Path, Experiment, Distributed]:
+    """The run folder and the experiment of the config with its overrides.
+
+    Raises:
+      ValueError: for a missing config or workdir, an unknown variant or an unknown field.
+    """
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--config", default="")
+    config = first.parse_known_args(arguments)[0].config
+    if not config:
+        raise ValueError(f"--config is missing. Example: {EXAMPLE}")
+    default = load_config(config)
+    fields: list[Any] = [("config", str), ("workdir", Path)]
+    fields += [
+        (field.name, type(getattr(default, field.name)), dataclasses.field(default=getattr(default, field.name)))
+        for field in dataclasses.fields(default)
+        if field.name != "data"
+    ]
+    fields.append(("data", Data, dataclasses.field(default_factory=lambda: default.data)))
+    fields.append(("distributed", Distributed, Distributed()))
+    kind = dataclasses.make_dataclass("Training", fields, frozen=True)
+    kind.__doc__ = "Train the system of a config, or continue the run in --workdir."
+    options = console.parse(kind, "train", EXAMPLE, arguments)
+    experiment = Experiment(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Experiment)})
+    return options.workdir, experiment, options.distributed
+
+
+def shapes_of(system: System) -> dict[str, Shape]:
+    """What the phases of a system ask of each stream."""
+    return {phase.source: Shape(system.chunk_samples, system.sample_rate, phase.repeats) for phase in system.phases()}
+
+
+def prepare_missing(experiment: Experiment) -> None:
+    """Build the corpora that are made on the spot, where the copy that the experiment needs is not there yet."""
+    for stream in experiment.data.streams.values():
+        rate = experiment.system.sample_rate
+        corpus = made_here(stream.corpus)
+        if corpus is not None and not folder_of(experiment.data.root, stream.corpus, rate).exists():
+            print(f"preparing the corpus '{stream.corpus}' at {rate} Hz in {experiment.data.root}", flush=True)
+            build(corpus, experiment.data.root, sample_rate=rate)
+
+
+def excerpts(experiment: Experiment) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Stem, track and audio of evenly spread windows of the training tracks."""
+    system, stream = experiment.system, next(iter(experiment.data.streams.values()))
+    corpus = open_corpus(experiment.data.root, stream.corpus, system.sample_rate, "train", stream.view, stream.channels)
+    samples, most = system.query_samples, experiment.train.condition_windows
+    for stem in corpus.stems:
+        for track in corpus.tracks(stem):
+            room = max(corpus.length(track, stem) - samples, 0)
+            count = min(room // samples + 1, most or sys.maxsize)
+            for start in np.linspace(0, room, count).astype(int):
+                yield stem, track, corpus.read(Excerpt(track, stem, int(start), samples))
+
+
+def train(run: RunFolder, experiment: Experiment) -> None:
+    """Train, or continue, up to the last step."""
+    settings, first = experiment.train, jax.process_index() == 0
+    system = with_precision(experiment.system, settings.precision)
+    sharding.check_batch_size(settings.batch_size, sharding.make_mesh())
+    if first:
+        prepare_missing(experiment)
+        run.begin(experiment)
+    _wait_for_all("prepared")
+    label = f"training {run.path.name}"
+
+    def pipeline(split: str) -> Pipeline:
+        place = {"process": jax.process_index(), "processes": jax.process_count()}
+        return Pipeline(experiment.data, shapes_of(system), split, settings.batch_size, settings.seed, **place)
+
+    with Checkpoints(run.checkpoints, settings.keep) as checkpoints, contextlib.ExitStack() as stack:
+
+        def reporter(step: int) -> Progress:
+            progress = Progress(label, settings.steps, initial=step, unit="step", silent=not first)
+            return stack.enter_context(progress)
+
+        validation = pipeline("validation") if settings.validate_every else None
+        fit(system, settings, pipeline("train"), validation, checkpoints, run.path, reporter=reporter)
+
+
+def finish(run: RunFolder) -> None:
+    """After the last step, in one process: the conditions of the training tracks, and the evaluation if asked for."""
+    experiment, model = run.load()
+    if "query" in model.system.cues and not run.conditions.exists():
+        with Progress("class means", 0, unit="excerpt") as progress:
+            make_bank(model, progress.over(excerpts(experiment))).save(run.conditions)
+    if experiment.train.evaluate:
+        rows = evaluate(run, experiment, model, run.evaluation)
+        print(f"\n{table(rows)}\ntable, audio and picture are in {run.evaluation}")
+
+
+def _wait_for_all(name: str) -> None:
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def main() -> None:
+    start = time.monotonic()
+    workdir, experiment, distributed = parse(sys.argv[1:])
+    console.cache_compilations()
+    if distributed.enabled:
+        jax.distributed.initialize(distributed.coordinator, distributed.processes, distributed.process)
+    run = RunFolder(workdir)
+    train(run, experiment)
+    if jax.process_index() == 0:
+        finish(run)
+        print(f"all of it took {time.monotonic() - start:.0f} s")
+    _wait_for_all("finished")
+
+
+if __name__ == "__main__":
+    console.run(main)

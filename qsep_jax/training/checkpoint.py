@@ -1,0 +1,117 @@
+"""Checkpoints of a run: orbax, asynchronous, atomic; the latest few and the best are kept.
+
+Each has two array items, `variables` (variables and averaged parameters: all that inference needs) and `training`
+(optimizer state and counters), and a JSON item `position`: how many batches are consumed, which is all the state that
+the input pipeline has.
+"""
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as managers
+
+from qsep_jax.training.state import TrainState
+
+
+class Checkpoints:
+    """The checkpoints of one run folder. Close it, or leave its `with` block, before the process ends.
+
+    Args:
+      keep: how many of the latest to keep besides the best, the one with the lowest validation loss.
+    """
+
+    def __init__(self, folder: Path, keep: int = 2):
+        self.folder = Path(folder)
+        latest = managers.LatestN(keep)
+        best = managers.BestN(get_metric_fn=_loss, reverse=True, n=1, keep_checkpoints_without_metrics=False)
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=managers.AnyPreservationPolicy([latest, best]),
+            # Without `best_fn` as well, `best_step` would answer with the latest.
+            best_fn=_loss,
+            best_mode="min",
+            cleanup_tmp_directories=True,
+            step_prefix="step",
+        )
+        items = ("variables", "training", "position")
+        self._manager = ocp.CheckpointManager(self.folder.absolute(), options=options, item_names=items)
+
+    def latest(self) -> int | None:
+        """The step of the newest whole checkpoint, None if there is none."""
+        return self._manager.latest_step()
+
+    def best(self) -> int | None:
+        """The step with the lowest validation loss; the newest one if none was validated."""
+        return self._manager.best_step() or self.latest()
+
+    def save(self, step: int, state: TrainState, loss: float | None) -> None:
+        """Begin to save; the arrays are copied before this returns, so the state may be donated at once."""
+        items = ocp.args.Composite(
+            variables=ocp.args.StandardSave(_variables_of(state)),
+            training=ocp.args.StandardSave(_training_of(state)),
+            position=ocp.args.JsonSave({"batches": step}),
+        )
+        self._manager.save(step, args=items, metrics=None if loss is None else {"loss": loss}, force=True)
+
+    def restore(self, step: int, like: TrainState) -> tuple[TrainState, int]:
+        """The state at `step`, in the shapes and shardings of `like`, and the number of batches consumed.
+
+        Raises:
+          ValueError: if the checkpoint is damaged, or is of another system or settings.
+        """
+        with self._explained(step):
+            items = ocp.args.Composite(
+                variables=ocp.args.StandardRestore(_variables_of(like)),
+                training=ocp.args.StandardRestore(_training_of(like)),
+                position=ocp.args.JsonRestore(),
+            )
+            restored = self._manager.restore(step, args=items)
+        return like.replace(**restored["variables"], **restored["training"]), restored["position"]["batches"]
+
+    def restore_variables(self, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Variables and averaged parameters alone, on one local device."""
+        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        with self._explained(step):
+            metadata = self._manager.item_metadata(step)["variables"]
+            like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), metadata)
+            items = ocp.args.Composite(variables=ocp.args.StandardRestore(like))
+            restored = self._manager.restore(step, args=items)["variables"]
+        return restored["variables"], restored["ema"]
+
+    @contextlib.contextmanager
+    def _explained(self, step: int):
+        try:
+            yield
+        except Exception as error:  # orbax and tensorstore raise whatever suits them
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise ValueError(
+                f"the checkpoint of step {step} in {self.folder} cannot be read: it is damaged or of another system "
+                f"({reason}). Delete {self.folder / f'step_{step}'} to use the one before"
+            ) from error
+
+    def wait(self) -> None:
+        """Until what is being saved lies on disk whole."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        self._manager.close()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _loss(metrics: dict[str, float]) -> float:
+    return metrics["loss"]
+
+
+def _variables_of(state: TrainState) -> dict[str, Any]:
+    return {"variables": state.variables, "ema": state.ema}
+
+
+def _training_of(state: TrainState) -> dict[str, Any]:
+    return {"step": state.step, "optimizer": state.optimizer, "skipped": state.skipped}

@@ -1,0 +1,171 @@
+"""The training loop: validate, save, take a batch, step, log. In this order: it is what makes a run resumable.
+
+The batch of the next step is taken after saving, so a checkpoint at step t has consumed t batches. Nothing in the loop
+waits for a number from the device: metrics are fetched at log steps, when the next step is already under way.
+"""
+
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.sharding import Mesh
+
+from data_pipelines.pipeline import Pipeline
+from qsep_jax.systems.base import Batch, System
+from qsep_jax.training import sharding
+from qsep_jax.training.checkpoint import Checkpoints
+from qsep_jax.training.log import Diverged, Log, Reporter
+from qsep_jax.training.settings import Train
+from qsep_jax.training.state import TrainState, create_state, inference_variables
+from qsep_jax.training.step import make_step
+from qsep_jax.training.writer import Writer
+
+
+def fit(
+    system: System,
+    train: Train,
+    pipeline: Pipeline,
+    validation: Pipeline | None,
+    checkpoints: Checkpoints,
+    folder: Path,
+    *,
+    reporter: Callable[[int], Reporter],
+    mesh: Mesh | None = None,
+) -> TrainState:
+    """Train `system` up to step `train.steps`, from its latest checkpoint on; the final state, which is saved too.
+
+    Args:
+      validation: batches to validate on and to preview; None leaves both out.
+      folder: of the run; the first process writes metrics there, and every process the batch that made it diverge.
+      reporter: makes the progress display, given the step that the run starts from.
+
+    Raises:
+      ValueError: if the devices do not divide the batch, or an interval is not a multiple of `steps_per_dispatch`.
+      Diverged: if a phase skips `train.most_skipped` updates in a row; names phase and step.
+    """
+    mesh = mesh or sharding.make_mesh()
+    sharding.check_batch_size(train.batch_size, mesh)
+    _check_intervals(train)
+    compiled = Compiled(system, train, mesh)
+    create, like = compiled.initial_state(pipeline.batch(0))
+    latest = checkpoints.latest()
+    state, start = (create(), 0) if latest is None else checkpoints.restore(latest, like)
+    writer = Writer(folder, start) if jax.process_index() == 0 else None
+    log = Log(train, writer, reporter(start))
+
+    def pause(step: int) -> None:
+        """Validate, preview and save, as far as it is time for each."""
+        last, loss = step == train.steps, None
+        if validation and train.validate_every and (last or step % train.validate_every == 0):
+            means = _validate(compiled, state, validation, train.validation_batches)
+            loss = means["loss"]
+            if writer:
+                writer.scalars(step, {f"validation/{name}": value for name, value in means.items()})
+        if validation and train.summary_every and (last or step % train.summary_every == 0):
+            _preview(compiled, state, validation.batch(0), writer, step, system.sample_rate)
+        if last or step % train.save_every == 0:
+            checkpoints.save(step, state, loss)
+        log.restart_clock()
+
+    try:
+        # Under the guard only what is placed or fetched on purpose passes between host and device.
+        with closing(pipeline.batches(start, train.workers)) as batches, jax.transfer_guard("disallow"):
+            for step in range(start, train.steps, train.steps_per_dispatch):
+                if step > start:
+                    pause(step)
+                group = [next(batches) for _ in range(train.steps_per_dispatch)]
+                state, metrics = compiled.steps(state, compiled.place(group), compiled.key)
+                log.add(step + train.steps_per_dispatch, metrics)
+            log.flush()
+            if start < train.steps:
+                pause(train.steps)
+    except Diverged as error:
+        kept = _keep(pipeline.batch(error.step), folder, error.step)
+        raise Diverged(error.phase, error.step, error.count, f"; the batch is kept in {kept}") from None
+    finally:
+        checkpoints.wait()
+        if writer:
+            writer.close()
+    return state
+
+
+class Compiled:
+    """The functions of a run, compiled for a mesh: the state everywhere, batches split over the devices."""
+
+    def __init__(self, system: System, train: Train, mesh: Mesh):
+        self._system, self._train = system, train
+        self._everywhere = sharding.replicated(mesh)
+        self._split = sharding.batch_shardings(system, mesh)
+        # Convolution gradients within a loop are many times slower on CPU.
+        unroll = mesh.devices.flat[0].platform == "cpu"
+        step = make_step(system, train, unroll=unroll)
+
+        def steps(state: TrainState, batches: tuple[Batch, ...], key: Array):
+            if len(batches) == 1:
+                state, metrics = step(state, batches[0], key)
+                return state, {name: value[None] for name, value in metrics.items()}
+            stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)
+            return lax.scan(lambda state, batch: step(state, batch, key), state, stacked, unroll=unroll)
+
+        def averaged(function):
+            return lambda variables, ema, *rest: function(inference_variables(variables, ema), *rest)
+
+        self.key = jax.device_put(jax.random.key(train.seed + 1), self._everywhere)
+        self.steps = jax.jit(steps, donate_argnums=0, out_shardings=self._everywhere)
+        self.validate = jax.jit(averaged(system.validate), out_shardings=self._everywhere)
+        self.preview = jax.jit(averaged(system.preview), out_shardings=self._everywhere)
+
+    def initial_state(self, batch: dict[str, Any]) -> tuple[Callable[[], TrainState], TrainState]:
+        """A function that makes a fresh state, and the shapes and shardings that it has."""
+        spec = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), batch)
+        create = partial(create_state, self._system, self._train, spec)
+        shapes = jax.eval_shape(create)
+        like = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._everywhere), shapes
+        )
+        # Run once, so made to compile quickly: four times as fast as with all of XLA's optimizations.
+        quickly = {"xla_backend_optimization_level": 0}
+        return jax.jit(create, out_shardings=self._everywhere, compiler_options=quickly), like
+
+    def place(self, batches: list[dict[str, Any]]) -> tuple[Batch, ...]:
+        return tuple(sharding.place(batch, self._split) for batch in batches)
+
+
+def _validate(compiled: Compiled, state: TrainState, pipeline: Pipeline, count: int) -> dict[str, float]:
+    """Means over the first `count` batches, the same each time."""
+    said = []
+    for number in range(count):
+        (batch,) = compiled.place([pipeline.batch(number)])
+        said.append(compiled.validate(state.variables, state.ema, batch, compiled.key))
+    fetched = jax.device_get(said)
+    return {name: float(np.mean([values[name] for values in fetched])) for name in fetched[0]}
+
+
+def _preview(compiled: Compiled, state: TrainState, batch, writer: Writer | None, step: int, rate: int) -> None:
+    (placed,) = compiled.place([batch])
+    sounds = compiled.preview(state.variables, state.ema, placed)
+    if writer:
+        local = jax.device_get({name: audio.addressable_data(0) for name, audio in sounds.items()})
+        for name, audio in local.items():
+            writer.sound(step, f"preview/{name}", audio[0], rate)
+
+
+def _keep(batch: dict[str, Any], folder: Path, step: int) -> Path:
+    path = folder / f"diverged_step{step}_process{jax.process_index()}.npz"
+    np.savez(path, **{f"{stream}/{name}": leaf for stream, tree in batch.items() for name, leaf in tree.items()})
+    return path
+
+
+def _check_intervals(train: Train) -> None:
+    for name in ("steps", "log_every", "save_every", "validate_every", "summary_every"):
+        if getattr(train, name) % train.steps_per_dispatch:
+            raise ValueError(
+                f"train.{name} = {getattr(train, name)} is not a multiple of train.steps_per_dispatch = "
+                f"{train.steps_per_dispatch}"
+            )

@@ -1,0 +1,53 @@
+"""How long, how large and how often: the settings of a training run."""
+
+import dataclasses
+from typing import Literal
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """Settings of a run; every field can be given on the command line as `--train.field`.
+
+    Attributes:
+      steps: of training in all; a continued run stops at the same number.
+      batch_size: examples of a step over all devices together.
+      seed: of the parameters, the noise in the losses and the mixtures.
+      precision: of the network bodies. Parameters, STFT, masks, statistics and losses are float32 in any case.
+      ema_decay: of the running average of the parameters that is kept beside them and used for inference (0: none).
+      steps_per_dispatch: steps in one compiled call; more than 1 spares Python's time when steps are tiny.
+      log_every: steps between lines of `metrics.jsonl`; nothing is fetched from the device in between.
+      validate_every, validation_batches: steps between validations, and how many batches each takes (0: never).
+      save_every: steps between checkpoints.
+      keep: latest checkpoints to keep, besides the best.
+      summary_every: steps between audio and spectrograms in TensorBoard (0: never).
+      most_skipped: updates of a phase that may be skipped in a row, for a loss or gradient that is not finite, before
+        the run stops.
+      workers: processes that mix examples (0: within the training process).
+      condition_windows: most windows of a training track that its condition, and so the class means, are taken from;
+        evenly spread (0: all of them, as in the paper).
+      evaluate: whether the run ends with the experiment's evaluation.
+    """
+
+    steps: int = 100_000
+    batch_size: int = 5
+    seed: int = 0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    ema_decay: float = 0.0
+    steps_per_dispatch: int = 1
+    log_every: int = 100
+    validate_every: int = 1_000
+    validation_batches: int = 20
+    save_every: int = 1_000
+    keep: int = 2
+    summary_every: int = 5_000
+    most_skipped: int = 10
+    workers: int = 2
+    condition_windows: int = 0
+    evaluate: bool = False
+
+    def __post_init__(self):
+        for name in ("steps", "batch_size", "steps_per_dispatch", "log_every", "save_every", "keep", "most_skipped"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"train.{name} must be at least 1, not {getattr(self, name)}")
+        if not 0.0 <= self.ema_decay < 1.0:
+            raise ValueError(f"train.ema_decay must be in [0, 1), not {self.ema_decay}")

@@ -1,0 +1,47 @@
+"""Data parallelism: one mesh axis, the state on every device, the batch split over them.
+
+The same program runs on one device, on eight, or on several hosts: only the mesh differs.
+"""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from qsep_jax.systems.base import System
+
+
+def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
+    """A mesh of all devices, or of those given, along the axis `data`."""
+    devices = devices or jax.devices()
+    return Mesh(np.asarray(devices), ("data",), axis_types=(AxisType.Auto,))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def check_batch_size(batch_size: int, mesh: Mesh) -> None:
+    """Raise ValueError if the devices do not divide the batch, naming the nearest sizes that work."""
+    devices = mesh.size
+    if batch_size % devices:
+        lower, upper = batch_size // devices * devices, -(-batch_size // devices) * devices
+        nearest = f"{lower} or {upper}" if lower else str(upper)
+        raise ValueError(f"a batch of {batch_size} does not divide over {devices} devices; give {nearest}")
+
+
+def batch_shardings(system: System, mesh: Mesh) -> dict[str, NamedSharding]:
+    """For each stream, how its leaves `[B, …]` (or `[R, B, …]`, where a phase repeats) lie on the devices."""
+    specs = {}
+    for phase in system.phases():
+        specs[phase.source] = PartitionSpec("data") if phase.repeats == 1 else PartitionSpec(None, "data")
+    return {stream: NamedSharding(mesh, spec) for stream, spec in specs.items()}
+
+
+def place(batch: dict[str, Any], shardings: dict[str, NamedSharding]) -> dict[str, Any]:
+    """This process's rows of a batch, numpy, as global arrays on the devices."""
+    return {
+        stream: jax.tree.map(lambda leaf, to=shardings[stream]: jax.make_array_from_process_local_data(to, leaf), tree)
+        for stream, tree in batch.items()
+    }

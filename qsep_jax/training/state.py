@@ -1,0 +1,45 @@
+"""Everything that a step changes, as one tree."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax import Array
+
+from qsep_jax.systems.base import BatchSpec, System, Variables
+from qsep_jax.training import optimizers
+from qsep_jax.training.partition import Flat, replace, select
+from qsep_jax.training.settings import Train
+
+
+@struct.dataclass
+class TrainState:
+    """`optimizer` has one entry per phase; `ema` the averaged trainable parameters by path, empty without averaging.
+
+    `step` counts steps begun and finished, `skipped` the updates that were not made because something was not finite.
+    """
+
+    step: Array
+    variables: Variables
+    optimizer: dict[str, Any]
+    ema: Flat
+    skipped: Array
+
+
+def create_state(system: System, train: Train, spec: BatchSpec) -> TrainState:
+    """A fresh state, from `train.seed` alone; a pure function to be jitted with the shardings that it should have."""
+    variables = system.init(jax.random.key(train.seed), spec)
+    params = variables["params"]
+    opts, ema = {}, {}
+    for phase in system.phases():
+        part = select(params, phase.trainable)
+        opts[phase.name] = optimizers.build(phase.optimizer, train.steps * phase.repeats).init(part)
+        ema |= part if train.ema_decay else {}
+    ema = {path: jnp.array(leaf) for path, leaf in ema.items()}  # copies: a donated buffer may not appear twice
+    return TrainState(jnp.zeros((), jnp.int32), variables, opts, ema, jnp.zeros((), jnp.int32))
+
+
+def inference_variables(variables: Variables, ema: Flat) -> Variables:
+    """The variables to separate with: averaged parameters where there are any."""
+    return {**variables, "params": replace(variables["params"], ema)} if ema else variables
