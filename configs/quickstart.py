@@ -26,24 +26,26 @@ def get_config(variant: str = "") -> Experiment:
         query_channels=(4, 4, 8) if debug else (16, 16, 32, 32, 64, 64),
         query_hidden=8 if debug else 64,
         channels=(4, 8, 8) if debug else (16, 32, 48, 64, 64, 64),
+        initial_log_variance=-4.0,
         kl_weight=0.001,
         latent_weight=0.5 if debug else 0.0,
-        optimizer=Optimizer(learning_rate=1e-3, b1=0.5, clip_norm=5.0),
+        optimizer=Optimizer(learning_rate=2e-3, schedule="cosine", warmup=2 if debug else 100, clip_norm=5.0),
     )
-    pairs = RandomSplit(presence=1.0, classes=2, targets=1)
+    pairs = RandomSplit(presence=1.0, classes=2, targets=1, query="other")
     return Experiment(
         system,
         Data(streams={"cvae": Stream("chamber", pairs)}),
         Train(
-            steps=4 if debug else 1200,
+            steps=4 if debug else 1000,
             batch_size=2 if debug else 8,
+            ema_decay=0.99,
             log_every=2 if debug else 20,
             validate_every=4 if debug else 200,
             validation_batches=2 if debug else 10,
             save_every=2 if debug else 200,
             summary_every=4 if debug else 400,
             workers=0,
-            condition_windows=2 if debug else 8,
+            condition_windows=2 if debug else 4,
             evaluate=True,
         ),
         TestList(kind="pairs", mixtures=2 if debug else 0, seconds=4.0),

@@ -1,10 +1,11 @@
 """The papers' mixing recipes and augmentations: pure numpy on one example, random by the generator that comes in."""
 
 import dataclasses
+from typing import Literal
 
 import numpy as np
 
-from data_pipelines.schema import MIXTURE, TARGET
+from data_pipelines.schema import MIXTURE, QUERY, TARGET
 from data_pipelines.sources import Corpus
 
 # Root mean square below which an excerpt counts as silent (-80 dB re full scale; int16 ends at -90).
@@ -26,16 +27,13 @@ class Augmentation:
     polarity: float = 0.0
     gain_db: tuple[float, float] = (0.0, 0.0)
 
-    def __call__(self, rng: np.random.Generator, audio: np.ndarray) -> np.ndarray:
-        """`[T, C]` → `[T, C]`."""
-        if self.channel_swap and rng.random() < self.channel_swap:
-            audio = audio[:, ::-1]
-        scale = 1.0
-        if self.polarity and rng.random() < self.polarity:
-            scale = -1.0
+    def draw(self, rng: np.random.Generator) -> tuple[bool, float]:
+        """Whether to reverse the channels, and what to multiply by."""
+        swap = bool(self.channel_swap) and rng.random() < self.channel_swap
+        scale = -1.0 if self.polarity and rng.random() < self.polarity else 1.0
         if self.gain_db != (0.0, 0.0):
             scale *= 10.0 ** (rng.uniform(*self.gain_db) / 20.0)
-        return audio if scale == 1.0 else audio * np.float32(scale)
+        return swap, scale
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,20 +48,26 @@ class RandomSplit:
     Attributes:
       classes: how many classes take part in an example, drawn at random; all of them by default (0).
       targets: how many of those are the target; a random number by default (0).
+      query: what the target is asked for with: the target itself, as in the paper, or `other`, an excerpt of the same
+        class from another track, for a single target. The paper's way lets the query say more than what kind of sound
+        is wanted; that is lost on a query from elsewhere.
     """
 
     presence: float = 0.5
     gain: tuple[float, float] = (0.25, 1.25)
     classes: int = 0
     targets: int = 0
+    query: Literal["target", "other"] = "target"
     augmentation: Augmentation = Augmentation()
 
     def __call__(self, rng: np.random.Generator, corpus: Corpus, samples: int) -> dict[str, np.ndarray]:
-        """Draw `{mixture, target}`, each float32 `[samples, C]`.
+        """Draw `{mixture, target}`, and `query` where it is another excerpt, each float32 `[samples, C]`.
 
         Raises:
           ValueError: if the corpus has fewer classes than are asked for, or nothing but silence.
         """
+        if self.query == "other" and self.targets != 1:
+            raise ValueError(f"a query from another track needs a single target, not targets = {self.targets}")
         if self.classes > len(corpus.stems) or self.targets > (self.classes or len(corpus.stems)):
             raise ValueError(
                 f"the recipe asks for {self.targets} targets of {self.classes} classes, but the corpus has "
@@ -83,17 +87,20 @@ class RandomSplit:
         if not (is_target & is_present).any():
             return None
         target = np.zeros((samples, corpus.channels), np.float32)
-        rest = np.zeros_like(target)
+        rest, example = np.zeros_like(target), {}
         for index, to_target, present in zip(chosen, is_target, is_present, strict=True):
             if present:
-                audio = corpus.read(corpus.draw(rng, corpus.stems[index], samples))
-                audio = self.augmentation(rng, audio) * np.float32(rng.uniform(*self.gain))
+                excerpt = corpus.draw(rng, corpus.stems[index], samples)
+                audio = self._vary(rng, corpus.read(excerpt))
                 side = target if to_target else rest
                 side += audio
-        mixture = target + rest
-        if rms(target) < SILENCE or rms(mixture) < SILENCE:
-            return None
-        return {MIXTURE: mixture, TARGET: target}
+                if to_target and self.query == "other":
+                    example[QUERY] = self._vary(rng, corpus.read(corpus.draw(rng, excerpt.stem, samples, excerpt.track)))
+        example |= {MIXTURE: target + rest, TARGET: target}
+        return None if any(rms(audio) < SILENCE for audio in example.values()) else example
+
+    def _vary(self, rng: np.random.Generator, audio: np.ndarray) -> np.ndarray:
+        return self.augmentation(rng, audio) * np.float32(rng.uniform(*self.gain))
 
 
 def rms(audio: np.ndarray) -> float:

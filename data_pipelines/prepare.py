@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import re
 import shutil
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -19,10 +20,13 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from data_pipelines import store
+from data_pipelines import console, store
 from data_pipelines.audio import HIGHEST_RATE, LOWEST_RATE
+from data_pipelines.corpora.band import Band
 from data_pipelines.corpora.base import Corpus, Stem, Track
 from data_pipelines.corpora.chamber import Chamber
+from data_pipelines.corpora.folder import Folder
+from data_pipelines.corpora.musdb18 import Musdb18
 from data_pipelines.progress import Progress
 from data_pipelines.schema import SPLITS
 
@@ -123,14 +127,21 @@ def _stage(corpus: Corpus, tracks: list[Track], sample_rate: int, staging: Path,
     paths = [staging / f"{number:05d}.npz" for number in range(len(tracks))]
     missing = [(track, path) for track, path in zip(tracks, paths, strict=True) if not path.exists()]
     with Progress(label, len(tracks), initial=len(tracks) - len(missing), unit="track") as progress:
-        for _ in ordered_map(partial(_stage_track, corpus, sample_rate), missing):
+        said = []
+        for messages in ordered_map(partial(_stage_track, corpus, sample_rate), missing):
+            said += messages
             progress.advance()
+    if said:
+        warnings.warn(f"{len(said)} of {len(tracks)} tracks are not quite clean; the first: {said[0]}", stacklevel=2)
     return paths
 
 
-def _stage_track(corpus: Corpus, sample_rate: int, item: tuple[Track, Path]) -> None:
+def _stage_track(corpus: Corpus, sample_rate: int, item: tuple[Track, Path]) -> list[str]:
+    """Load one track into a file; what was remarked on while it was loaded, at most one thing."""
     track, path = item
-    stems = corpus.load(track, sample_rate)
+    with warnings.catch_warnings(record=True) as remarks:
+        warnings.simplefilter("always")
+        stems = corpus.load(track, sample_rate)
     if len({stem.audio.shape for stem in stems}) != 1:
         raise ValueError(f"the stems of '{track.name}' differ in length or channels: {[s.audio.shape for s in stems]}")
     content: dict[str, Any] = {"names": [stem.name for stem in stems], "parents": [stem.parent for stem in stems]}
@@ -140,6 +151,7 @@ def _stage_track(corpus: Corpus, sample_rate: int, item: tuple[Track, Path]) -> 
     with unfinished.open("wb") as file:
         np.savez(file, **content)
     os.replace(unfinished, path)
+    return [f"{track.name}: {remark.message}" for remark in remarks if remark.category is UserWarning][:1]
 
 
 def _staged(path: Path) -> list[Stem]:
@@ -156,19 +168,69 @@ def _write(
     channels = max(_staged(path)[0].audio.shape[1] for path in paths[:1])
     options = {field.name: str(getattr(corpus, field.name)) for field in dataclasses.fields(corpus)}  # pyright: ignore
 
-    def records_of(split: str) -> Iterator[dict[str, Any]]:
+    def records_of(split: str) -> Iterator[list[store.Record]]:
         for track, path in zip(tracks, paths, strict=True):
             if track.split == split:
-                yield from store.segments(track.name, _staged(path), sample_rate)
+                yield store.segments(track.name, _staged(path), sample_rate)
+                progress.advance()
 
     present = [split for split in SPLITS if any(track.split == split for track in tracks)]
-    examples = {split: records_of(split) for split in present}
-    store.write(folder, name, sample_rate, channels, examples, mark=mark, options={"kind": corpus.kind, **options})
+    by_split = {split: records_of(split) for split in present}
+    with Progress(f"{name}, writing", len(tracks), unit="track") as progress:
+        store.write(folder, name, sample_rate, channels, by_split, mark=mark, options={"kind": corpus.kind, **options})
 
 
 def made_here(name: str) -> Corpus | None:
-    """The corpus `name` if it is one that needs no source, with its default options."""
-    return {"chamber": Chamber()}.get(name)
+    """The corpus `name` with its default options, if it is one that needs no source."""
+    return {corpus.kind: corpus for corpus in (Chamber(), Band())}.get(name)
 
 
-AnyCorpus = Annotated[Chamber, tyro.conf.subcommand("chamber")]
+AnyCorpus = (
+    Annotated[Chamber, tyro.conf.subcommand("chamber")]
+    | Annotated[Band, tyro.conf.subcommand("band")]
+    | Annotated[Musdb18, tyro.conf.subcommand("musdb18")]
+    | Annotated[Folder, tyro.conf.subcommand("folder")]
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepare:
+    """Build a corpus for training: OUT/NAME/RATE. A killed run is continued by the same command.
+
+    Attributes:
+      corpus: which one, and its own options.
+      out: folder that holds all prepared corpora.
+      name: what configs call it; its kind if left out.
+      sample_rate: Hz to store; the corpus's own, at most 44,100, if left out.
+      overwrite: replace a corpus of this name and rate that was made from other options or another input.
+      workers: processes; as many as there are cores if left out.
+    """
+
+    corpus: AnyCorpus
+    out: Path = DEFAULT_ROOT
+    name: str = ""
+    sample_rate: int = 0
+    overwrite: bool = False
+    workers: int = 0
+
+
+def main() -> None:
+    options = console.parse(
+        Prepare,
+        "python -m data_pipelines.prepare",
+        "python -m data_pipelines.prepare chamber --out data --sample-rate 22050",
+        config=(tyro.conf.CascadeSubcommandArgs, tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
+    )
+    folder = build(
+        options.corpus,
+        options.out,
+        name=options.name,
+        sample_rate=options.sample_rate,
+        overwrite=options.overwrite,
+        workers=options.workers,
+    )
+    print(folder)
+
+
+if __name__ == "__main__":
+    console.run(main)

@@ -14,6 +14,7 @@ SPLITS = ("train", "validation", "test")
 # Keys of an example, waveforms `[T, C]` float32 in −1…1. A batch holds the same keys with a leading `[B]`.
 MIXTURE = "mixture"
 TARGET = "target"
+QUERY = "query"
 
 # The 13 instruments of URMP (Li et al. 2019) with the range that each is written for here (sounding MIDI pitch) and its
 # General MIDI program, counted from 0.

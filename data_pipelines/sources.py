@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from data_pipelines import records
-from data_pipelines.audio import fit_channels
 from data_pipelines.schema import FULL_SCALE, SPLITS
 from data_pipelines.store import Metadata, Row, folder_of, shards
 
@@ -38,6 +37,9 @@ class Corpus:
     def __init__(self, folder: Path, metadata: Metadata, split: str, view: View, channels: int):
         self.folder, self.split, self.view, self.channels = folder, split, view, channels
         self.metadata = metadata
+        if channels != metadata.channels and 1 not in (channels, metadata.channels):
+            stored = metadata.channels
+            raise ValueError(f"cannot turn {stored} channels into {channels}: give 1 or {stored} channels")
         self.stems = tuple(view)
         self.sample_rate = metadata.sample_rate
         rows = {(row.track, row.stem): row for row in metadata.index[split]}
@@ -56,20 +58,43 @@ class Corpus:
         """Samples of `stem` in `track`."""
         return max(row.samples for row in self._parts[stem][track])
 
-    def draw(self, rng: np.random.Generator, stem: str, samples: int) -> Excerpt:
-        """A random excerpt of `stem`: any track, then any place in it, with the same chance each."""
+    def draw(self, rng: np.random.Generator, stem: str, samples: int, without: str = "") -> Excerpt:
+        """A random excerpt of `stem`: any track but `without`, then any place in it, with the same chance each.
+
+        Raises:
+          ValueError: if there is no other track.
+        """
         names = self._names[stem]
         track = names[rng.integers(len(names))]
+        while track == without:
+            if len(names) == 1:
+                raise ValueError(f"{self.folder} has only one {self.split} track with '{stem}'")
+            track = names[rng.integers(len(names))]
         room = self.length(track, stem) - samples
         return Excerpt(track, stem, int(rng.integers(room + 1)) if room > 0 else 0, samples)
 
     def read(self, excerpt: Excerpt) -> np.ndarray:
         """The audio of an excerpt, float32 `[samples, channels]` in −1…1; zeros where the track has ended."""
-        first, *others = self._parts[excerpt.stem][excerpt.track]
-        audio = self._read_row(first, excerpt.start, excerpt.samples)
-        for row in others:
-            audio += self._read_row(row, excerpt.start, excerpt.samples)
-        return fit_channels(audio, self.channels)
+        audio = np.zeros((excerpt.samples, self.channels), np.float32)
+        self.add(excerpt, 1.0, audio)
+        return audio
+
+    def add(self, excerpt: Excerpt, gain: float, out: np.ndarray) -> None:
+        """Add an excerpt times `gain` to `out` `[samples, channels]`.
+
+        Record by record, because what fits into the processor's cache is mixed twice as fast.
+        """
+        size, stored = self.metadata.segment_samples, self.metadata.channels
+        scratch = np.empty((size, self.channels), np.float32)
+        for row in self._parts[excerpt.stem][excerpt.track]:
+            position, end = excerpt.start, min(excerpt.start + excerpt.samples, row.samples)
+            while position < end:
+                segment, offset = divmod(position, size)
+                count = min(size - offset, end - position)
+                audio = records.audio(self._records[row.first + segment], stored)
+                place = out[position - excerpt.start :][:count]
+                place += _to_float(audio[offset : offset + count], gain, scratch[:count])
+                position += count
 
     def notes(self, track: str, stem: str) -> np.ndarray:
         """All notes of a stem, rows of onset s, offset s, MIDI pitch `[n, 3]`, in order of onset; possibly none."""
@@ -79,22 +104,6 @@ class Corpus:
                 packed = records.fields(self._records[record])["notes"]
                 found.append(np.frombuffer(packed, np.float32).reshape(-1, 3))
         return np.unique(np.concatenate(found), axis=0)
-
-    def _read_row(self, row: Row, start: int, samples: int) -> np.ndarray:
-        size, stored = self.metadata.segment_samples, self.metadata.channels
-        out = np.zeros((samples, stored), np.float32)
-        position, end = start, min(start + samples, row.samples)
-        while position < end:
-            segment, offset = divmod(position, size)
-            count = min(size - offset, end - position)
-            audio = records.audio(self._records[row.first + segment], stored)
-            np.multiply(
-                audio[offset : offset + count],
-                np.float32(1 / FULL_SCALE),
-                out=out[position - start : position - start + count],
-            )
-            position += count
-        return out
 
     @functools.cached_property
     def _names(self) -> dict[str, tuple[str, ...]]:
@@ -114,6 +123,23 @@ class Corpus:
 
     def __getstate__(self):
         return {key: value for key, value in self.__dict__.items() if key != "_records"}
+
+
+def _to_float(audio: np.ndarray, gain: float, out: np.ndarray) -> np.ndarray:
+    """Int16 `[T, C]` to float32 −1…1 times `gain`, in `out` `[T, channels]`: all channels, their mean, or copies of one.
+
+    Full scale is a power of two, so dividing by it together with the gain rounds as if it came first.
+    """
+    stored, channels = audio.shape[1], out.shape[1]
+    if channels == 1 < stored:  # ten times as fast as `mean` over so short an axis
+        np.add(audio[:, :1], audio[:, 1:2], out=out, dtype=np.float32)
+        for channel in range(2, stored):
+            out += audio[:, channel : channel + 1]
+        gain /= stored
+    else:
+        np.copyto(out, audio)
+    out *= np.float32(gain) / np.float32(FULL_SCALE)
+    return out
 
 
 def open_corpus(

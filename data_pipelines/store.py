@@ -24,11 +24,15 @@ import numpy as np
 
 from data_pipelines import records
 from data_pipelines.corpora.base import Corpus, Stem
-from data_pipelines.schema import AUDIO_DTYPE, SPLITS
+from data_pipelines.schema import AUDIO_DTYPE
 
 SEGMENT_SECONDS = 1.5
 # Raised when the stored form changes.
 FORMAT = 1
+RECORDS_PER_SHARD = 10_000
+
+# `schema.RECORD_FIELDS` of one segment.
+Record = dict[str, Any]
 
 
 def folder_of(root: Path | str, name: str, sample_rate: int) -> Path:
@@ -97,22 +101,25 @@ def shards(folder: Path, name: str, split: str) -> list[str]:
     return [str(path) for path in sorted(folder.glob(f"{name}-{split}.array_record-*"))]
 
 
-def segments(track: str, stems: list[Stem], sample_rate: int) -> Iterator[dict[str, Any]]:
+def segments(track: str, stems: list[Stem], sample_rate: int) -> list[Record]:
     """The records of a track, stem by stem, in order of time."""
-    size = round(SEGMENT_SECONDS * sample_rate)
+    size, found = round(SEGMENT_SECONDS * sample_rate), []
     for stem in stems:
         for number, start in enumerate(range(0, len(stem.audio), size)):
             begin, end = start / sample_rate, (start + size) / sample_rate
             sounding = stem.notes[(stem.notes[:, 0] < end) & (stem.notes[:, 1] > begin)]
-            yield {
-                "audio": stem.audio[start : start + size],
-                "track": track,
-                "stem": stem.name,
-                "parent": stem.parent,
-                "segment": number,
-                "sample_rate": sample_rate,
-                "notes": sounding.astype(np.float32),
-            }
+            found.append(
+                {
+                    "audio": stem.audio[start : start + size],
+                    "track": track,
+                    "stem": stem.name,
+                    "parent": stem.parent,
+                    "segment": number,
+                    "sample_rate": sample_rate,
+                    "notes": sounding.astype(np.float32),
+                }
+            )
+    return found
 
 
 def write(
@@ -120,22 +127,23 @@ def write(
     name: str,
     sample_rate: int,
     channels: int,
-    examples: dict[str, Iterator[dict[str, Any]]],
+    tracks: dict[str, Iterator[list[Record]]],
     *,
     mark: str,
     options: dict[str, str],
 ) -> Metadata:
-    """Write the records of each split and put the finished corpus at `folder` in one rename.
+    """Write the tracks of each split, lists of records, and put the finished corpus at `folder` in one rename.
 
     Everything before the rename happens in a folder beside it, whose name begins with a dot.
     """
     scratch = folder.with_name(f".{folder.name}-{mark}-writing")
     shutil.rmtree(scratch, ignore_errors=True)
-    built = _write_with_tfds(scratch / "tfds", name, channels, examples)
+    built = scratch / "tfds"
+    _write_with_tfds(built, name, channels, tracks)
     final = scratch / "final"
     final.mkdir()
     index: dict[str, list[Row]] = {}
-    for split in examples:
+    for split in tracks:
         index[split] = []
         paths = shards(built, name, split)
         first = 0
@@ -153,37 +161,24 @@ def write(
     return metadata
 
 
-def _write_with_tfds(data_dir: Path, name: str, channels: int, examples: dict[str, Iterator[dict[str, Any]]]) -> Path:
+def _write_with_tfds(folder: Path, name: str, channels: int, tracks: dict[str, Iterator[list[Record]]]) -> None:
+    """Have TFDS write the splits, track by track: its builders would gather a whole split in memory."""
     import tensorflow_datasets as tfds
 
-    class Segments(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-        """Segments of stems as array_record; needs no TensorFlow."""
-
-        VERSION = tfds.core.Version("1.0.0")
-
-        def _info(self):
-            # `features.Audio` needs TensorFlow; a tensor stored as bytes is the quickest form to read.
-            audio = tfds.features.Tensor(
-                shape=(None, channels), dtype=AUDIO_DTYPE, encoding=tfds.features.Encoding.BYTES
-            )
-            text, number = tfds.features.Text(), tfds.features.Scalar(np.int64)
-            features = {"audio": audio, "track": text, "stem": text, "parent": text, "segment": number}
-            features |= {"sample_rate": number, "notes": tfds.features.Tensor(shape=(None, 3), dtype=np.float32)}
-            return tfds.core.DatasetInfo(
-                builder=self, features=tfds.features.FeaturesDict(features), disable_shuffling=True
-            )
-
-        def _split_generators(self, dl_manager):
-            return {split: enumerate(records) for split, records in examples.items()}
-
-        def _generate_examples(self):
-            raise NotImplementedError("the splits come as generators")
-
-    Segments.name = name
-    tfds.disable_progress_bar()
-    builder = Segments(data_dir=str(data_dir), file_format="array_record")
-    builder.download_and_prepare()
-    return Path(builder.data_path)
+    # `features.Audio` needs TensorFlow; a tensor stored as bytes is the quickest form to read.
+    audio = tfds.features.Tensor(shape=(None, channels), dtype=AUDIO_DTYPE, encoding=tfds.features.Encoding.BYTES)
+    text, number = tfds.features.Text(), tfds.features.Scalar(np.int64)
+    features = {"audio": audio, "track": text, "stem": text, "parent": text, "segment": number}
+    features |= {"sample_rate": number, "notes": tfds.features.Tensor(shape=(None, 3), dtype=np.float32)}
+    folder.mkdir(parents=True)
+    identity = tfds.core.dataset_info.DatasetIdentity(name, tfds.core.Version("1.0.0"), str(folder), module_name="")
+    info = tfds.core.DatasetInfo(builder=identity, features=tfds.features.FeaturesDict(features))
+    writer = tfds.core.SequentialWriter(info, RECORDS_PER_SHARD, file_format="array_record")
+    writer.initialize_splits(list(tracks))
+    for split, members in tracks.items():
+        for track in members:
+            writer.add_examples({split: track})
+    writer.close_all()
 
 
 def _store_uncompressed(source: str, target: str, channels: int, first: int, rows: list[Row]) -> int:
@@ -207,7 +202,3 @@ def _store_uncompressed(source: str, target: str, channels: int, first: int, row
     reader.close()
     return first + total
 
-
-def is_known_split(split: str) -> None:
-    if split not in SPLITS:
-        raise ValueError(f"there is no split '{split}'; choose one of {', '.join(SPLITS)}")

@@ -1,90 +1,16 @@
-"""What every command shares: one clear line for each mistake, tidy warnings, a compilation cache."""
+"""The console of the commands that compile: what `data_pipelines.console` offers, and a compilation cache."""
 
-import dataclasses
-import difflib
-import inspect
 import os
-import sys
-import warnings
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
 
-import tyro
+import jax
 
-T = TypeVar("T")
+from data_pipelines.console import parse, run
 
-
-def run(main: Callable[[], None]) -> None:
-    """Run a command. What its user can mend is said in one line on stderr, with exit code 2.
-
-    `QSEP_TRACEBACK=1` shows where it came from.
-    """
-    _set_up()
-    try:
-        main()
-    except (ValueError, OSError) as error:
-        if os.environ.get("QSEP_TRACEBACK"):
-            raise
-        print(f"error: {_in_words(error)}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        raise SystemExit(130) from None
-
-
-def _in_words(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error)
-
-
-def _set_up() -> None:
-    import absl.logging
-
-    absl.logging.set_verbosity(absl.logging.ERROR)
-    warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
-    # Only what this project says: libraries deprecate things that its users cannot change.
-    warnings.filterwarnings("ignore")
-    warnings.filterwarnings("default", category=UserWarning, module=r"(qsep_jax|data_pipelines)\b")
+__all__ = ["cache_compilations", "parse", "run"]
 
 
 def cache_compilations() -> None:
     """Keep compiled programs in the user's cache folder, unless JAX_COMPILATION_CACHE_DIR says where."""
-    import jax
-
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache" / "qsep_jax" / "compiled"))
-
-
-def parse(kind: type[T], name: str, example: str, arguments: Sequence[str] | None = None) -> T:
-    """Command-line arguments as an instance of the dataclass `kind`, with `--help` made from its docstring.
-
-    Args:
-      name: of the command, `train`.
-      example: shown by `--help`.
-
-    Raises:
-      ValueError: for an unknown option; names the nearest known one.
-    """
-    program = name if name.startswith("python") else f"python -m qsep_jax.{name}"
-    description = f"{inspect.cleandoc(kind.__doc__ or '').split('Attributes:')[0].strip()}\n\nExample: {example}"
-    value, unknown = tyro.cli(kind, prog=program, description=description, args=arguments, return_unknown_args=True)
-    if unknown:
-        near = difflib.get_close_matches(unknown[0], _options(value), n=1)
-        hint = f"; did you mean '{near[0]}'?" if near else f"; see {program} --help"
-        raise ValueError(f"unknown option '{unknown[0]}'{hint}")
-    return value
-
-
-def _options(value: Any, prefix: str = "--") -> list[str]:
-    """The options that fill the fields of a dataclass and of all below it."""
-    found = []
-    for field in dataclasses.fields(value):
-        option = prefix + field.name.replace("_", "-")
-        inner = getattr(value, field.name)
-        members = inner if isinstance(inner, dict) else {"": inner}
-        for key, member in members.items():
-            path = f"{option}.{key}" if key else option
-            found += _options(member, f"{path}.") if dataclasses.is_dataclass(member) else [path]
-    return found

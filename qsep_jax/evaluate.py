@@ -144,7 +144,7 @@ def _write_audio(
 
 
 def main() -> None:
-    options = console.parse(Evaluate, "evaluate", "python -m qsep_jax.evaluate --workdir runs/quickstart")
+    options = console.parse(Evaluate, "python -m qsep_jax.evaluate", "python -m qsep_jax.evaluate --workdir runs/quickstart")
     console.cache_compilations()
     run = RunFolder(options.workdir)
     experiment, model = run.load()

@@ -144,7 +144,7 @@ def separate_file(path: Path, model: Model, asks: dict[str, Ask], out: Path, ite
 
 
 def main() -> None:
-    options = console.parse(Separate, "separate", EXAMPLE)
+    options = console.parse(Separate, "python -m qsep_jax.separate", EXAMPLE)
     if not options.files:
         raise ValueError(f"no file to separate. Example: {EXAMPLE}")
     console.cache_compilations()

@@ -75,7 +75,7 @@ def parse(arguments: list[str]) -> tuple[Path, Experiment, Distributed]:
     fields.append(("distributed", Distributed, Distributed()))
     kind = dataclasses.make_dataclass("Training", fields, frozen=True)
     kind.__doc__ = "Train the system of a config, or continue the run in --workdir."
-    options = console.parse(kind, "train", EXAMPLE, arguments)
+    options = console.parse(kind, "python -m qsep_jax.train", EXAMPLE, arguments)
     experiment = Experiment(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Experiment)})
     return options.workdir, experiment, options.distributed
 

@@ -68,7 +68,7 @@ def _harmony(melody: Notes, length: float, metre: float) -> tuple[Notes, Notes]:
         weights[pitch % 12] += offset - onset
     third = 4 if weights[(tonic + 4) % 12] >= weights[(tonic + 3) % 12] else 3
     bass, chords = [], []
-    for bar in range(int(round(length / metre))):
+    for bar in range(round(length / metre)):
         start, end = bar * metre, (bar + 1) * metre
         triads = [[(tonic + root + step) % 12 for step in (0, third, 7)] for root in (0, 5, 7)]
         shared = [
@@ -110,7 +110,7 @@ _STYLES = {"piano": _struck, "guitar": _picked, "organ": _held, "strings": _held
 
 def _drums(metre: float, quarters: float, rng: np.random.Generator) -> dict[str, Notes]:
     """A groove of eighths or sixteenths: kick on the strong beats, snare on the others, a fill every eight bars."""
-    beats = max(2, int(round(metre)))
+    beats = max(2, round(metre))
     fine = 0.25 if rng.random() < 0.3 else 0.5
     kick = [0.0, *(beat for beat in range(2, beats, 2) if beats % 2 == 0)]
     kick += [beat + 0.5 for beat in range(beats) if rng.random() < 0.25]

@@ -2,6 +2,8 @@
 
 import dataclasses
 import hashlib
+import itertools
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -72,8 +74,10 @@ def read_work(name: str) -> Work | None:
     """Parse the score `name`, or None if it has no line of at least 16 notes."""
     from music21 import corpus
 
-    # From the source, not from music21's pickles: they would be written to the temporary folder at twice the time.
-    score = corpus.parse(name, forceSource=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of notation that some scores have and this reader does not need
+        # From the source, not from music21's pickles: they would be written to the temporary folder at twice the time.
+        score = corpus.parse(name, forceSource=True)
     parts = tuple(part for part in map(_read_part, score.parts) if len(part.notes) >= 16)
     if not parts:
         return None
@@ -88,7 +92,7 @@ def _tune(name: str, melody: Part) -> str:
     if "/movement" in name:
         return name.rsplit("/", 1)[0]
     pitches = [pitch for _, _, pitch in melody.notes[:TUNE_NOTES]]
-    return " ".join(str(b - a) for a, b in zip(pitches, pitches[1:], strict=False))
+    return " ".join(str(b - a) for a, b in itertools.pairwise(pitches))
 
 
 def _read_part(part) -> Part:

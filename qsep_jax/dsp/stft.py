@@ -29,7 +29,7 @@ def stft(signal: Array, window_length: int, hop_length: int) -> Array:
         )
     padded = jnp.pad(signal, [(0, 0)] * (signal.ndim - 1) + [edge], mode="reflect")
     frames = _frames(padded, window_length, hop_length, length // hop_length)
-    return jnp.fft.rfft(frames * hann(window_length))
+    return jnp.fft.rfft(frames * jnp.broadcast_to(hann(window_length), frames.shape))
 
 
 def istft(spectrogram: Array, window_length: int, hop_length: int) -> Array:
@@ -37,11 +37,13 @@ def istft(spectrogram: Array, window_length: int, hop_length: int) -> Array:
     window = hann(window_length)
     frames = spectrogram.shape[-2]
     low, high = _edge(window_length, hop_length)
-    pieces = jnp.fft.irfft(spectrogram, window_length) * window
+    pieces = jnp.fft.irfft(spectrogram, window_length)
+    pieces = pieces * jnp.broadcast_to(window, pieces.shape)
     signal = _overlap_add(pieces, hop_length)
     weight = _overlap_add(jnp.broadcast_to(np.square(window), (frames, window_length)), hop_length)
     length = frames * hop_length
-    return signal[..., low : low + length] / weight[low : low + length]
+    signal = signal[..., low : low + length]
+    return signal / jnp.broadcast_to(weight[low : low + length], signal.shape)
 
 
 def _edge(window_length: int, hop_length: int) -> tuple[int, int]:

@@ -4,6 +4,7 @@ A condition is a tree of `[1, …]`, so everything here is a map over trees.
 """
 
 import dataclasses
+import itertools
 import json
 import warnings
 from collections.abc import Iterable
@@ -52,17 +53,21 @@ def _encode(system: System, variables: Variables, queries: Array) -> Condition:
     return system.condition(variables, {"query": queries})
 
 
-def encode(model: Model, audio: np.ndarray, name: str = "the query") -> Condition:
-    """The condition of a query `[T, C]` at the model's rate: the mean over its windows, a tree of `[1, …]`."""
-    cut = windows(audio, model.system.query_samples, name)
+def _encode_all(model: Model, cut: np.ndarray) -> list[Condition]:
+    """One condition for each of `[n, query_samples, 1]`."""
     encoded = []
     for first in range(0, len(cut), BATCH):
         group = cut[first : first + BATCH]
         filled = np.pad(group, ((0, BATCH - len(group)), (0, 0), (0, 0)))  # one compiled shape
-        encoded.append(
-            jax.tree.map(lambda leaf, n=len(group): leaf[:n], _encode(model.system, model.variables, filled))
-        )
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves).mean(0, keepdims=True), *encoded)
+        together = jax.device_get(_encode(model.system, model.variables, filled))
+        for row in range(len(group)):
+            encoded.append(jax.tree.map(lambda leaf, row=row: leaf[row : row + 1], together))
+    return encoded
+
+
+def encode(model: Model, audio: np.ndarray, name: str = "the query") -> Condition:
+    """The condition of a query `[T, C]` at the model's rate: the mean over its windows, a tree of `[1, …]`."""
+    return mean(_encode_all(model, windows(audio, model.system.query_samples, name)))
 
 
 def mean(conditions: list[Condition]) -> Condition:
@@ -155,9 +160,11 @@ class Bank:
 
 
 def make_bank(model: Model, excerpts: Iterable[tuple[str, str, np.ndarray]]) -> Bank:
-    """The bank of `(stem, track, audio [T, C])`, several excerpts of a track averaged; silent ones left out."""
+    """The bank of `(stem, track, audio [query_samples, C])`, the excerpts of a track averaged, silent ones left out."""
     gathered: dict[str, dict[str, list[Condition]]] = {}
-    for stem, track, audio in excerpts:
-        if np.sqrt(np.square(audio).mean()) > SILENCE:
-            gathered.setdefault(stem, {}).setdefault(track, []).append(encode(model, audio))
+    loud = (excerpt for excerpt in excerpts if np.sqrt(np.square(excerpt[2]).mean()) > SILENCE)
+    while group := list(itertools.islice(loud, BATCH)):
+        encoded = _encode_all(model, np.stack([audio.mean(axis=1, keepdims=True) for _, _, audio in group]))
+        for (stem, track, _), condition in zip(group, encoded, strict=True):
+            gathered.setdefault(stem, {}).setdefault(track, []).append(condition)
     return Bank({stem: {track: mean(found) for track, found in tracks.items()} for stem, tracks in gathered.items()})

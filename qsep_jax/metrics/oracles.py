@@ -16,5 +16,5 @@ def ideal_ratio_mask(sources: Array, window_length: int = 1024, hop_length: int 
     padded = jnp.pad(sources, ((0, 0), (0, -length % hop_length)))
     spectrograms = stft(padded, window_length, hop_length)
     magnitudes = jnp.abs(spectrograms)
-    masks = magnitudes / jnp.maximum(magnitudes.sum(0), 1e-10)
-    return istft(masks * spectrograms.sum(0), window_length, hop_length)[..., :length]
+    masks = magnitudes / jnp.maximum(magnitudes.sum(0, keepdims=True), 1e-10)
+    return istft(masks * spectrograms.sum(0, keepdims=True), window_length, hop_length)[..., :length]

@@ -12,11 +12,15 @@ class QueryNet(nn.Module):
     """Strided convolutions, instance norm and ReLU; the maps stacked along frequency; a GRU's last state; two heads.
 
     Every layer halves frequency; every second one halves time.
+
+    Attributes:
+      initial_log_variance: bias that the head of the log-variance begins with.
     """
 
     channels: tuple[int, ...] = (32, 32, 64, 64, 128, 128)
     hidden: int = 128
     latent_size: int = 32
+    initial_log_variance: float = 0.0
     dtype: jnp.dtype = jnp.dtype("float32")
 
     @nn.compact
@@ -31,5 +35,6 @@ class QueryNet(nn.Module):
         x = x.swapaxes(2, 3).reshape(*x.shape[:2], -1)  # [B, N', C·F'], frequency innermost
         state = nn.RNN(nn.GRUCell(self.hidden, dtype=self.dtype, name="gru"))(x)[:, -1]
         mean = nn.Dense(self.latent_size, dtype=self.dtype, name="mean")(state)
-        log_variance = nn.Dense(self.latent_size, dtype=self.dtype, name="log_variance")(state)
+        start = nn.initializers.constant(self.initial_log_variance)
+        log_variance = nn.Dense(self.latent_size, dtype=self.dtype, bias_init=start, name="log_variance")(state)
         return mean.astype(jnp.float32), log_variance.astype(jnp.float32)

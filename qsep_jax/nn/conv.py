@@ -243,7 +243,8 @@ class Conv(nn.Module):
             size = x.shape[1:3]
             y = y + conv_of_constant(tiled.astype(self.dtype), kernel[:, :, channels:], size, self.strides, padding)
         if self.use_bias:
-            y = y + self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+            bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+            y = y + bias[None, None, None]
         return y
 
 
@@ -267,5 +268,6 @@ class ConvTranspose(nn.Module):
         size = (x.shape[1] * self.strides[0], x.shape[2] * self.strides[1])
         y = conv_transpose(x.astype(self.dtype), kernel, self.strides, padding, size)
         if self.use_bias:
-            y = y + self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+            bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+            y = y + bias[None, None, None]
         return y

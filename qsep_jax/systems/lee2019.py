@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from data_pipelines.schema import FOUR_STEMS, MIXTURE, TARGET
+from data_pipelines.schema import FOUR_STEMS, MIXTURE, QUERY, TARGET
 from qsep_jax.dsp.stft import istft, stft
 from qsep_jax.losses.reconstruction import l1
 from qsep_jax.losses.variational import kl_to_standard_normal, sample_normal
@@ -31,6 +31,8 @@ class Lee2019(System):
         what nine halvings need.
       compression: of the magnitudes that the networks see; masks and losses are always linear. The paper says only
         "magnitude spectrogram".
+      initial_log_variance: of the latent, at initialisation. With 0 the first latents are mostly noise, which the
+        separator learns to ignore before the Query-net says anything; a small run cannot afford that detour.
       mask_adain: whether AdaIN also comes before the sigmoid ("every layer of decoder part").
       freeze_query_net: whether the latent regression leaves the Query-net alone, as in BicycleGAN, so that the two
         networks cannot hide the latent in the output.
@@ -47,6 +49,7 @@ class Lee2019(System):
     query_channels: tuple[int, ...] = (32, 32, 64, 64, 128, 128)
     query_hidden: int = 128
     latent_size: int = 32
+    initial_log_variance: float = 0.0
     channels: tuple[int, ...] = (64, 128, 256, 512, 512, 512, 512, 512, 512)
     mask_adain: bool = False
     reconstruction_weight: float = 10.0
@@ -76,7 +79,13 @@ class Lee2019(System):
 
     @property
     def query_net(self) -> QueryNet:
-        return QueryNet(self.query_channels, self.query_hidden, self.latent_size, jnp.dtype(self.compute_dtype))
+        return QueryNet(
+            self.query_channels,
+            self.query_hidden,
+            self.latent_size,
+            self.initial_log_variance,
+            jnp.dtype(self.compute_dtype),
+        )
 
     @property
     def separator(self) -> QueryUNet:
@@ -94,10 +103,13 @@ class Lee2019(System):
         return (Phase("cvae", ("query_net", "separator"), self.loss, self.optimizer),)
 
     def loss(self, variables: Variables, batch: dict[str, Array], key: Array) -> tuple[Array, Aux]:
-        """`λ_R·L_R + λ_KL·L_KL + λ_latent·L_latent` (Eq. 3 to 6) of `{mixture, target}`, each `[B, T, C]`."""
-        mixture, target = (self._magnitude(_one_by_one(batch[name])) for name in (MIXTURE, TARGET))
+        """`λ_R·L_R + λ_KL·L_KL + λ_latent·L_latent` (Eq. 3 to 6) of `{mixture, target}`, each `[B, T, C]`.
+
+        The target is its own query, unless the batch brings another one.
+        """
+        mixture, target, query = self._magnitudes(batch)
         posterior_key, prior_key = jax.random.split(key)
-        mean, log_variance = self._encode(variables, target)
+        mean, log_variance = self._encode(variables, query)
         latent = sample_normal(posterior_key, mean, log_variance)
         prior = jax.random.normal(prior_key, mean.shape)
         if self.latent_weight:
@@ -115,16 +127,17 @@ class Lee2019(System):
         return total, Aux({"reconstruction": reconstruction, "kl": divergence, "latent": latent_loss})
 
     def validate(self, variables: Variables, batch: Batch, key: Array) -> dict[str, Array]:
-        """The reconstruction, with the mean of the latent; `loss` is it alone, which is what better separation lowers."""
-        mixture, target = (self._magnitude(_one_by_one(batch["cvae"][name])) for name in (MIXTURE, TARGET))
-        mean, log_variance = self._encode(variables, target)
+        """The reconstruction with the mean of the latent, which alone is `loss`: better separation lowers it."""
+        mixture, target, query = self._magnitudes(batch["cvae"])
+        mean, log_variance = self._encode(variables, query)
         estimate = self._estimate(variables, mixture, mean)
         return {"loss": l1(estimate, target), "kl": kl_to_standard_normal(mean, log_variance)}
 
     def preview(self, variables: Variables, batch: Batch) -> dict[str, Array]:
-        """The mixture, its target, and what the target as its own query gets out of it."""
+        """The mixture, its target, and what the query gets out of it."""
         mixture, target = batch["cvae"][MIXTURE], batch["cvae"][TARGET]
-        estimate = self.separate(variables, mixture, self.condition(variables, {"query": target}))[:, 0]
+        condition = self.condition(variables, {"query": batch["cvae"].get(QUERY, target)})
+        estimate = self.separate(variables, mixture, condition)[:, 0]
         return {"mixture": mixture, "target": target, "estimate": estimate}
 
     def condition(self, variables: Variables, cues: dict[str, Array]) -> Array:
@@ -141,6 +154,11 @@ class Lee2019(System):
         mask = jnp.pad(mask, ((0, 0), (0, 0), (0, 1)))  # the Nyquist bin, which the network never sees
         estimate = istft(mask * spectrogram, self.window_length, self.hop_length)
         return estimate.reshape(batch, channels, length).swapaxes(1, 2)[:, None]
+
+    def _magnitudes(self, batch: dict[str, Array]) -> tuple[Array, Array, Array]:
+        """Of mixture, target and query, each `[B · C, N, F]`."""
+        mixture, target = (self._magnitude(_one_by_one(batch[name])) for name in (MIXTURE, TARGET))
+        return mixture, target, self._magnitude(_one_by_one(batch[QUERY])) if QUERY in batch else target
 
     def _magnitude(self, signal: Array) -> Array:
         """`[B, T]` → magnitudes `[B, N, F]` without the Nyquist bin."""

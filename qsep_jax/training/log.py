@@ -1,7 +1,9 @@
-"""The metrics of a run on their way from the device to the writer, late and in one go, with a watch on skipped updates."""
+"""The metrics of a run on their way from device to writer, late and in one go, with a watch on skipped updates."""
 
+import contextlib
 import time
 from collections import deque
+from collections.abc import Iterator
 from typing import Protocol
 
 import jax
@@ -80,9 +82,12 @@ class Log:
             if name.endswith("/skipped"):
                 self._watch(name.removesuffix("/skipped"), values[name], last - count)
 
-    def restart_clock(self) -> None:
-        """Leave what was not training out of the examples per second."""
-        self._time = time.monotonic()
+    @contextlib.contextmanager
+    def pause(self) -> Iterator[None]:
+        """Leave what is not training out of the examples per second."""
+        begin = time.monotonic()
+        yield
+        self._time += time.monotonic() - begin
 
     def _watch(self, phase: str, skipped: np.ndarray, first: int) -> None:
         for step, value in enumerate(skipped, first):

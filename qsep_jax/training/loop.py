@@ -61,24 +61,28 @@ def fit(
 
     def pause(step: int) -> None:
         """Validate, preview and save, as far as it is time for each."""
-        last, loss = step == train.steps, None
-        if validation and train.validate_every and (last or step % train.validate_every == 0):
+
+        def due(every: int) -> bool:
+            return bool(every) and (step == train.steps or step % every == 0)
+
+        loss = None
+        if validation and due(train.validate_every):
             means = _validate(compiled, state, validation, train.validation_batches)
             loss = means["loss"]
             if writer:
                 writer.scalars(step, {f"validation/{name}": value for name, value in means.items()})
-        if validation and train.summary_every and (last or step % train.summary_every == 0):
+        if validation and due(train.summary_every):
             _preview(compiled, state, validation.batch(0), writer, step, system.sample_rate)
-        if last or step % train.save_every == 0:
+        if due(train.save_every):
             checkpoints.save(step, state, loss)
-        log.restart_clock()
 
     try:
         # Under the guard only what is placed or fetched on purpose passes between host and device.
         with closing(pipeline.batches(start, train.workers)) as batches, jax.transfer_guard("disallow"):
             for step in range(start, train.steps, train.steps_per_dispatch):
                 if step > start:
-                    pause(step)
+                    with log.pause():
+                        pause(step)
                 group = [next(batches) for _ in range(train.steps_per_dispatch)]
                 state, metrics = compiled.steps(state, compiled.place(group), compiled.key)
                 log.add(step + train.steps_per_dispatch, metrics)

@@ -1,0 +1,63 @@
+"""What every test stands on: eight simulated devices, quick compilation, rank promotion and warnings as errors.
+
+Warnings are made errors in `pyproject.toml`. Compilation takes longer than running here, so XLA hardly optimizes; what
+compares devices or processes must hold at any level of optimization.
+"""
+
+import importlib.util
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+FLAGS = ("--xla_force_host_platform_device_count=8", "--xla_backend_optimization_level=0")
+
+# Before jax is imported; commands that tests start as processes of their own inherit it.
+_given = os.environ.get("XLA_FLAGS", "").split()
+os.environ["XLA_FLAGS"] = " ".join([*_given, *(flag for flag in FLAGS if flag not in _given)])
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache" / "qsep_jax" / "tests"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+os.environ["MPLBACKEND"] = "Agg"
+
+import jax  # noqa: E402
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def _has_gpu() -> bool:
+    try:
+        return bool(jax.devices("gpu"))
+    except RuntimeError:
+        return False
+
+
+# Marker: what it is for, and why it is skipped where that is missing.
+MARKERS = {
+    "torch": ("compares with PyTorch", "needs PyTorch: pip install -e '.[twins]'"),
+    "gpu": ("runs on a GPU", "needs a GPU that JAX sees, and JAX_PLATFORMS=cuda,cpu"),
+    "slow": ("takes more than a minute", "takes more than a minute: needs --slow"),
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the tests that take more than a minute, too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for name, (meaning, _) in MARKERS.items():
+        config.addinivalue_line("markers", f"{name}: {meaning}")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    available: dict[str, Callable[[], bool]] = {
+        "torch": lambda: importlib.util.find_spec("torch") is not None,
+        "gpu": _has_gpu,
+        "slow": lambda: config.getoption("--slow"),
+    }
+    for name, (_, reason) in MARKERS.items():
+        marked = [item for item in items if item.get_closest_marker(name)]
+        if marked and not available[name]():
+            for item in marked:
+                item.add_marker(pytest.mark.skip(reason=reason))

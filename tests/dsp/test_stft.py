@@ -1,0 +1,61 @@
+"""The STFT inverts to rounding and equals a loop over frames."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qsep_jax.dsp.stft import hann, istft, stft
+
+SHAPES = [(512, 128), (1024, 256), (512, 256), (100, 30), (64, 48), (33, 10)]
+
+
+def by_frames(signal: np.ndarray, window_length: int, hop_length: int) -> np.ndarray:
+    """Frame n: `window_length` samples around the middle of block n, the signal mirrored at its ends."""
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window_length) / window_length)
+    frames = []
+    for n in range(len(signal) // hop_length):
+        positions = n * hop_length - (window_length - hop_length) // 2 + np.arange(window_length)
+        positions = np.abs(positions)
+        positions = np.where(positions >= len(signal), 2 * (len(signal) - 1) - positions, positions)
+        frames.append(np.fft.rfft(signal[positions] * window))
+    return np.stack(frames)
+
+
+@pytest.mark.parametrize(("window_length", "hop_length"), SHAPES)
+def test_equals_a_loop_over_frames(window_length, hop_length):
+    signal = np.random.default_rng(0).standard_normal((2, 12 * hop_length)).astype(np.float32)
+    expected = np.stack([by_frames(row, window_length, hop_length) for row in signal])
+    spectrogram = jax.jit(stft, static_argnums=(1, 2))(signal, window_length, hop_length)
+    assert spectrogram.shape == (2, 12, window_length // 2 + 1)
+    np.testing.assert_allclose(spectrogram, expected, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(("window_length", "hop_length"), [pair for pair in SHAPES if pair[0] % 2 == 0])
+def test_perfect_reconstruction(window_length, hop_length):
+    signal = np.random.default_rng(1).standard_normal((3, 2, 12 * hop_length)).astype(np.float32)
+    back = jax.jit(lambda signal: istft(stft(signal, window_length, hop_length), window_length, hop_length))(signal)
+    np.testing.assert_allclose(back, signal, atol=1e-5)
+
+
+def test_hann_is_periodic():
+    np.testing.assert_allclose(hann(8) + np.roll(hann(8), 4), 1.0, atol=1e-7)
+    assert hann(8)[0] == 0.0
+    assert hann(8)[4] == 1.0
+
+
+@pytest.mark.parametrize("length", [0, 100, 384, 4 * 128 + 1])
+def test_refuses_lengths(length):
+    with pytest.raises(ValueError, match=f"multiple of 128 samples and more than 448 of them, not {length}"):
+        stft(np.zeros((1, length), np.float32), 1024, 128)
+
+
+@pytest.mark.parametrize("hop_length", [0, -1, 513])
+def test_refuses_hops(hop_length):
+    with pytest.raises(ValueError, match=f"between 1 and the window length 512, not {hop_length}"):
+        stft(np.zeros((1, 5130), np.float32), 512, hop_length)
+
+
+def test_gradient_of_the_magnitude_is_finite_at_silence():
+    gradient = jax.jit(jax.grad(lambda signal: jnp.abs(stft(signal, 64, 16)).sum()))(np.zeros((1, 128), np.float32))
+    assert np.isfinite(gradient).all()

@@ -1,0 +1,44 @@
+"""AdaIN against numpy and PyTorch."""
+
+import jax
+import numpy as np
+import pytest
+
+from qsep_jax.nn.film import AdaIN
+
+RNG = np.random.default_rng(0)
+X = (RNG.standard_normal((2, 5, 7, 3)) * 4 + 2).astype(np.float32)
+LATENT = RNG.standard_normal((2, 6)).astype(np.float32)
+
+
+def test_is_a_normalised_map_with_scale_and_bias_linear_in_the_latent():
+    y, variables = jax.jit(AdaIN().init_with_output)(jax.random.key(0), X, LATENT)
+    weights = variables["params"]
+    assert jax.tree.map(np.shape, weights) == {"scale": {"kernel": (6, 3)}, "bias": {"kernel": (6, 3)}}
+    scale, bias = (LATENT @ np.asarray(weights[name]["kernel"]) for name in ("scale", "bias"))
+    for b in range(2):
+        for c in range(3):
+            values = X[b, :, :, c].astype(np.float64)
+            normal = (values - values.mean()) / values.std()
+            np.testing.assert_allclose(y[b, :, :, c], scale[b, c] * normal + bias[b, c], atol=1e-4)
+
+
+def test_a_zero_latent_silences_the_map():
+    y, _ = jax.jit(AdaIN().init_with_output)(jax.random.key(0), X, np.zeros_like(LATENT))
+    np.testing.assert_array_equal(y, 0.0)
+
+
+@pytest.mark.torch
+def test_equals_torch():
+    import torch
+
+    y, variables = jax.jit(AdaIN().init_with_output)(jax.random.key(0), X, LATENT)
+    scale, bias = (
+        torch.nn.functional.linear(
+            torch.from_numpy(LATENT), torch.from_numpy(np.array(variables["params"][n]["kernel"].T))
+        )
+        for n in ("scale", "bias")
+    )
+    normal = torch.nn.functional.instance_norm(torch.from_numpy(X.transpose(0, 3, 1, 2).copy()))
+    theirs = normal * scale[:, :, None, None] + bias[:, :, None, None]
+    np.testing.assert_allclose(y, theirs.numpy().transpose(0, 2, 3, 1), atol=1e-5)
