@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from data_pipelines.schema import MIXTURE, QUERY, TARGET
-from data_pipelines.sources import Corpus
+from data_pipelines.sources import Corpus, Excerpt
 
 # Root mean square below which an excerpt counts as silent (-80 dB re full scale; int16 ends at -90).
 SILENCE = 1e-4
@@ -91,16 +91,18 @@ class RandomSplit:
         for index, to_target, present in zip(chosen, is_target, is_present, strict=True):
             if present:
                 excerpt = corpus.draw(rng, corpus.stems[index], samples)
-                audio = self._vary(rng, corpus.read(excerpt))
-                side = target if to_target else rest
-                side += audio
+                self._add(rng, corpus, excerpt, target if to_target else rest)
                 if to_target and self.query == "other":
-                    example[QUERY] = self._vary(rng, corpus.read(corpus.draw(rng, excerpt.stem, samples, excerpt.track)))
-        example |= {MIXTURE: target + rest, TARGET: target}
+                    example[QUERY] = np.zeros_like(target)
+                    other = corpus.draw(rng, excerpt.stem, samples, excerpt.track)
+                    self._add(rng, corpus, other, example[QUERY])
+        example |= {MIXTURE: np.add(target, rest, out=rest), TARGET: target}
         return None if any(rms(audio) < SILENCE for audio in example.values()) else example
 
-    def _vary(self, rng: np.random.Generator, audio: np.ndarray) -> np.ndarray:
-        return self.augmentation(rng, audio) * np.float32(rng.uniform(*self.gain))
+    def _add(self, rng: np.random.Generator, corpus: Corpus, excerpt: Excerpt, out: np.ndarray) -> None:
+        """Add an excerpt to `out`, augmented and with a random gain."""
+        swap, scale = self.augmentation.draw(rng)
+        corpus.add(excerpt, scale * rng.uniform(*self.gain), out[:, ::-1] if swap else out)
 
 
 def rms(audio: np.ndarray) -> float:

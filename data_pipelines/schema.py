@@ -3,8 +3,8 @@
 import numpy as np
 
 # A record is a segment of one stem. `audio` is int16 `[T, C]`, full scale 32768; `segment` counts from the start of the
-# track; `parent` is the stem that a sub-stem is part of, or empty; `notes` are rows of onset s, offset s and MIDI pitch,
-# in the time of the track, that sound during the segment.
+# track; `parent` is the stem that a sub-stem is part of, or empty; `notes` are rows of onset s, offset s and MIDI
+# pitch, in the time of the track, that sound during the segment.
 RECORD_FIELDS = ("audio", "track", "stem", "parent", "segment", "sample_rate", "notes")
 AUDIO_DTYPE = np.int16
 FULL_SCALE = 32768.0

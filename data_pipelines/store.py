@@ -201,4 +201,3 @@ def _store_uncompressed(source: str, target: str, channels: int, first: int, row
     writer.close()
     reader.close()
     return first + total
-

@@ -24,6 +24,7 @@ from qsep_jax.metrics.oracles import ideal_ratio_mask
 from qsep_jax.metrics.ratios import si_sdr
 from qsep_jax.run import RunFolder
 
+EXAMPLE = "python -m qsep_jax.evaluate --workdir runs/quickstart"
 ESTIMATES = ("mixture", "model", "irm")
 
 
@@ -144,7 +145,7 @@ def _write_audio(
 
 
 def main() -> None:
-    options = console.parse(Evaluate, "python -m qsep_jax.evaluate", "python -m qsep_jax.evaluate --workdir runs/quickstart")
+    options = console.parse(Evaluate, "python -m qsep_jax.evaluate", EXAMPLE)
     console.cache_compilations()
     run = RunFolder(options.workdir)
     experiment, model = run.load()

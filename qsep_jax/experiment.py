@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import cattrs
+import cattrs.v
 
 from data_pipelines.pipeline import Data
 from data_pipelines.testlist import TestList
@@ -99,8 +100,8 @@ def from_json(text: str, where: str) -> Experiment:
     try:
         content = json.loads(text)
         written = content.pop("format", None)
-    except (ValueError, AttributeError):
-        raise ValueError(f"{where} is damaged: it is not JSON") from None
+    except (ValueError, AttributeError, TypeError):
+        raise ValueError(f"{where} is damaged: it is not JSON of an experiment") from None
     if written != RUN_FORMAT:
         raise ValueError(
             f"{where} has format {written}, this version of qsep_jax reads format {RUN_FORMAT}: use the version that "
@@ -109,6 +110,10 @@ def from_json(text: str, where: str) -> Experiment:
     try:
         return _converter().structure(content, Experiment)
     except Exception as error:  # cattrs groups what it finds; its own words name path and value
-        raise ValueError(
-            f"{where} is damaged or of another version: {'; '.join(cattrs.transform_error(error))}"
-        ) from None
+        found = "; ".join(cattrs.transform_error(error, format_exception=_in_words))
+        raise ValueError(f"{where} is damaged or of another version: {found}") from None
+
+
+def _in_words(error: BaseException, kind: type | None) -> str:
+    """What one of our own checks says, where cattrs would only call the value invalid."""
+    return str(error) if type(error) is ValueError else cattrs.v.format_exception(error, kind)

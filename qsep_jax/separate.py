@@ -99,7 +99,8 @@ def conditions(options: Separate, asked: _Asked) -> dict[str, Ask]:
         found.append(("+".join(name for name, _ in queries), lambda _: merged))
     else:
         found += [(name, lambda _, condition=condition: condition) for name, condition in queries]
-    found += [(label, lambda _, condition=asked.bank.mean(label): condition) for label in options.label]
+    means = [(label, asked.bank.mean(label)) for label in options.label]
+    found += [(label, lambda _, condition=condition: condition) for label, condition in means]
     if options.interpolate:
         first, second, alpha = options.interpolate
         if not 0.0 <= alpha <= 1.0:

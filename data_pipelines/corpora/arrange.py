@@ -23,7 +23,7 @@ def arrange(
 ) -> dict[str, Notes]:
     """The notes of `vocals`, `bass`, each of `chord_instruments` and the three drums.
 
-    The work is repeated until it fills `quarters`. Now and then an instrument rests for a while.
+    The work is repeated until it fills `quarters`, and cut off there. Now and then an instrument rests for a while.
     """
     length = float(np.ceil(max(part.notes[-1][1] for part in work.parts) / work.metre) * work.metre)
     repeats = max(1, int(np.ceil(quarters / length)))
@@ -41,7 +41,7 @@ def arrange(
     lines = {name: _repeated(notes, length, repeats) for name, notes in lines.items()}
     lines |= _drums(work.metre, length * repeats, rng)
     section = 8 * work.metre
-    return {name: _rested(notes, section, rng) for name, notes in lines.items()}
+    return {name: _rested(_cut(notes, quarters), section, rng) for name, notes in lines.items()}
 
 
 def _transposed(part: Part, semitones: int) -> Notes:
@@ -129,6 +129,10 @@ def _drums(metre: float, quarters: float, rng: np.random.Generator) -> dict[str,
 
 def _repeated(notes: Notes, length: float, repeats: int) -> Notes:
     return [(a + n * length, b + n * length, p) for n in range(repeats) for a, b, p in notes]
+
+
+def _cut(notes: Notes, quarters: float) -> Notes:
+    return [(onset, min(offset, quarters), pitch) for onset, offset, pitch in notes if onset < quarters]
 
 
 def _rested(notes: Notes, section: float, rng: np.random.Generator) -> Notes:

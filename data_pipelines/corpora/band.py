@@ -17,7 +17,7 @@ from data_pipelines.audio import to_int16
 from data_pipelines.corpora.arrange import Notes, arrange
 from data_pipelines.corpora.base import Corpus, OrderedMap, Stem, Track
 from data_pipelines.corpora.chamber import belongs_to_chamber, dynamics, score_inputs
-from data_pipelines.corpora.render import default_soundfont, level, render
+from data_pipelines.corpora.render import RELEASE, default_soundfont, level, render
 from data_pipelines.corpora.scores import Work, chorales, generator, read_work, tunes
 from data_pipelines.schema import BAND_PARENTS
 
@@ -47,7 +47,7 @@ class Band(Corpus):
     Attributes:
       train: songs outside the test split; a seventh of them are the validation split.
       test: songs of the test split. No tune is in two splits.
-      seconds: length to which short scores are repeated.
+      seconds: of a song: short scores are repeated, long ones cut off.
       seed: of the choice, keys, tempi, instruments, grooves, levels and panning.
       soundfont: a `.sf2` or `.sf3` file instead of the one that pretty_midi carries.
     """
@@ -57,7 +57,7 @@ class Band(Corpus):
 
     train: int = 100
     test: int = 50
-    seconds: float = 60.0
+    seconds: float = 40.0
     seed: int = 0
     soundfont: Path | None = None
 
@@ -91,7 +91,7 @@ class Band(Corpus):
         seconds_per_quarter = 60.0 / rng.uniform(75.0, 135.0)
         chords = tuple(name for name in CHORDS if rng.random() < 0.5) or (CHORDS[int(rng.integers(len(CHORDS)))],)
         lines = arrange(work, chords, rng, self.seconds / seconds_per_quarter)
-        seconds = max(notes[-1][1] for notes in lines.values()) * seconds_per_quarter + 1.0
+        seconds = self.seconds + RELEASE
         soundfont = self.soundfont or default_soundfont()
         audio, played = {}, {}
         for name, notes in lines.items():

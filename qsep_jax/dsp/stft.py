@@ -36,7 +36,7 @@ def istft(spectrogram: Array, window_length: int, hop_length: int) -> Array:
     """Signal `[..., N · hop_length]` of `[..., N, window_length // 2 + 1]`; inverts `stft` to rounding."""
     window = hann(window_length)
     frames = spectrogram.shape[-2]
-    low, high = _edge(window_length, hop_length)
+    low, _ = _edge(window_length, hop_length)
     pieces = jnp.fft.irfft(spectrogram, window_length)
     pieces = pieces * jnp.broadcast_to(window, pieces.shape)
     signal = _overlap_add(pieces, hop_length)
@@ -47,8 +47,8 @@ def istft(spectrogram: Array, window_length: int, hop_length: int) -> Array:
 
 
 def _edge(window_length: int, hop_length: int) -> tuple[int, int]:
-    if not 0 < hop_length <= window_length:
-        raise ValueError(f"the hop must be between 1 and the window length {window_length}, not {hop_length}")
+    if not 0 < hop_length < window_length:  # a Hann window begins with a zero, which another frame must cover
+        raise ValueError(f"the hop must be positive and below the window length {window_length}, not {hop_length}")
     total = window_length - hop_length
     return total // 2, total - total // 2
 

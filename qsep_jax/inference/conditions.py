@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 import json
 import warnings
+import zipfile
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -146,14 +147,14 @@ class Bank:
           ValueError: if the file is missing or damaged.
         """
         try:
-            with np.load(path) as content:
+            with path.open("rb") as file, np.load(file) as content:
                 names, structure = json.loads(str(content["names"])), jax.tree.structure(like)
                 tracks: dict[str, dict[str, Condition]] = {}
                 for number, (stem, track) in enumerate(names):
                     leaves = [jnp.asarray(content[f"{number}/{leaf}"]) for leaf in range(structure.num_leaves)]
                     tracks.setdefault(stem, {})[track] = jax.tree.unflatten(structure, leaves)
             return Bank(tracks)
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
             raise ValueError(
                 f"{path} cannot be read ({error}): the run has no class means; finish its training first"
             ) from None

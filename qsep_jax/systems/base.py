@@ -122,7 +122,7 @@ class System(abc.ABC):
 
     @abc.abstractmethod
     def separate(self, variables: Variables, mixture: Array, condition: Condition) -> Array:
-        """`[B, chunk_samples, C]` → `[B, S, chunk_samples, C]`, S in the order of `stems`, or 1 for a queried source."""
+        """`[B, T, C]` → `[B, S, T, C]`, T = `chunk_samples`, S in the order of `stems`, or 1 for a queried source."""
 
 
 def parameter_count(tree: Any) -> int:

@@ -31,7 +31,7 @@ def test_equals_a_loop_over_frames(window_length, hop_length):
     np.testing.assert_allclose(spectrogram, expected, atol=1e-5 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize(("window_length", "hop_length"), [pair for pair in SHAPES if pair[0] % 2 == 0])
+@pytest.mark.parametrize(("window_length", "hop_length"), SHAPES)
 def test_perfect_reconstruction(window_length, hop_length):
     signal = np.random.default_rng(1).standard_normal((3, 2, 12 * hop_length)).astype(np.float32)
     back = jax.jit(lambda signal: istft(stft(signal, window_length, hop_length), window_length, hop_length))(signal)
@@ -50,9 +50,9 @@ def test_refuses_lengths(length):
         stft(np.zeros((1, length), np.float32), 1024, 128)
 
 
-@pytest.mark.parametrize("hop_length", [0, -1, 513])
+@pytest.mark.parametrize("hop_length", [0, -1, 512])
 def test_refuses_hops(hop_length):
-    with pytest.raises(ValueError, match=f"between 1 and the window length 512, not {hop_length}"):
+    with pytest.raises(ValueError, match=f"positive and below the window length 512, not {hop_length}"):
         stft(np.zeros((1, 5130), np.float32), 512, hop_length)
 
 

@@ -1,0 +1,29 @@
+"""The console script `qsep`: every command as a sub-command, `qsep train --config …`."""
+
+import importlib
+import sys
+
+from qsep_jax.console import run
+
+COMMANDS = {
+    "prepare": ("data_pipelines.prepare", "build a corpus"),
+    "train": ("qsep_jax.train", "train a system, or continue a run"),
+    "evaluate": ("qsep_jax.evaluate", "score a run"),
+    "separate": ("qsep_jax.separate", "separate files"),
+}
+USAGE = f"""usage: qsep COMMAND …
+
+{chr(10).join(f"  {name:10}{what}" for name, (_, what) in COMMANDS.items())}
+
+`qsep COMMAND --help` says more. Example: qsep train --config configs/quickstart.py --workdir runs/quickstart"""
+
+
+def main() -> None:
+    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
+        print(USAGE)
+        return
+    name = sys.argv.pop(1)
+    if name not in COMMANDS:
+        print(f"error: there is no command '{name}'\n{USAGE}", file=sys.stderr)
+        raise SystemExit(2)
+    run(importlib.import_module(COMMANDS[name][0]).main)

@@ -1,0 +1,151 @@
+"""Experiments as files, as JSON and on the command line."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from qsep_jax import console
+from qsep_jax.experiment import RUN_FORMAT, from_json, load_config, to_json, variant_words
+from qsep_jax.training.settings import Train
+
+ROOT = Path(__file__).parents[1]
+CONFIG = str(ROOT / "configs" / "quickstart.py")
+
+
+@pytest.mark.parametrize("variant", ["", ":debug"])
+def test_json_gives_the_experiment_back(variant):
+    experiment = load_config(CONFIG + variant)
+    text = to_json(experiment)
+    again = from_json(text, "config.json")
+    assert again == experiment
+    assert hash(again.system) == hash(experiment.system)
+    assert to_json(again) == text
+    assert json.loads(text)["system"]["name"] == "Lee2019"
+    assert load_config(CONFIG) != load_config(CONFIG + ":debug")
+
+
+def changed(change) -> str:
+    content = json.loads(to_json(load_config(CONFIG + ":debug")))
+    change(content)
+    return json.dumps(content)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["train"].update(stepz=3), r"run/config.json is damaged or of another version: .*stepz.*train"),
+        (lambda c: c["system"].update(stepz=3), r"run/config.json is damaged or of another version: .*stepz"),
+        (lambda c: c["system"]["optimizer"].update(stepz=3), r"stepz.*optimizer"),
+        (lambda c: c["system"].update(name="Lee2020"), r"unknown system 'Lee2020'; there are Lee2019"),
+        (lambda c: c["train"].update(steps="many"), r"run/config.json is damaged .*steps"),
+        (lambda c: c["train"].update(precision="float16"), r"run/config.json is damaged .*float16"),
+        (lambda c: c["train"].update(steps=0), r"train.steps must be at least 1, not 0"),
+        (lambda c: c.pop("system"), r"run/config.json is damaged .*system"),
+        (
+            lambda c: c.update(format=RUN_FORMAT + 1),
+            rf"run/config.json has format {RUN_FORMAT + 1}, .* reads format {RUN_FORMAT}",
+        ),
+        (lambda c: c.pop("format"), r"run/config.json has format None"),
+    ],
+)
+def test_what_is_not_this_versions_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        from_json(changed(change), "run/config.json")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "3", "null", to_json(load_config(CONFIG))[:100]])
+def test_what_is_not_an_experiment_is_damaged(text):
+    with pytest.raises(ValueError, match=r"run/config.json is damaged"):
+        from_json(text, "run/config.json")
+
+
+def test_variants():
+    assert variant_words("", ("a",)) == set()
+    assert variant_words(" a ,debug", ("a", "b")) == {"a", "debug"}
+    with pytest.raises(ValueError, match="unknown variant 'c'; there are a, b, debug"):
+        variant_words("a,c", ("a", "b"))
+    with pytest.raises(ValueError, match="unknown variant 'large'; there are debug"):
+        load_config(CONFIG + ":large")
+
+
+def test_a_missing_config_names_those_that_are_there(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(ValueError, match=r"no config file 'configs/quick.py'; here are .*configs/quickstart.py"):
+        load_config("configs/quick.py")
+
+
+@pytest.mark.parametrize("name", ["configs", "config.txt", "config.py"])
+def test_what_is_no_config_is_refused(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "config.txt").write_text("get_config = None")
+    (tmp_path / "config.py").write_text("experiment = 3")
+    with pytest.raises(ValueError, match=r"there is no config file|has no get_config"):
+        load_config(name)
+
+
+@pytest.mark.parametrize("field", ["steps", "batch_size", "log_every", "save_every", "keep", "most_skipped"])
+def test_settings_refuse_what_cannot_be(field):
+    with pytest.raises(ValueError, match=f"train.{field} must be at least 1, not 0"):
+        Train(**{field: 0})
+
+
+SETTINGS = Train()
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Options of a test.
+
+    Attributes:
+      train: settings.
+      batches: how many.
+    """
+
+    train: Train = SETTINGS
+    batches: int = 3
+
+
+def parse(*arguments: str) -> Options:
+    return console.parse(Options, "test", "python -m test --batches 4", arguments)
+
+
+def test_options_fill_nested_fields():
+    assert parse("--train.steps", "7", "--batches", "2") == Options(Train(steps=7), 2)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("--train.stepz", r"unknown option '--train.stepz'; did you mean '--train.steps'\?"),
+        ("--batchs", r"unknown option '--batchs'; did you mean '--batches'\?"),
+        ("--quite-another", r"unknown option '--quite-another'; see test --help"),
+    ],
+)
+def test_an_unknown_option_names_the_nearest(given, message):
+    with pytest.raises(ValueError, match=message):
+        parse(given, "3")
+
+
+def test_help_shows_an_example(capsys):
+    with pytest.raises(SystemExit) as left:
+        parse("--help")
+    assert left.value.code == 0
+    assert "python -m test --batches 4" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("error", [ValueError("two\nlines of it"), FileNotFoundError(2, "No such file", "x.wav")])
+def test_a_users_mistake_is_one_line_and_exit_code_2(error, capsys, monkeypatch):
+    monkeypatch.delenv("QSEP_TRACEBACK", raising=False)
+
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit) as left:
+        console.run(main)
+    assert left.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert "Traceback" not in said
