@@ -7,7 +7,7 @@ position is just a number of batches, and any batch can be made again on its own
 
 import dataclasses
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import grain
@@ -104,13 +104,14 @@ class Pipeline:
             chain = chain.random_map(_Mix(corpus, stream.recipe, shape.samples))
             chain = chain.batch(batch_size // processes)[process::processes]
             chains[name] = chain.batch(shape.repeats) if shape.repeats > 1 else chain
-        self._names, self._chain = tuple(chains), grain.experimental.ZipMapDataset(tuple(chains.values()))
+        self._names = tuple(chains)
+        self._chain: Any = grain.experimental.ZipMapDataset(tuple(chains.values()))
 
     def batch(self, number: int) -> Batch:
         """This process's rows of one batch, made here and now."""
         return self._named(self._chain[number])
 
-    def batches(self, start: int = 0, workers: int = 0) -> Iterator[Batch]:
+    def batches(self, start: int = 0, workers: int = 0) -> Generator[Batch]:
         """This process's rows of the batches from number `start` on, made ahead by `workers` processes.
 
         Close the iterator (or leave it to be collected) to end the workers.

@@ -164,6 +164,7 @@ def write(
 def _write_with_tfds(folder: Path, name: str, channels: int, tracks: dict[str, Iterator[list[Record]]]) -> None:
     """Have TFDS write the splits, track by track: its builders would gather a whole split in memory."""
     import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.dataset_info import DatasetIdentity
 
     # `features.Audio` needs TensorFlow; a tensor stored as bytes is the quickest form to read.
     audio = tfds.features.Tensor(shape=(None, channels), dtype=AUDIO_DTYPE, encoding=tfds.features.Encoding.BYTES)
@@ -171,7 +172,7 @@ def _write_with_tfds(folder: Path, name: str, channels: int, tracks: dict[str, I
     features = {"audio": audio, "track": text, "stem": text, "parent": text, "segment": number}
     features |= {"sample_rate": number, "notes": tfds.features.Tensor(shape=(None, 3), dtype=np.float32)}
     folder.mkdir(parents=True)
-    identity = tfds.core.dataset_info.DatasetIdentity(name, tfds.core.Version("1.0.0"), str(folder), module_name="")
+    identity = DatasetIdentity(name, tfds.core.Version("1.0.0"), str(folder), module_name="")
     info = tfds.core.DatasetInfo(builder=identity, features=tfds.features.FeaturesDict(features))
     writer = tfds.core.SequentialWriter(info, RECORDS_PER_SHARD, file_format="array_record")
     writer.initialize_splits(list(tracks))

@@ -105,7 +105,7 @@ class Band(Corpus):
         }
         for parent in dict.fromkeys(BAND_PARENTS[name] for name in stems if name in BAND_PARENTS):
             parts = [name for name in stems if BAND_PARENTS.get(name) == parent]
-            total = to_int16(sum(audio[name] for name in parts) * gain)
+            total = to_int16(np.sum([audio[name] for name in parts], axis=0) * gain)
             notes = np.concatenate([played[name] for name in parts])
             stems[parent] = Stem(parent, total, notes=notes[np.argsort(notes[:, 0], kind="stable")])
         return list(stems.values())

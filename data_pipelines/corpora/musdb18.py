@@ -106,6 +106,7 @@ def read_stem_file(path: Path) -> dict[str, tuple[np.ndarray, int]]:
     """
     try:
         import av
+        from av.error import FFmpegError
     except ImportError:
         raise ValueError(f"reading {path.name} needs PyAV: pip install 'qsep-jax[video]'") from None
     try:
@@ -121,7 +122,7 @@ def read_stem_file(path: Path) -> dict[str, tuple[np.ndarray, int]]:
                 number = order[packet.stream.index]
                 for frame in packet.decode():
                     pieces[number] += [piece.to_ndarray() for piece in resamplers[number].resample(frame)]
-    except av.error.FFmpegError as error:
+    except FFmpegError as error:
         raise ValueError(f"{path} cannot be decoded ({error}); is it damaged?") from None
     audio = [np.concatenate(piece, axis=1).T for piece in pieces]
     return {name: (audio[number], rates[number]) for number, name in enumerate(STREAMS) if name != "mixture"}

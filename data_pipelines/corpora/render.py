@@ -2,6 +2,7 @@
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -45,12 +46,14 @@ def render(
     """
     from symusic import Note, Score, Track
 
-    score = Score(ttype="second")
-    track = Track(program=program, is_drum=drum, ttype="second")
+    # Their types depend on the value of `ttype`.
+    score: Any = Score(ttype="second")
+    track: Any = Track(program=program, is_drum=drum, ttype="second")
     for (onset, offset, pitch), velocity in zip(notes, velocities, strict=True):
         track.notes.append(Note(float(onset), float(offset - onset), int(pitch), int(velocity), "second"))
     score.tracks.append(track)
-    audio = np.asarray(_synthesizer(str(soundfont)).render(score, stereo=False), np.float32).T
+    synthesizer: Any = _synthesizer(str(soundfont))
+    audio = np.asarray(synthesizer.render(score, stereo=False), np.float32).T
     audio = fit_length(audio, round(seconds * RENDER_RATE))
     return resample(audio, RENDER_RATE, sample_rate)
 

@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -77,7 +78,7 @@ def read_work(name: str) -> Work | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of notation that some scores have and this reader does not need
         # From the source, not from music21's pickles: they would be written to the temporary folder at twice the time.
-        score = corpus.parse(name, forceSource=True)
+        score: Any = corpus.parse(name, forceSource=True)
     parts = tuple(part for part in map(_read_part, score.parts) if len(part.notes) >= 16)
     if not parts:
         return None

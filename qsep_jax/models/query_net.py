@@ -1,5 +1,7 @@
 """Query-net: an audio example becomes the mean and log-variance of a latent (Lee et al. 2019, §3.1 and §4.2)."""
 
+from typing import Any
+
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
@@ -33,7 +35,8 @@ class QueryNet(nn.Module):
             x = Conv(features, (4, 4), strides, use_bias=False, dtype=self.dtype, name=f"conv_{layer}")(x)
             x = nn.relu(instance_norm(x))
         x = x.swapaxes(2, 3).reshape(*x.shape[:2], -1)  # [B, N', C·F'], frequency innermost
-        state = nn.RNN(nn.GRUCell(self.hidden, dtype=self.dtype, name="gru"))(x)[:, -1]
+        states: Any = nn.RNN(nn.GRUCell(self.hidden, dtype=self.dtype, name="gru"))(x)
+        state = states[:, -1]
         mean = nn.Dense(self.latent_size, dtype=self.dtype, name="mean")(state)
         start = nn.initializers.constant(self.initial_log_variance)
         log_variance = nn.Dense(self.latent_size, dtype=self.dtype, bias_init=start, name="log_variance")(state)

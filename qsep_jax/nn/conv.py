@@ -18,6 +18,7 @@ Images are `[B, H, W, C]`, kernels `[h, w, C_in, C_out]`, padding is `((top, bot
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -136,7 +137,7 @@ def _transpose_by_phases(x, kernel, *, strides, padding, size):
 
 def _taps(x: Array, window: Pair, strides: Pair, padding: Padding) -> list[Array]:
     """What each kernel tap sees of `x`: `h · w` strided slices `[B, H', W', C]`, row by row."""
-    height, width = _output_size(x.shape[1:3], window, strides, padding)
+    height, width = _output_size((x.shape[1], x.shape[2]), window, strides, padding)
     x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
 
     def tap(i: int, j: int) -> Array:
@@ -193,7 +194,7 @@ def conv_of_constant(vector: Array, kernel: Array, size: Pair, strides: Pair, pa
     All output pixels are alike but those at the border, where some taps fall into the padding. The sum over the taps
     splits into rows and columns, so the cost is that of one small matrix product and one write of the output.
     """
-    outputs = _output_size(size, kernel.shape[:2], strides, padding)
+    outputs = _output_size(size, (kernel.shape[0], kernel.shape[1]), strides, padding)
 
     def inside(axis: int) -> np.ndarray:
         """`[taps, outputs]`: 1 where the tap reads a pixel, 0 where it reads padding."""
@@ -238,9 +239,9 @@ class Conv(nn.Module):
         kernel = self.param("kernel", self.kernel_init, (*self.window, inputs, self.features)).astype(self.dtype)
         padding = (same_padding(self.window[0], self.strides[0]), same_padding(self.window[1], self.strides[1]))
         x = x.astype(self.dtype)
-        y = conv(x, kernel[:, :, :channels], self.strides, padding)
+        y: Any = conv(x, kernel[:, :, :channels], self.strides, padding)
         if tiled is not None:
-            size = x.shape[1:3]
+            size = (x.shape[1], x.shape[2])
             y = y + conv_of_constant(tiled.astype(self.dtype), kernel[:, :, channels:], size, self.strides, padding)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
@@ -266,7 +267,7 @@ class ConvTranspose(nn.Module):
         kernel = self.param("kernel", self.kernel_init, (*self.window, self.features, x.shape[-1])).astype(self.dtype)
         padding = (same_padding(self.window[0], self.strides[0]), same_padding(self.window[1], self.strides[1]))
         size = (x.shape[1] * self.strides[0], x.shape[2] * self.strides[1])
-        y = conv_transpose(x.astype(self.dtype), kernel, self.strides, padding, size)
+        y: Any = conv_transpose(x.astype(self.dtype), kernel, self.strides, padding, size)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
             y = y + bias[None, None, None]

@@ -5,7 +5,7 @@ any audio that sounds like what is wanted, the mean of a class, or anything betw
 """
 
 import dataclasses
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -150,7 +150,8 @@ class Lee2019(System):
         spectrogram = stft(_one_by_one(mixture), self.window_length, self.hop_length)
         latent = jnp.repeat(condition, channels, axis=0)
         magnitude = jnp.abs(spectrogram)[..., :-1]
-        mask = self.separator.apply({"params": variables["params"]["separator"]}, self._compress(magnitude), latent)
+        parameters = {"params": variables["params"]["separator"]}
+        mask: Any = self.separator.apply(parameters, self._compress(magnitude), latent)
         mask = jnp.pad(mask, ((0, 0), (0, 0), (0, 1)))  # the Nyquist bin, which the network never sees
         estimate = istft(mask * spectrogram, self.window_length, self.hop_length)
         return estimate.reshape(batch, channels, length).swapaxes(1, 2)[:, None]
@@ -168,11 +169,13 @@ class Lee2019(System):
         return jnp.log1p(magnitude) if self.compression == "log1p" else magnitude
 
     def _encode(self, variables: Variables, magnitude: Array) -> tuple[Array, Array]:
-        return self.query_net.apply({"params": variables["params"]["query_net"]}, self._compress(magnitude))
+        encoded: Any = self.query_net.apply({"params": variables["params"]["query_net"]}, self._compress(magnitude))
+        return encoded
 
     def _estimate(self, variables: Variables, magnitude: Array, latent: Array) -> Array:
         parameters = {"params": variables["params"]["separator"]}
-        return self.separator.apply(parameters, self._compress(magnitude), latent) * magnitude
+        mask: Any = self.separator.apply(parameters, self._compress(magnitude), latent)
+        return mask * magnitude
 
 
 def _one_by_one(audio: Array) -> Array:

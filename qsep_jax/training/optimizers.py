@@ -9,16 +9,17 @@ from qsep_jax.systems.base import Optimizer
 def learning_rate(optimizer: Optimizer, updates: int) -> optax.Schedule:
     """Learning rate by update, for `updates` of them in all."""
     rate, warmup = optimizer.learning_rate, optimizer.warmup
+
+    def dropping(count):
+        drops = jnp.maximum(count + warmup - optimizer.drop_after, 0) // optimizer.drop_every
+        return jnp.maximum(rate - optimizer.drop * drops, 0.0)
+
     if optimizer.schedule == "constant":
         main = optax.constant_schedule(rate)
     elif optimizer.schedule == "cosine":
         main = optax.cosine_decay_schedule(rate, max(updates - warmup, 1), optimizer.final_fraction)
     else:
-
-        def main(count):
-            drops = jnp.maximum(count + warmup - optimizer.drop_after, 0) // optimizer.drop_every
-            return jnp.maximum(rate - optimizer.drop * drops, 0.0)
-
+        main = dropping
     return optax.join_schedules([optax.linear_schedule(0.0, rate, warmup), main], [warmup]) if warmup else main
 
 

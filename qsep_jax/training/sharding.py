@@ -3,6 +3,7 @@
 The same program runs on one device, on eight, or on several hosts: only the mesh differs.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -12,9 +13,9 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from qsep_jax.systems.base import System
 
 
-def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
+def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
     """A mesh of all devices, or of those given, along the axis `data`."""
-    devices = devices or jax.devices()
+    devices = jax.devices() if devices is None else devices
     return Mesh(np.asarray(devices), ("data",), axis_types=(AxisType.Auto,))
 
 

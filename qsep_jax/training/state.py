@@ -13,8 +13,7 @@ from qsep_jax.training.partition import Flat, replace, select
 from qsep_jax.training.settings import Train
 
 
-@struct.dataclass
-class TrainState:
+class TrainState(struct.PyTreeNode):
     """`optimizer` has one entry per phase; `ema` the averaged trainable parameters by path, empty without averaging.
 
     `step` counts steps begun and finished, `skipped` the updates that were not made because something was not finite.

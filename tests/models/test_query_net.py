@@ -1,10 +1,12 @@
 """Query-net: parameter counts, shapes, and precision."""
 
 import itertools
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.special import expit
 
 from qsep_jax.models.query_net import QueryNet
 from qsep_jax.systems.base import parameter_count
@@ -41,7 +43,6 @@ def test_every_layer_halves_frequency_and_every_second_one_time():
 def test_hears_each_example_by_itself_and_bfloat16_is_close():
     magnitude = np.abs(np.random.default_rng(0).standard_normal((3, 16, 32))).astype(np.float32)
     magnitude[2] = magnitude[0]
-    magnitude[1, :12] = magnitude[0, :12]  # differs at the end only, which the last state of the GRU has heard
     net = QueryNet(**SMALL, initial_log_variance=-4.0)
     (mean, log_variance), variables = jax.jit(net.init_with_output)(jax.random.key(0), magnitude)
     np.testing.assert_allclose(mean[2], mean[0], atol=1e-5)
@@ -51,3 +52,27 @@ def test_hears_each_example_by_itself_and_bfloat16_is_close():
     for ours, theirs in zip(jax.jit(half.apply)(variables, magnitude), (mean, log_variance), strict=True):
         assert ours.dtype == jnp.float32
         assert 0 < np.abs(ours - theirs).max() < 0.05
+
+
+def test_last_state_of_a_gru_over_the_maps_stacked_along_frequency():
+    magnitude = np.abs(np.random.default_rng(1).standard_normal((1, 16, 32))).astype(np.float32)
+    net = QueryNet(**SMALL)
+    (mean, log_variance), variables = jax.jit(partial(net.init_with_output, capture_intermediates=True))(
+        jax.random.key(0), magnitude
+    )
+    params = jax.tree.map(np.asarray, variables["params"])
+    gru = params["gru"]
+
+    def gate(name: str, x: np.ndarray) -> np.ndarray:
+        return x @ gru[name]["kernel"] + gru[name].get("bias", 0.0)
+
+    (maps,) = np.asarray(variables["intermediates"]["conv_2"]["__call__"][0])  # [N', F', C]
+    maps = np.maximum((maps - maps.mean((0, 1))) / np.sqrt(maps.var((0, 1)) + 1e-5), 0.0)
+    state = np.zeros(8)
+    for frame in maps:
+        x = frame.T.ravel()
+        reset = expit(gate("ir", x) + gate("hr", state))
+        update = expit(gate("iz", x) + gate("hz", state))
+        state = (1 - update) * np.tanh(gate("in", x) + reset * gate("hn", state)) + update * state
+    for found, head in ((mean, params["mean"]), (log_variance, params["log_variance"])):
+        np.testing.assert_allclose(found[0], state @ head["kernel"] + head["bias"], atol=1e-4)

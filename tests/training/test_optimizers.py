@@ -72,11 +72,18 @@ def test_clipping_scales_large_gradients_over_all_arrays_and_leaves_small_ones()
     np.testing.assert_allclose([moved["a"][0], moved["b"][0]], [-0.3, 0.4], rtol=1e-6)
 
 
+def test_clipping_comes_before_momentum():
+    rule = build(Optimizer(name="sgd", learning_rate=1.0, b1=0.5, clip_norm=4.0), 100)
+    _, state = rule.update(jnp.array([40.0]), rule.init(jnp.zeros(1)))
+    change, _ = rule.update(jnp.zeros(1), state)
+    np.testing.assert_allclose(change, [-2.0], rtol=1e-6)
+
+
 def test_weight_decay_is_decoupled():
     """Without a gradient Adam does not move; decay alone takes its share, times the rate."""
-    params = {"w": jnp.array([2.0])}
+    params = {"w": jnp.array([4.0])}
     moved = one_update(Optimizer(learning_rate=0.1, weight_decay=0.5), params, {"w": jnp.zeros(1)})
-    np.testing.assert_allclose(moved["w"], [2.0 * (1 - 0.1 * 0.5)], rtol=1e-6)
+    np.testing.assert_allclose(moved["w"], [4.0 * (1 - 0.1 * 0.5)], rtol=1e-6)
 
 
 def test_momentum_of_sgd():

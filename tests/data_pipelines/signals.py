@@ -1,0 +1,28 @@
+"""Sounds and folders of WAV files for the tests of this folder."""
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+
+def tone(frequency: float, seconds: float, rate: int, channels: int = 1, level: float = 0.3) -> np.ndarray:
+    """A sine, float32 `[T, channels]`."""
+    time = np.arange(round(seconds * rate)) / rate
+    return np.repeat(level * np.sin(2 * np.pi * frequency * time)[:, None], channels, axis=1).astype(np.float32)
+
+
+def pitch(audio: np.ndarray, rate: int) -> float:
+    """Frequency in Hz of the strongest partial of the first channel."""
+    spectrum = np.abs(np.fft.rfft(audio[:, 0] * np.hanning(len(audio)), 8 * len(audio)))
+    return float(np.argmax(spectrum) * rate / (8 * len(audio)))
+
+
+def write_tracks(source: Path, tracks: dict[str, list[str]], rate: int = 8000) -> Path:
+    """`write_tracks(source, {"train/one": ["bass", "drums"]})`: WAV files of a second of noise."""
+    for number, (track, stems) in enumerate(tracks.items()):
+        (source / track).mkdir(parents=True)
+        for place, stem in enumerate(stems):
+            noise = np.random.default_rng([number, place]).uniform(-0.5, 0.5, (rate, 1))
+            soundfile.write(source / track / f"{stem}.wav", noise, rate)
+    return source

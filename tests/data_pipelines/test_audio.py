@@ -1,0 +1,210 @@
+"""Audio files: what is wrong with one is said in a line, and nothing half-written stays behind."""
+
+import errno
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from signals import pitch, tone
+
+from data_pipelines import audio
+
+NOISE = np.random.default_rng(0).uniform(-0.9, 0.9, (3000, 2)).astype(np.float32)
+
+
+def missing(path: Path) -> Path:
+    return path / "missing.wav"
+
+
+def wrong_extension(path: Path) -> Path:
+    soundfile.write(path / "song.wav", NOISE, 8000)
+    return (path / "song.wav").rename(path / "song.txt")
+
+
+def text(path: Path) -> Path:
+    (path / "text.wav").write_text("not audio, whatever its name says\n" * 50)
+    return path / "text.wav"
+
+
+def truncated(path: Path) -> Path:
+    soundfile.write(path / "cut.wav", NOISE, 8000)
+    os.truncate(path / "cut.wav", 5000)
+    return path / "cut.wav"
+
+
+def truncated_flac(path: Path) -> Path:
+    soundfile.write(path / "cut.flac", NOISE, 8000)
+    os.truncate(path / "cut.flac", 5000)
+    return path / "cut.flac"
+
+
+def only_a_header(path: Path) -> Path:
+    soundfile.write(path / "header.wav", NOISE, 8000)
+    os.truncate(path / "header.wav", 44)
+    return path / "header.wav"
+
+
+def no_samples(path: Path) -> Path:
+    soundfile.write(path / "nothing.wav", NOISE[:0], 8000)
+    return path / "nothing.wav"
+
+
+def nan_samples(path: Path) -> Path:
+    bad = NOISE.copy()
+    bad[17, 1] = np.nan
+    soundfile.write(path / "nan.wav", bad, 8000, subtype="FLOAT")
+    return path / "nan.wav"
+
+
+def low_rate(path: Path) -> Path:
+    soundfile.write(path / "low.wav", NOISE, 7999)
+    return path / "low.wav"
+
+
+def high_rate(path: Path) -> Path:
+    soundfile.write(path / "high.wav", NOISE, 192_001)
+    return path / "high.wav"
+
+
+BAD_FILES = {
+    missing: "no such file",
+    wrong_extension: "'.txt' is not a known audio extension; known are .wav, .flac",
+    text: "cannot be read as audio .*; is it damaged or misnamed",
+    truncated: "is truncated: its header promises more",
+    truncated_flac: "damaged|truncated",
+    only_a_header: "truncated|no samples",
+    no_samples: "holds no samples",
+    nan_samples: "sample 17 is NaN or infinite; repair the file",
+    low_rate: "sample rate 7999 Hz is outside 8000 to 192000 Hz; resample it",
+    high_rate: "sample rate 192001 Hz is outside 8000 to 192000 Hz; resample it",
+}
+
+
+@pytest.mark.parametrize("make", BAD_FILES, ids=lambda make: make.__name__)
+def test_a_bad_file_is_named_with_what_is_wrong(make, tmp_path):
+    path = make(tmp_path)
+    with pytest.raises(ValueError, match=BAD_FILES[make]) as caught:
+        audio.read_audio(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+@pytest.mark.parametrize(("subtype", "step"), [("PCM_16", 2**-15), ("PCM_24", 2**-23), ("FLOAT", 1e-9)])
+@pytest.mark.parametrize("channels", [1, 2, 6])
+def test_reads_what_was_written(subtype, step, channels, suffix, tmp_path):
+    if (suffix, subtype) == ("flac", "FLOAT"):
+        pytest.skip("FLAC holds integers only")
+    samples = np.random.default_rng(channels).uniform(-0.9, 0.9, (1000, channels)).astype(np.float32)
+    soundfile.write(tmp_path / f"file.{suffix}", samples, 48_000, subtype=subtype)
+    read, rate = audio.read_audio(tmp_path / f"file.{suffix}")
+    assert rate == 48_000
+    assert read.dtype == np.float32
+    np.testing.assert_allclose(read, samples, atol=step)
+
+
+def test_a_streamed_wav_without_a_length_is_read(tmp_path):
+    """Programs that write to a pipe leave the largest number as the length."""
+    path = tmp_path / "piped.wav"
+    soundfile.write(path, NOISE, 8000)
+    content = bytearray(path.read_bytes())
+    position = content.find(b"data") + 4
+    content[position : position + 4] = b"\xff\xff\xff\xff"
+    path.write_bytes(content)
+    assert len(audio.read_audio(path)[0]) == len(NOISE)
+
+
+@pytest.mark.parametrize(("rate", "target"), [(44_100, 8000), (8000, 44_100), (48_000, 22_050), (11_025, 16_000)])
+def test_resampling_keeps_length_and_tone(rate, target):
+    before = tone(1000.0, 0.777, rate, channels=2)
+    after = audio.resample(before, rate, target)
+    assert after.dtype == np.float32
+    assert after.shape == (-(-len(before) * target // rate), 2)
+    assert pitch(after, target) == pytest.approx(1000.0, abs=1.0)
+    inner = slice(len(after) // 4, -len(after) // 4)
+    assert np.sqrt(np.mean(after[inner] ** 2)) == pytest.approx(0.3 / np.sqrt(2), rel=0.01)
+
+
+def test_resampling_to_the_same_rate_changes_nothing():
+    np.testing.assert_array_equal(audio.resample(NOISE, 8000, 8000), NOISE)
+
+
+def test_fit_length_cuts_and_pads():
+    np.testing.assert_array_equal(audio.fit_length(NOISE, 100), NOISE[:100])
+    longer = audio.fit_length(NOISE, 3010)
+    np.testing.assert_array_equal(longer[:3000], NOISE)
+    np.testing.assert_array_equal(longer[3000:], np.zeros((10, 2)))
+
+
+def test_fit_channels_mixes_and_copies():
+    np.testing.assert_allclose(audio.fit_channels(NOISE, 1)[:, 0], (NOISE[:, 0] + NOISE[:, 1]) / 2, atol=1e-7)
+    np.testing.assert_array_equal(audio.fit_channels(NOISE, 2), NOISE)
+    np.testing.assert_array_equal(audio.fit_channels(NOISE[:, :1], 3), np.stack([NOISE[:, 0]] * 3, axis=1))
+    with pytest.raises(ValueError, match="cannot turn 2 channels into 6: give 1 or 6"):
+        audio.fit_channels(NOISE, 6)
+
+
+def test_to_int16_rounds():
+    samples = np.array([[0.0, -1.0, 1.0, 0.5, 1.4 / 32768, 1.6 / 32768]], np.float32)
+    out = audio.to_int16(samples)
+    assert out.dtype == np.int16
+    np.testing.assert_array_equal(out, [[0, -32768, 32767, 16384, 1, 2]])
+
+
+def test_to_int16_says_that_it_clips():
+    with pytest.warns(UserWarning, match=r"peaks at 1\.500 and is clipped"):
+        out = audio.to_int16(np.array([[1.5, -1.2]], np.float32))
+    np.testing.assert_array_equal(out, [[32767, -32768]])
+
+
+@pytest.mark.parametrize(("subtype", "step"), [("PCM_16", 2**-15), ("PCM_24", 2**-23), ("FLOAT", 1e-9)])
+def test_write_wav(subtype, step, tmp_path):
+    path = tmp_path / "new" / "folder" / "out.wav"
+    audio.write_wav(path, NOISE, 22_050, subtype)
+    assert [file.name for file in path.parent.iterdir()] == ["out.wav"]
+    assert soundfile.info(path).subtype == subtype
+    read, rate = audio.read_audio(path)
+    assert rate == 22_050
+    np.testing.assert_allclose(read, NOISE, atol=step)
+
+
+def test_write_wav_clips_what_is_beyond_full_scale(tmp_path):
+    audio.write_wav(tmp_path / "loud.wav", np.array([[2.0], [-2.0]] * 100), 8000)
+    read, _ = audio.read_audio(tmp_path / "loud.wav")
+    np.testing.assert_allclose(read[:2, 0], [1.0, -1.0], atol=1e-4)
+
+
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "out.wav"
+    audio.write_wav(path, NOISE, 8000)
+    before = path.read_bytes()
+
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="cannot write: No space left on device") as caught:
+        audio.write_wav(path, NOISE[:10], 8000)
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(path))
+    assert [file.name for file in tmp_path.iterdir()] == ["out.wav"]
+    assert path.read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    """A file stands where the folder should be: root, who may write anywhere, fails there too."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="cannot write") as caught:
+        audio.write_wav(tmp_path / "file" / "out.wav", NOISE, 8000)
+    assert caught.value.filename == str(tmp_path / "file" / "out.wav")
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="needs a user other than root, whom no folder refuses")
+def test_a_read_only_folder(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(OSError, match="cannot write: Permission denied"):
+        audio.write_wav(tmp_path / "out.wav", NOISE, 8000)
+    tmp_path.chmod(0o700)
+    assert not list(tmp_path.iterdir())
