@@ -39,9 +39,9 @@ class Contestant:
     @property
     def facts(self) -> dict[str, Any]:
         """What the making said; waits for it."""
-        if self._facts is None:
-            self._facts = self._receive()
-        return self._facts
+        facts = self._receive() if self._facts is None else self._facts
+        self._facts = facts
+        return facts
 
     def seconds(self) -> float:
         """Run once; how long it took."""

@@ -32,7 +32,7 @@ def get_config(variant: str = "") -> Experiment:
     data = Data(streams={"cvae": Stream(corpus, RandomSplit(), view)})
     if "debug" in words:
         system = Lee2019(
-            stems, window_length=64, hop_length=32, frames=16, query_channels=(4, 8), query_hidden=8, channels=(4, 8, 8)
+            stems, window_length=64, hop_length=32, frames=16, query_channels=(8, 16), query_hidden=8, channels=(8, 16)
         )
         train = Train(
             steps=4,

@@ -21,15 +21,15 @@ def get_config(variant: str = "") -> Experiment:
         sample_rate=8_000,
         window_length=64 if debug else 512,
         hop_length=32 if debug else 256,
-        frames=16 if debug else 64,
+        frames=16 if debug else 32,
         compression="log1p",
-        query_channels=(4, 4, 8) if debug else (16, 16, 32, 32, 64, 64),
+        query_channels=(8, 16) if debug else (16, 16, 32, 32, 64, 64),
         query_hidden=8 if debug else 64,
-        channels=(4, 8, 8) if debug else (16, 32, 48, 64, 64, 64),
+        channels=(8, 16) if debug else (16, 32, 48, 64, 64, 64),
         initial_log_variance=-4.0,
         kl_weight=0.001,
         latent_weight=0.5 if debug else 0.0,
-        optimizer=Optimizer(learning_rate=2e-3, schedule="cosine", warmup=2 if debug else 100, clip_norm=5.0),
+        optimizer=Optimizer(learning_rate=2e-3, schedule="cosine", warmup=0 if debug else 100, clip_norm=5.0),
     )
     pairs = RandomSplit(presence=1.0, classes=2, targets=1, query="other")
     return Experiment(
@@ -37,11 +37,11 @@ def get_config(variant: str = "") -> Experiment:
         Data(streams={"cvae": Stream("chamber", pairs)}),
         Train(
             steps=4 if debug else 1000,
-            batch_size=2 if debug else 8,
+            batch_size=2 if debug else 16,
             ema_decay=0.99,
             log_every=2 if debug else 20,
             validate_every=4 if debug else 200,
-            validation_batches=2 if debug else 10,
+            validation_batches=2 if debug else 8,
             save_every=2 if debug else 200,
             summary_every=4 if debug else 400,
             workers=0,

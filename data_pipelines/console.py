@@ -66,7 +66,10 @@ def parse(
         kind, prog=name, description=description, args=arguments, return_unknown_args=True, config=config
     )
     if unknown:
-        near = difflib.get_close_matches(unknown[0], _options(value), n=1)
+        options = _options(value)
+        if tyro.conf.OmitArgPrefixes in config:
+            options = [f"--{option.removeprefix('--').rsplit('.', 1)[-1]}" for option in options]
+        near = difflib.get_close_matches(unknown[0], options, n=1)
         hint = f"; did you mean '{near[0]}'?" if near else f"; see {name} --help"
         raise ValueError(f"unknown option '{unknown[0]}'{hint}")
     return value

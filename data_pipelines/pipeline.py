@@ -100,7 +100,7 @@ class Pipeline:
             self.corpora[name] = corpus
             # Of a number, not a word: grain takes 32 bits. The split keeps validation from repeating training.
             stream_seed = zlib.crc32(f"{seed}/{split}/{name}".encode())
-            chain = grain.MapDataset.range(_ENDLESS * batch_size).seed(stream_seed)
+            chain = grain.MapDataset.range(_ENDLESS * batch_size * shape.repeats).seed(stream_seed)
             chain = chain.random_map(_Mix(corpus, stream.recipe, shape.samples))
             chain = chain.batch(batch_size // processes)[process::processes]
             chains[name] = chain.batch(shape.repeats) if shape.repeats > 1 else chain

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import re
 import shutil
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -21,7 +22,7 @@ import numpy as np
 import tyro
 
 from data_pipelines import console, store
-from data_pipelines.audio import HIGHEST_RATE, LOWEST_RATE
+from data_pipelines.audio import HIGHEST_RATE, LOWEST_RATE, fit_channels
 from data_pipelines.corpora.band import Band
 from data_pipelines.corpora.base import Corpus, Stem, Track
 from data_pipelines.corpora.chamber import Chamber
@@ -105,11 +106,24 @@ class _pool:
 
     def __enter__(self) -> Callable[[Callable, Iterable], Iterable]:
         # Spawned, not forked: the caller may hold threads of jax.
-        self._executor = ProcessPoolExecutor(self._workers, multiprocessing.get_context("spawn"))
+        spawn = multiprocessing.get_context("spawn")
+        self._executor = ProcessPoolExecutor(self._workers, spawn, initializer=_end_with_parent)
         return partial(_bounded_map, self._executor, 4 * self._workers)
 
     def __exit__(self, *_: object) -> None:
         self._executor.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """Workers of a killed command would wait for their next track for ever."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _bounded_map(executor: ProcessPoolExecutor, ahead: int, function: Callable, items: Iterable) -> Iterator:
@@ -165,13 +179,14 @@ def _staged(path: Path) -> list[Stem]:
 def _write(
     folder: Path, name: str, sample_rate: int, mark: str, corpus: Corpus, tracks: list[Track], paths: list[Path]
 ):
-    channels = max(_staged(path)[0].audio.shape[1] for path in paths[:1])
+    channels = max(_staged(path)[0].audio.shape[1] for path in paths)
     options = {field.name: str(getattr(corpus, field.name)) for field in dataclasses.fields(corpus)}  # pyright: ignore
 
     def records_of(split: str) -> Iterator[list[store.Record]]:
         for track, path in zip(tracks, paths, strict=True):
             if track.split == split:
-                yield store.segments(track.name, _staged(path), sample_rate)
+                stems = [dataclasses.replace(stem, audio=fit_channels(stem.audio, channels)) for stem in _staged(path)]
+                yield store.segments(track.name, stems, sample_rate)
                 progress.advance()
 
     present = [split for split in SPLITS if any(track.split == split for track in tracks)]

@@ -1,5 +1,7 @@
 """A built corpus as a random-access source of excerpts, through a view of its stems."""
 
+import contextlib
+import ctypes
 import dataclasses
 import functools
 from pathlib import Path
@@ -91,9 +93,9 @@ class Corpus:
             while position < end:
                 segment, offset = divmod(position, size)
                 count = min(size - offset, end - position)
-                audio = records.audio(self._records[row.first + segment], stored)
+                audio = self._records.audio(row.first + segment, stored, offset, offset + count)
                 place = out[position - excerpt.start :][:count]
-                place += _to_float(audio[offset : offset + count], gain, scratch[:count])
+                place += _to_float(audio, gain, scratch[:count])
                 position += count
 
     def notes(self, track: str, stem: str) -> np.ndarray:
@@ -110,11 +112,9 @@ class Corpus:
         return {stem: tuple(tracks) for stem, tracks in self._parts.items()}
 
     @functools.cached_property
-    def _records(self):
-        from array_record.python.array_record_data_source import ArrayRecordDataSource
-
-        paths = shards(self.folder, self.metadata.name, self.split)
-        source = ArrayRecordDataSource(paths) if paths else []
+    def _records(self) -> records.Records:
+        _keep_freed_memory()
+        source = records.Records(shards(self.folder, self.metadata.name, self.split))
         size = self.metadata.segment_samples
         promised = sum(-(-row.samples // size) for row in self.metadata.index[self.split])
         if len(source) != promised:
@@ -126,20 +126,38 @@ class Corpus:
 
 
 def _to_float(audio: np.ndarray, gain: float, out: np.ndarray) -> np.ndarray:
-    """Int16 `[T, C]` to float32 −1…1 times `gain`, in `out` `[T, channels]`: all channels, their mean, or copies of one.
+    """Int16 `[T, C]` to float32 −1…1 times `gain` in `out` `[T, channels]`: all channels, their mean, or one copied.
 
-    Full scale is a power of two, so dividing by it together with the gain rounds as if it came first.
+    Overwrites `audio`. Full scale is a power of two, so dividing by it with the gain rounds as if it came first.
     """
     stored, channels = audio.shape[1], out.shape[1]
-    if channels == 1 < stored:  # ten times as fast as `mean` over so short an axis
-        np.add(audio[:, :1], audio[:, 1:2], out=out, dtype=np.float32)
-        for channel in range(2, stored):
-            out += audio[:, channel : channel + 1]
+    if channels == 1 < stored:
         gain /= stored
+    if channels == 1 and stored == 2:  # both samples of a frame as one integer: `sum` takes twenty times as long
+        frames = audio.view("<i4")
+        right = frames >> 16
+        frames <<= 16
+        frames >>= 16
+        frames += right
+        np.copyto(out, frames)
+    elif channels == 1 < stored:
+        np.sum(audio, axis=1, keepdims=True, dtype=np.float32, out=out)
     else:
         np.copyto(out, audio)
     out *= np.float32(gain) / np.float32(FULL_SCALE)
     return out
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc keep up to 256 MiB that was freed, instead of giving it back to the system at once.
+
+    Every batch is as large as the last. Faulting its memory in anew, page by page, takes as long as mixing it.
+    """
+    trim_threshold, mmap_threshold = -1, -3  # of malloc.h; setting one stops both from adapting themselves
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library
+        library = ctypes.CDLL(None)
+        library.mallopt(mmap_threshold, 32 << 20)
+        library.mallopt(trim_threshold, 256 << 20)
 
 
 def open_corpus(

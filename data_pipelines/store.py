@@ -155,7 +155,7 @@ def write(
     metadata = Metadata(name, mark, sample_rate, channels, size, options, index)
     (final / "metadata.json").write_text(json.dumps(metadata.dump()))
     if folder.exists():
-        shutil.rmtree(folder)
+        os.replace(folder, scratch / "old")  # deleting takes a while, and half a corpus must not lie there meanwhile
     os.replace(final, folder)
     shutil.rmtree(scratch)
     return metadata

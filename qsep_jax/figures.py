@@ -33,9 +33,7 @@ def overview(example: Example, metrics: Path, path: Path) -> None:
     top = max(float(level.max()) for level in levels.values())
     for axis, (name, level) in zip(axes.flat, levels.items(), strict=False):
         extent = (0.0, len(example.mixture) / example.sample_rate, 0.0, example.sample_rate / 2000)
-        axis.imshow(
-            level.T, origin="lower", aspect="auto", extent=extent, vmin=top - FLOOR_DB, vmax=top, cmap="magma"
-        )
+        axis.imshow(level.T, origin="lower", aspect="auto", extent=extent, vmin=top - FLOOR_DB, vmax=top, cmap="magma")
         axis.set(title=name, xlabel="time in s", ylabel="frequency in kHz")
     figure.colorbar(axes[1, 0].images[0], ax=axes[1, 0], label="level in dB")
     _losses(axes[1, 1], metrics)

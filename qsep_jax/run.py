@@ -104,7 +104,7 @@ class RunFolder:
         experiment = self.experiment()
         if not self.checkpoints.is_dir():
             raise ValueError(f"{self.path} holds no checkpoint yet: train it first")
-        with Checkpoints(self.checkpoints, experiment.train.keep) as checkpoints:
+        with Checkpoints(self.checkpoints, experiment.train.keep, alone=True) as checkpoints:
             step = checkpoints.best()
             if step is None:
                 raise ValueError(f"{self.path} holds no whole checkpoint yet: train it first")

@@ -5,13 +5,14 @@ written as one would write it for PyTorch: images `[B, C, N, F]`, the latent til
 one batch (as the JAX system has them), fused Adam.
 
     twin = Twin(system)                         # a `Lee2019`
-    twin.load(variables)                        # its JAX variables, as numpy arrays
-    loss = twin(mixture, target, posterior, prior)
+    twin.load(variables["params"])              # of the JAX system, as numpy arrays
+    loss = twin(mixture, target)                # or, to compare: twin(mixture, target, *jax_noise(…))
 """
 
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,10 @@ class QueryNet(nn.Module):
         self.convs = nn.ModuleList(_conv(*pair, halves_time=layer % 2 == 1, bias=False) for layer, pair in pairs)
         bins = system.window_length // 2 // 2 ** len(system.query_channels)
         self.gru = nn.GRU(system.query_channels[-1] * bins, system.query_hidden, batch_first=True)
+        # Where Flax has one bias of the reset and update gates PyTorch has two: the second stays at zero.
+        is_new = torch.arange(3 * system.query_hidden) >= 2 * system.query_hidden
+        second = self.gru.get_parameter("bias_hh_l0")
+        second.register_hook(lambda gradient: gradient * is_new.to(gradient.device))
         self.mean = nn.Linear(system.query_hidden, system.latent_size)
         self.log_variance = nn.Linear(system.query_hidden, system.latent_size)
 
@@ -91,17 +96,23 @@ class QueryUNet(nn.Module):
 class Twin(nn.Module):
     """The whole system: both networks and the loss of waveforms."""
 
+    window: Tensor
+
     def __init__(self, system: Lee2019):
         super().__init__()
         self.system = system
         self.query_net, self.separator = QueryNet(system), QueryUNet(system)
-        self.register_buffer("window", torch.hann_window(system.window_length))
+        self.register_buffer("window", torch.hann_window(system.window_length), persistent=False)
 
-    def forward(self, mixture: Tensor, target: Tensor, posterior: Tensor, prior: Tensor) -> Tensor:
-        """The loss of `{mixture, target}` `[B, T, C]` with the noise of both latents `[B · C, Z]`."""
+    def forward(
+        self, mixture: Tensor, target: Tensor, posterior: Tensor | None = None, prior: Tensor | None = None
+    ) -> Tensor:
+        """The loss of `{mixture, target}` `[B, T, C]` with noise `[B · C, Z]` of both latents, else drawn here."""
         system = self.system
         mixture, target = self._magnitude(mixture), self._magnitude(target)
         mean, log_variance = self._encode(target)
+        posterior = torch.randn_like(mean) if posterior is None else posterior
+        prior = torch.randn_like(mean) if prior is None else prior
         latent = mean + torch.exp(0.5 * log_variance) * posterior
         divergence = -0.5 * (1.0 + log_variance - mean.square() - log_variance.exp()).sum(1).mean()
         if not system.latent_weight:
@@ -117,22 +128,15 @@ class Twin(nn.Module):
             + system.latent_weight * regression
         )
 
-    def load(self, variables: Tree) -> None:
-        """Take the weights of the JAX system's variables, a tree of numpy arrays."""
-        state = self.state_dict()
-        for name, value in self.named(variables["params"]):
-            state[name] = torch.from_numpy(np.array(value))
-        self.load_state_dict(state)
+    def load(self, params: Tree) -> None:
+        """Take the weights of the JAX system, a tree of numpy arrays."""
+        self.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in self.named(params)})
 
     def named(self, params: Tree) -> Iterator[tuple[str, np.ndarray]]:
-        """The leaves of a tree of JAX parameters, or of their gradients, by their names and in their shapes here.
-
-        PyTorch's GRU has two biases of the reset and update gates where Flax has one: the second stays at zero, and has
-        no name there.
-        """
+        """The leaves of a tree of JAX parameters, or of their gradients, by their names and in their shapes here."""
         for layer in range(len(self.query_net.convs)):
             yield f"query_net.convs.{layer}.weight", _kernel(params["query_net"][f"conv_{layer}"])
-        (gru,) = (tree for tree in params["query_net"].values() if "hn" in tree)
+        gru = params["query_net"]["gru"]
         hidden = np.zeros(2 * self.system.query_hidden, np.float32)
         yield "query_net.gru.weight_ih_l0", np.concatenate([gru[gate]["kernel"].T for gate in ("ir", "iz", "in")])
         yield "query_net.gru.weight_hh_l0", np.concatenate([gru[gate]["kernel"].T for gate in ("hr", "hz", "hn")])
@@ -173,6 +177,13 @@ class Twin(nn.Module):
         return self.separator(self._compress(magnitude), latent) * magnitude
 
 
+def jax_noise(system: Lee2019, key: jax.Array, rows: int) -> tuple[Tensor, Tensor]:
+    """What the JAX loss draws from `key` for `rows` = B · C latents: of the posterior and of the prior."""
+    keys, shape = jax.random.split(key), (rows, system.latent_size)
+    posterior, prior = (torch.from_numpy(np.array(jax.random.normal(key, shape))) for key in keys)
+    return posterior, prior
+
+
 def make_optimizer(twin: Twin, optimizer: Optimizer) -> torch.optim.Optimizer:
     """The rule of an `Optimizer` at its learning rate, whose schedule costs nothing.
 
@@ -191,7 +202,7 @@ def _conv(inputs: int, features: int, *, halves_time: bool, bias: bool) -> nn.Co
 
 def _pad(x: Tensor, conv: nn.Module) -> Tensor:
     """A window of 4 with stride 1 needs one more frame behind than in front to keep the number of frames."""
-    return functional.pad(x, (0, 0, 0, 1)) if conv.stride[0] == 1 else x
+    return functional.pad(x, (0, 0, 0, 1)) if isinstance(conv, nn.Conv2d) and conv.stride[0] == 1 else x
 
 
 def _kernel(layer: Tree) -> np.ndarray:

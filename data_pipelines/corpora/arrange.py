@@ -137,6 +137,8 @@ def _cut(notes: Notes, quarters: float) -> Notes:
 
 def _rested(notes: Notes, section: float, rng: np.random.Generator) -> Notes:
     """The notes without those of some sections; each rests with a chance of 15 %, but never all."""
+    if not notes:
+        return notes
     count = int(notes[-1][0] // section) + 1
     resting = rng.random(count) < 0.15
     if resting.all():

@@ -97,18 +97,18 @@ class Band(Corpus):
         for name, notes in lines.items():
             played[name] = _timed(notes, seconds_per_quarter)
             audio[name] = _play(name, played[name], rng, seconds, sample_rate, soundfont)
-        # One gain for all, so that the mixture stays within full scale.
-        gain = np.float32(min(1.0, 0.95 / float(np.abs(sum(audio.values())).max())))
-        stems = {
-            name: Stem(name, to_int16(wave * gain), BAND_PARENTS.get(name, ""), played[name])
-            for name, wave in audio.items()
-        }
-        for parent in dict.fromkeys(BAND_PARENTS[name] for name in stems if name in BAND_PARENTS):
-            parts = [name for name in stems if BAND_PARENTS.get(name) == parent]
-            total = to_int16(np.sum([audio[name] for name in parts], axis=0) * gain)
+        mixture = sum(audio.values())
+        for parent in dict.fromkeys(BAND_PARENTS[name] for name in lines if name in BAND_PARENTS):
+            parts = [name for name in lines if BAND_PARENTS.get(name) == parent]
             notes = np.concatenate([played[name] for name in parts])
-            stems[parent] = Stem(parent, total, notes=notes[np.argsort(notes[:, 0], kind="stable")])
-        return list(stems.values())
+            played[parent] = notes[np.argsort(notes[:, 0], kind="stable")]
+            audio[parent] = np.sum([audio[name] for name in parts], axis=0)
+        # One gain for all, so that neither the mixture nor any stem passes full scale.
+        peak = max(float(np.abs(wave).max()) for wave in (mixture, *audio.values()))
+        gain = np.float32(min(1.0, 0.95 / peak))
+        return [
+            Stem(name, to_int16(wave * gain), BAND_PARENTS.get(name, ""), played[name]) for name, wave in audio.items()
+        ]
 
 
 def _timed(notes: Notes, seconds_per_quarter: float) -> np.ndarray:

@@ -6,6 +6,7 @@ longest; mono stems are copied to the channels of the others.
 
 import collections
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import ClassVar
 
@@ -35,7 +36,7 @@ class Folder(Corpus):
         return file_inputs(self.source, [path for files in self._files().values() for path in files])
 
     def sample_rate(self) -> int:
-        rates = collections.Counter(soundfile.info(files[0]).samplerate for files in self._files().values())
+        rates = collections.Counter(_rate(files[0]) for files in self._files().values())
         return min(rates.most_common(1)[0][0], HIGHEST_STORED_RATE)
 
     def tracks(self, ordered_map: OrderedMap) -> list[Track]:
@@ -57,13 +58,24 @@ class Folder(Corpus):
         found = {}
         for split in SPLITS:
             for track in sorted(path for path in (self.source / split).glob("*") if path.is_dir()):
-                files = sorted(path for path in track.iterdir() if path.suffix.lower() in READABLE)
+                files = [path for path in track.iterdir() if path.suffix.lower() in READABLE]
+                files.sort(key=lambda path: (path.stem, path.name))
                 if not files:
                     raise ValueError(f"{track} holds no audio file ({', '.join(READABLE)})")
+                for one, other in itertools.pairwise(files):
+                    if one.stem == other.stem:
+                        raise ValueError(f"{track} holds two files for one stem: {one.name}, {other.name}")
                 found[split, track.name] = files
         if not found:
             raise ValueError(f"{self.source} holds no train/TRACK/STEM.wav; splits are named {', '.join(SPLITS)}")
         return found
+
+
+def _rate(path: Path) -> int:
+    try:
+        return soundfile.info(path).samplerate
+    except soundfile.LibsndfileError:
+        return read_audio(path)[1]  # which says what is wrong with the file
 
 
 def file_inputs(root: Path, files: list[Path]) -> list[str]:

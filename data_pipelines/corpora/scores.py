@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import itertools
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ import numpy as np
 # Melodies that open alike are one tune, whatever key or arrangement: works are split by tune, so that no harmonisation
 # of a training chorale is in the test set.
 TUNE_NOTES = 12
+
+# How chorales name their four lines.
+VOICE = re.compile(r"(Soprano|Alto|Tenor|Bass)\b")
 
 QUARTET_COMPOSERS = ("haydn", "mozart", "beethoven")
 
@@ -80,6 +84,9 @@ def read_work(name: str) -> Work | None:
         # From the source, not from music21's pickles: they would be written to the temporary folder at twice the time.
         score: Any = corpus.parse(name, forceSource=True)
     parts = tuple(part for part in map(_read_part, score.parts) if len(part.notes) >= 16)
+    voices = tuple(part for part in parts if VOICE.match(part.name))
+    if len(voices) >= 4:  # instruments that double or adorn a chorale would hide its tune
+        parts = voices
     if not parts:
         return None
     measures = list(score.parts[0].getElementsByClass("Measure"))

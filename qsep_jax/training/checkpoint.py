@@ -6,6 +6,7 @@ the input pipeline has.
 """
 
 import contextlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ class Checkpoints:
 
     Args:
       keep: how many of the latest to keep besides the best, the one with the lowest validation loss.
+      alone: whether this process reads them by itself, where it is one of several.
     """
 
-    def __init__(self, folder: Path, keep: int = 2):
+    def __init__(self, folder: Path, keep: int = 2, *, alone: bool = False):
         self.folder = Path(folder)
         latest = managers.LatestN(keep)
         best = managers.BestN(get_metric_fn=_loss, reverse=True, n=1, keep_checkpoints_without_metrics=False)
@@ -34,9 +36,12 @@ class Checkpoints:
             best_mode="min",
             cleanup_tmp_directories=True,
             step_prefix="step",
+            **(_alone() if alone else {}),
         )
-        items = ("variables", "training", "position")
-        self._manager = ocp.CheckpointManager(self.folder.absolute(), options=options, item_names=items)
+        # Given here, so that the shapes of an item can be asked for before it was ever saved or restored.
+        arrays = partial(ocp.StandardCheckpointHandler, multiprocessing_options=options.multiprocessing_options)
+        handlers = {"variables": arrays(), "training": arrays(), "position": ocp.JsonCheckpointHandler()}
+        self._manager = ocp.CheckpointManager(self.folder.absolute(), options=options, item_handlers=handlers)
 
     def latest(self) -> int | None:
         """The step of the newest whole checkpoint, None if there is none."""
@@ -72,13 +77,20 @@ class Checkpoints:
 
     def restore_variables(self, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
         """Variables and averaged parameters alone, on one local device."""
+        restored = self._restore_here(step, "variables")
+        return restored["variables"], restored["ema"]
+
+    def restore_training(self, step: int) -> dict[str, Any]:
+        """Counters and optimizer state as plain dicts, on one local device; for looking at them."""
+        return self._restore_here(step, "training")
+
+    def _restore_here(self, step: int, item: str) -> dict[str, Any]:
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         with self._explained(step):
-            metadata = self._manager.item_metadata(step)["variables"]
+            metadata = self._manager.item_metadata(step)[item]
             like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), metadata)
-            items = ocp.args.Composite(variables=ocp.args.StandardRestore(like))
-            restored = self._manager.restore(step, args=items)["variables"]
-        return restored["variables"], restored["ema"]
+            items = ocp.args.Composite(**{item: ocp.args.StandardRestore(like)})
+            return self._manager.restore(step, args=items)[item]
 
     @contextlib.contextmanager
     def _explained(self, step: int):
@@ -103,6 +115,15 @@ class Checkpoints:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _alone() -> dict[str, Any]:
+    """Options by which orbax waits for no other process."""
+    this = jax.process_index()
+    only = ocp.options.MultiprocessingOptions(
+        primary_host=this, active_processes={this}, barrier_sync_key_prefix=f"alone{this}"
+    )
+    return {"multiprocessing_options": only, "create": False}
 
 
 def _loss(metrics: dict[str, float]) -> float:

@@ -120,7 +120,7 @@ class Compiled:
         def averaged(function):
             return lambda variables, ema, *rest: function(inference_variables(variables, ema), *rest)
 
-        self.key = jax.device_put(jax.random.key(train.seed + 1), self._everywhere)
+        self.key = jax.jit(lambda: jax.random.key(train.seed + 1), out_shardings=self._everywhere)()
         self.steps = jax.jit(steps, donate_argnums=0, out_shardings=self._everywhere)
         self.validate = jax.jit(averaged(system.validate), out_shardings=self._everywhere)
         self.preview = jax.jit(averaged(system.preview), out_shardings=self._everywhere)

@@ -64,7 +64,7 @@ def _make_update(phase: Phase, rule: optax.GradientTransformation):
             return phase.loss({**state.variables, "params": replace(params, part)}, batch, key)
 
         (loss, aux), gradients = jax.value_and_grad(loss_of, has_aux=True)(part)
-        norm = optax.global_norm(gradients)
+        norm = optax.tree.norm(gradients)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         changes, opt_state = rule.update(gradients, state.optimizer[phase.name], part)
         part = _choose(finite, optax.apply_updates(part, changes), part)

@@ -1,0 +1,201 @@
+"""What examples cost: `python -m benchmarks.input_rate --corpus band --json OUT.json`.
+
+Mixtures per second and core of four 3-s stems at 22.05 kHz, all four present, crops unaligned, mixed down to mono, as
+training gets them from the Grain chain in one process, and where the time goes. Without `--corpus` a synthetic one of
+noise is made for the occasion.
+"""
+
+import dataclasses
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from benchmarks import rows
+from data_pipelines import mixing, records, sources, store
+from data_pipelines.console import parse, run
+from data_pipelines.corpora.base import Stem
+from data_pipelines.mixing import RandomSplit
+from data_pipelines.pipeline import Data, Pipeline, Shape, Stream
+from data_pipelines.schema import FOUR_STEMS
+
+EXAMPLE = "python -m benchmarks.input_rate --corpus band --json input.json"
+SYNTHETIC = "synthetic"
+COLUMNS = ("corpus", "batch", "mixtures_per_s_and_core", "mixtures_per_s", "median_s", "p90_s")
+
+# What is watched to see where the time goes: owner, function, and the part of the work that it does.
+PARTS: tuple[tuple[Any, str, str], ...] = (
+    (RandomSplit, "__call__", "random numbers, empty arrays, mixture"),
+    (sources.Corpus, "draw", "drawing excerpts"),
+    (sources.Corpus, "add", "adding to the mix"),
+    (records.Records, "audio", "finding records and their audio"),
+    (records, "_payload", "copying from the file"),
+    (sources, "_to_float", "int16 to float32, mixdown, gain"),
+    (mixing, "rms", "silence check"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class InputRate:
+    """Measure how many mixtures a second one core makes from a prepared corpus, and what takes the time.
+
+    Attributes:
+      json: file to write the rows to.
+      root: folder of the prepared corpora.
+      corpus: a prepared one, or `synthetic`: noise in four mono stems, made in a temporary folder.
+      batch: examples of a batch.
+      seconds: length of an example.
+      sample_rate: of the corpus, Hz.
+      rounds: how often the rate is measured.
+      mixtures: of a round.
+      tracks, track_seconds: of the synthetic corpus.
+    """
+
+    json: Path | None = None
+    root: Path = Path("data")
+    corpus: str = SYNTHETIC
+    batch: int = 8
+    seconds: float = 3.0
+    sample_rate: int = 22_050
+    rounds: int = 20
+    mixtures: int = 400
+    tracks: int = 20
+    track_seconds: float = 60.0
+
+    def __post_init__(self):
+        for name in ("batch", "seconds", "sample_rate", "rounds", "mixtures", "tracks", "track_seconds"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"--{name.replace('_', '-')} must be positive, not {getattr(self, name)}")
+
+
+def make_synthetic(root: Path, options: InputRate) -> None:
+    """A corpus of noise at `root`, as `prepare` would have written it."""
+    rng = np.random.default_rng(0)
+
+    def track(name: str) -> list[store.Record]:
+        shape = (round(options.track_seconds * options.sample_rate), 1)
+        stems = [Stem(stem, rng.normal(0.0, 3000.0, shape).astype(np.int16)) for stem in FOUR_STEMS]
+        return store.segments(name, stems, options.sample_rate)
+
+    tracks = (track(f"noise_{number}") for number in range(options.tracks))
+    folder = store.folder_of(root, SYNTHETIC, options.sample_rate)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    store.write(folder, SYNTHETIC, options.sample_rate, 1, {"train": tracks}, mark="noise", options={})
+
+
+def measure(options: InputRate) -> rows.Row:
+    """The row of the benchmark, without circumstances.
+
+    Raises:
+      ValueError: if the corpus is not prepared (the message holds the command) or has fewer than four stems.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        root = options.root
+        if options.corpus == SYNTHETIC:
+            root = Path(folder)
+            make_synthetic(root, options)
+        stream = Stream(options.corpus, RandomSplit(presence=1.0, classes=4), channels=1)
+        shape = Shape(round(options.seconds * options.sample_rate), options.sample_rate)
+        pipeline = Pipeline(Data(str(root), {"mixes": stream}), {"mixes": shape}, "train", options.batch, 0)
+        stored = pipeline.corpora["mixes"].metadata.channels
+        batches = -(-options.mixtures // options.batch)
+        parts = where_time_goes(pipeline, batches, options.batch)  # first: no thread of an iterator is about yet
+        wall, cpu = _rates(pipeline, options.rounds, batches, options.batch)
+    return {
+        "benchmark": "input_rate",
+        "system": "RandomSplit(presence=1.0)",
+        "implementation": "grain, 1 process",
+        "batch": options.batch,
+        "precision": "float32",
+        "devices": 0,
+        "corpus": "synthetic noise" if options.corpus == SYNTHETIC else options.corpus,
+        "stored_channels": stored,
+        "seconds": options.seconds,
+        "sample_rate": options.sample_rate,
+        "mixtures_per_s_and_core": 1.0 / float(np.median(cpu)),
+        "mixtures_per_s": 1.0 / float(np.median(wall)),
+        "cpu_median_s": float(np.median(cpu)),
+        **rows.summary(wall),
+        "parts_s": parts,
+    }
+
+
+def _rates(pipeline: Pipeline, rounds: int, batches: int, size: int) -> tuple[list[float], list[float]]:
+    """Seconds of wall clock and of processor per mixture, for each round of the chain that training iterates."""
+    iterator = pipeline.batches()
+    wall, cpu = [], []
+    for number in range(rounds + 1):
+        start = time.perf_counter(), time.process_time()
+        for _ in range(batches):
+            next(iterator)
+        if number:  # the first one opens files and fills the caches
+            wall.append((time.perf_counter() - start[0]) / (batches * size))
+            cpu.append((time.process_time() - start[1]) / (batches * size))
+    iterator.close()
+    return wall, cpu
+
+
+def where_time_goes(pipeline: Pipeline, batches: int, size: int) -> dict[str, float]:
+    """Seconds per mixture of each part, which add up to `whole`, of batches made one by one.
+
+    Taken by wrapping the functions in question for as long as this runs, which itself takes a few per cent. A part does
+    not hold what the parts called within it hold.
+    """
+    clock = _Clock()
+    with ExitStack() as stack:
+        for owner, name, part in PARTS:
+            stack.enter_context(mock.patch.object(owner, name, clock.wrap(getattr(owner, name), part)))
+        make = clock.wrap(pipeline.batch, "grain: index, batch")
+        for number in range(batches):
+            make(2**20 + number)
+            if number == 0:
+                clock.parts.clear()  # it warmed up
+    count = max(batches - 1, 1) * size
+    parts = {part: seconds / count for part, seconds in sorted(clock.parts.items(), key=lambda item: -item[1])}
+    return {**parts, "whole": sum(parts.values())}
+
+
+class _Clock:
+    """Time by part, each without the parts within it."""
+
+    def __init__(self):
+        self.parts: dict[str, float] = {}
+        self._within = [0.0]
+
+    def wrap(self, function: Callable[..., Any], part: str) -> Callable[..., Any]:
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            self._within.append(0.0)
+            start = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                total = time.perf_counter() - start
+                self.parts[part] = self.parts.get(part, 0.0) + total - self._within.pop()
+                self._within[-1] += total
+
+        return timed
+
+
+def main() -> None:
+    options = parse(InputRate, "python -m benchmarks.input_rate", EXAMPLE)
+    if options.json is None:
+        raise ValueError(f"--json is needed. Example: {EXAMPLE}")
+    rows.check_writable(options.json)
+    row = measure(options)
+    rows.write(options.json, [row | rows.circumstances("grain", "array_record", "numpy")])
+    what = f"mixtures of four {options.seconds:g}-s stems at {options.sample_rate} Hz"
+    print(f"{what}, one process, {options.rounds} rounds")
+    print(rows.table([row], COLUMNS))
+    print("\nwhere the time goes, µs per mixture:")
+    for part, seconds in row["parts_s"].items():
+        print(f"  {part:40s} {seconds * 1e6:7.0f}")
+    print(f"written to {options.json}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,45 @@
+"""The benchmark of the input pipeline."""
+
+import json
+
+import pytest
+
+from benchmarks import input_rate
+from benchmarks.input_rate import InputRate
+
+FIELDS = {"benchmark", "system", "implementation", "batch", "precision", "devices", "median_s", "p90_s"}
+SMALL = ["--sample-rate", "8000", "--tracks", "2", "--track-seconds", "5", "--rounds", "2", "--mixtures", "32"]
+
+
+def test_rows(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "input.json"
+    monkeypatch.setattr("sys.argv", ["input_rate", *SMALL, "--json", str(path)])
+    input_rate.main()
+    (row,) = json.loads(path.read_text())
+    assert set(row) >= FIELDS | {"mixtures_per_s_and_core", "parts_s", "date", "processor", "versions", "command"}
+    assert row["corpus"] == "synthetic noise"
+    assert row["mixtures_per_s_and_core"] == pytest.approx(1 / row["cpu_median_s"])
+    parts = dict(row["parts_s"])
+    whole = parts.pop("whole")
+    assert sum(parts.values()) == pytest.approx(whole)
+    assert len(parts) == 8
+    assert min(parts.values()) > 0
+    # Watching costs something, and machines are noisy: the parts are of the size of the whole, no more is certain.
+    assert row["median_s"] / 5 < whole < 5 * row["median_s"]
+    assert "silence check" in capsys.readouterr().out
+
+
+def test_watching_ends(tmp_path):
+    functions = [getattr(owner, name) for owner, name, _ in input_rate.PARTS]
+    input_rate.measure(InputRate(sample_rate=8000, tracks=2, track_seconds=5.0, rounds=1, mixtures=8))
+    assert [getattr(owner, name) for owner, name, _ in input_rate.PARTS] == functions
+
+
+def test_a_corpus_that_is_not_prepared(tmp_path):
+    with pytest.raises(ValueError, match=r"data_pipelines\.prepare band"):
+        input_rate.measure(InputRate(root=tmp_path, corpus="band"))
+
+
+def test_refused():
+    with pytest.raises(ValueError, match="--track-seconds must be positive, not 0"):
+        InputRate(track_seconds=0)

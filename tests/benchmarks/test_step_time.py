@@ -1,0 +1,110 @@
+"""The benchmark of training steps, and the twin that it compares with."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks import rows, step_time
+from benchmarks.contestants import compare, twin_of
+from benchmarks.rounds import Contestant, in_turns
+from qsep_jax.experiment import load_config
+from qsep_jax.systems.lee2019 import Lee2019
+
+SMALL = Lee2019(
+    window_length=64, hop_length=32, frames=16, query_channels=(4, 8), query_hidden=8, channels=(4, 8, 8), latent_size=6
+)
+FIELDS = {"benchmark", "system", "implementation", "batch", "precision", "devices", "median_s", "p90_s"}
+
+
+def test_rows_of_a_step(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "new" / "step.json"
+    arguments = ["--config", "configs/lee2019.py:debug", "--rounds", "2", "--devices", "2", "--json", str(path)]
+    monkeypatch.setattr("sys.argv", ["step_time", *arguments])
+    step_time.main()
+    (row,) = json.loads(path.read_text())
+    assert set(row) >= FIELDS | {"date", "processor", "versions", "command", "parameters"}
+    assert (row["system"], row["implementation"], row["batch"], row["devices"]) == ("Lee2019", "jax", 2, 2)
+    assert 0 < row["median_s"] <= row["p90_s"]
+    assert "median_s" in capsys.readouterr().out
+
+
+def test_rows_of_a_comparison():
+    """The better layout counts; ratios are those within a round, whatever the machine did between rounds."""
+    times = {
+        "jax": [1.0, 10.0, 2.0],
+        "jax-native": [4.0, 40.0, 8.0],
+        "torch contiguous": [2.0, 20.0, 4.0],
+        "torch channels_last": [3.0, 30.0, 6.0],
+    }
+    jax, native, torch = step_time.compared(times, {"max_relative_difference": 1e-6, "where": "loss"})
+    assert (jax["implementation"], jax["ratio_to_torch"]) == ("jax", 0.5)
+    assert (native["ratio_to_jax"], native["ratio_to_torch"]) == (4.0, 2.0)
+    assert (torch["ratio_to_jax"], torch["layout"], torch["median_s"]) == (2.0, "contiguous", 4.0)
+    assert torch["layouts_median_s"] == {"contiguous": 4.0, "channels_last": 6.0}
+
+
+def test_what_fails_in_a_process_is_said_here():
+    with pytest.raises(ValueError, match="somebody: ValueError: invalid literal"):
+        in_turns([Contestant("somebody", int, "no such thing")], rounds=1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"rounds": 0}, "at least 1"), ({"compare": "torch", "devices": 2}, "has one device")],
+)
+def test_refused(changes, said):
+    with pytest.raises(ValueError, match=said):
+        dataclasses.replace(step_time.StepTime(), **changes)
+
+
+def test_without_torch(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"pip install 'qsep-jax\[twins\]'"):
+        step_time.measure(load_config("configs/lee2019.py:debug"), step_time.StepTime(compare="torch"))
+
+
+def test_ratio_of_pairs():
+    assert rows.paired_ratio([1.0, 10.0, 100.0], [2.0, 20.0, 50.0]) == 0.5
+
+
+TWINS = {
+    "defaults": {},
+    "as in the quickstart": {"compression": "log1p", "latent_weight": 0.0, "initial_log_variance": -4.0},
+    "every field that changes the graph": {"mask_adain": True, "freeze_query_net": False},
+}
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("changes", TWINS.values(), ids=TWINS)
+def test_the_twin_gives_the_same_loss_and_gradients(changes, tmp_path):
+    _, facts = compare(dataclasses.replace(SMALL, **changes), 2, tmp_path / "weights.pt")
+    assert facts["is_peer"]
+    assert facts["max_relative_difference"] < 1e-4
+    assert facts["max_element_difference"] < 1e-4
+    assert facts["loss_relative_difference"] < 1e-5
+
+
+@pytest.mark.torch
+def test_another_network_is_no_twin(tmp_path, monkeypatch):
+    twins = twin_of(SMALL)
+    monkeypatch.setattr(twins.functional, "leaky_relu", lambda x, slope: twins.functional.relu(x))
+    _, facts = compare(SMALL, 2, tmp_path / "weights.pt")
+    assert not facts["is_peer"]
+    assert facts["max_relative_difference"] > 0.01
+
+
+@pytest.mark.torch
+def test_the_twin_trains_without_the_second_bias():
+    import torch
+
+    twins = twin_of(SMALL)
+    twin = twins.Twin(SMALL)
+    optimizer = twins.make_optimizer(twin, SMALL.optimizer)
+    before = twin.query_net.gru.bias_hh_l0.detach().clone()
+    audio = torch.from_numpy(np.random.default_rng(0).normal(size=(2, SMALL.chunk_samples, 1)).astype(np.float32))
+    twin(audio, audio / 2).backward()
+    optimizer.step()
+    moved = (twin.query_net.gru.bias_hh_l0 != before).numpy()
+    np.testing.assert_array_equal(moved, np.arange(24) >= 16)

@@ -1,0 +1,161 @@
+"""`band`: stems and the sub-stems that they are the sum of, in stereo, on works that `chamber` does not take."""
+
+import numpy as np
+import pytest
+
+from data_pipelines import prepare, store
+from data_pipelines.corpora import band
+from data_pipelines.corpora.band import Band
+from data_pipelines.corpora.base import Stem, Track
+from data_pipelines.corpora.chamber import belongs_to_chamber
+from data_pipelines.schema import BAND_PARENTS, FOUR_STEMS
+from data_pipelines.sources import open_corpus
+
+RATE, SECONDS = 8000, 8
+CORPUS = Band(train=2, test=1, seconds=SECONDS)
+
+
+@pytest.fixture(scope="module")
+def tracks() -> list[Track]:
+    return CORPUS.tracks(map)
+
+
+@pytest.fixture(scope="module")
+def loaded(tracks) -> dict[str, dict[str, Stem]]:
+    return {track.name: {stem.name: stem for stem in CORPUS.load(track, RATE)} for track in tracks}
+
+
+def test_as_many_songs_as_asked_for(tracks):
+    splits = [track.split for track in tracks]
+    assert splits.count("test") == 1
+    assert len(splits) - splits.count("test") == 2
+
+
+def test_no_chorale_of_chamber_is_here(tracks):
+    chorales = [track for track in tracks if track.name.startswith("bach/")]
+    assert chorales
+    assert len(chorales) < len(tracks)
+    assert not any(belongs_to_chamber(track.source) for track in chorales)
+
+
+def test_works_of_chamber_are_passed_over(monkeypatch):
+    asked = []
+
+    def judge(work):
+        asked.append(work.name)
+        return len(asked) == 1
+
+    monkeypatch.setattr(band, "belongs_to_chamber", judge)
+    names = [track.name for track in CORPUS.tracks(map)]
+    assert asked[0] not in names
+    assert set(asked[1:]) & set(names)
+
+
+def test_a_tune_is_in_one_split(monkeypatch, tracks):
+    """All settings of a tune are drawn alike, whatever they are called."""
+    several = Band(train=3, test=3).tracks(map)
+    parts = {}
+    for track in several:
+        parts.setdefault(track.source.tune, set()).add(track.split)
+    assert all(len(splits) == 1 for splits in parts.values())
+    again = {track.name: track.split for track in several}
+    assert {track.name: track.split for track in tracks}.items() <= again.items()
+
+
+def test_stems_and_sub_stems(loaded):
+    for stems in loaded.values():
+        assert set(FOUR_STEMS) <= set(stems)
+        assert {"kick", "snare", "hihat"} <= set(stems)
+        assert {name: stem.parent for name, stem in stems.items()} == {
+            name: BAND_PARENTS.get(name, "") for name in stems
+        }
+        for stem in stems.values():
+            assert stem.audio.dtype == np.int16
+            assert stem.audio.shape == (round((SECONDS + 0.6) * RATE), 2)
+
+
+def test_sub_stems_add_up_to_their_parent(loaded):
+    for stems in loaded.values():
+        for parent in ("drums", "other"):
+            parts = [stem.audio.astype(int) for stem in stems.values() if stem.parent == parent]
+            assert parts
+            rounding = (len(parts) + 1) / 2
+            assert np.abs(sum(parts) - stems[parent].audio).max() <= rounding
+            assert stems[parent].audio.any()
+
+
+def test_mixtures_stay_within_full_scale(loaded):
+    for stems in loaded.values():
+        mixture = sum(stems[name].audio.astype(int) for name in FOUR_STEMS)
+        assert 3000 < np.abs(mixture).max() <= 32_768 * 0.95 + len(FOUR_STEMS)
+
+
+def test_instruments_stand_apart(loaded):
+    """Panned, so that the sides differ in level and in nothing else."""
+    for stems in loaded.values():
+        ratios = []
+        for name, stem in stems.items():
+            left, right = stem.audio.astype(float).T
+            if name not in ("drums", "other") and stem.audio.any():
+                assert np.corrcoef(left, right)[0, 1] > 0.999
+                ratios.append(np.sum(left**2) / np.sum(right**2))
+        assert len({round(ratio, 3) for ratio in ratios}) == len(ratios)
+
+
+def test_notes_lie_within_the_song(loaded):
+    for stems in loaded.values():
+        for stem in stems.values():
+            assert len(stem.notes)
+            assert (np.diff(stem.notes[:, 0]) >= 0).all() or stem.name in ("piano", "organ", "strings")
+            assert stem.notes[:, 0].min() >= 0
+            assert stem.notes[:, 0].max() < SECONDS
+            assert (stem.notes[:, 1] > stem.notes[:, 0]).all()
+        drums = {name: set(stems[name].notes[:, 2]) for name in ("kick", "snare", "hihat")}
+        assert drums["kick"] == {36}
+        assert drums["snare"] == {38}
+        assert drums["hihat"] <= {42, 46}
+        assert sum(len(stems[name].notes) for name in drums) == len(stems["drums"].notes)
+
+
+def test_another_seed_is_another_song(tracks, loaded):
+    name = tracks[0].name
+    again = {stem.name: stem for stem in CORPUS.load(tracks[0], RATE)}
+    assert list(again) == list(loaded[name])
+    for stem, first in loaded[name].items():
+        np.testing.assert_array_equal(again[stem].audio, first.audio)
+    other = {stem.name: stem for stem in Band(seconds=SECONDS, seed=1).load(tracks[0], RATE)}
+    assert not np.array_equal(other["vocals"].audio, loaded[name]["vocals"].audio)
+
+
+def test_parents_are_in_the_metadata(tracks, loaded, tmp_path, monkeypatch):
+    track = tracks[0]
+    monkeypatch.setattr(Band, "tracks", lambda self, ordered_map: [track])
+    monkeypatch.setattr(Band, "load", lambda self, track, sample_rate: list(loaded[track.name].values()))
+    monkeypatch.setattr(prepare, "_pool", Here)
+    folder = prepare.build(CORPUS, tmp_path, sample_rate=RATE)
+    rows = {row.stem: row.parent for row in store.Metadata.load(folder).index[track.split]}
+    assert rows == {name: BAND_PARENTS.get(name, "") for name in loaded[track.name]}
+    corpus = open_corpus(tmp_path, "band", RATE, track.split)
+    assert corpus.stems == tuple(sorted(FOUR_STEMS))
+    assert corpus.channels == 2
+    assert open_corpus(tmp_path, "band", RATE, track.split, {"hat": ("hihat",)}).tracks("hat") == (track.name,)
+
+
+class Here:
+    """Tracks are loaded in this process."""
+
+    def __init__(self, workers: int):
+        pass
+
+    def __enter__(self):
+        return map
+
+    def __exit__(self, *_: object):
+        pass
+
+
+def test_more_songs_than_there_are(monkeypatch):
+    monkeypatch.setattr(band, "chorales", lambda: ["bach/bwv244.15.mxl"])
+    monkeypatch.setattr(band, "tunes", lambda: ["ryansMammoth/CupOfTeaReel.abc"])
+    with pytest.raises(ValueError, match=r"there are not enough scores: .* ask for fewer"):
+        Band(train=2, test=2).tracks(map)

@@ -1,0 +1,159 @@
+"""`chamber`: instruments within their ranges, no tune in two splits, and what is stored is what was played."""
+
+import itertools
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from data_pipelines import prepare
+from data_pipelines.corpora import chamber
+from data_pipelines.corpora.base import Stem, Track
+from data_pipelines.corpora.chamber import Chamber, belongs_to_chamber, dynamics, split_of, timed_notes
+from data_pipelines.corpora.render import RELEASE
+from data_pipelines.corpora.scores import Part, Work
+from data_pipelines.schema import INSTRUMENTS
+from data_pipelines.sources import open_corpus
+
+RATE = 8000
+# The first scores of this seed are chorales, which are quick to read, in all three splits.
+CORPUS = Chamber(works=4, seed=8, longest=15.0)
+
+
+@pytest.fixture(scope="module")
+def tracks() -> list[Track]:
+    return CORPUS.tracks(map)
+
+
+@pytest.fixture(scope="module")
+def loaded(tracks) -> dict[str, list[Stem]]:
+    return {track.name: CORPUS.load(track, RATE) for track in tracks}
+
+
+def work(tune: str, name: str = "bach/x.mxl") -> Work:
+    return Work(name, tune, (Part("p", ((0.0, 1.0, 60),)),), 4.0)
+
+
+def test_splits_go_by_tune(tracks):
+    assert {track.split for track in tracks} == {"train", "validation", "test"}
+    assert len(tracks) == 4
+    for track in tracks:
+        assert track.split == split_of(track.source.work)
+
+
+def test_all_settings_of_a_tune_go_the_same_way():
+    tunes = [f"{a} {b}" for a in range(50) for b in range(40)]
+    for tune in tunes[:100]:
+        assert split_of(work(tune)) == split_of(work(tune, "bach/y.mxl"))
+        assert belongs_to_chamber(work(tune)) == belongs_to_chamber(work(tune, "bach/y.mxl"))
+    shares = Counter(split_of(work(tune)) for tune in tunes)
+    assert shares["test"] / len(tunes) == pytest.approx(0.15, abs=0.03)
+    assert shares["validation"] / len(tunes) == pytest.approx(0.1, abs=0.03)
+    taken = [tune for tune in tunes if belongs_to_chamber(work(tune))]
+    assert len(taken) / len(tunes) == pytest.approx(0.6, abs=0.04)
+    # Which corpus says nothing of which split.
+    assert sum(split_of(work(tune)) == "test" for tune in taken) / len(taken) == pytest.approx(0.15, abs=0.03)
+
+
+def test_movements_always_belong_here():
+    assert all(belongs_to_chamber(work(f"haydn/{n}", "haydn/opus/movement1.mxl")) for n in range(50))
+
+
+def test_no_instrument_plays_twice_and_all_stay_in_their_range(tracks, loaded):
+    for track in tracks:
+        stems = loaded[track.name]
+        names = [stem.name for stem in stems]
+        assert len(set(names)) == len(names) >= 2
+        assert [player for _, player, _ in track.source.players] == names
+        for stem in stems:
+            low, high, _ = INSTRUMENTS[stem.name]
+            assert stem.notes[:, 2].min() >= low
+            assert stem.notes[:, 2].max() <= high
+
+
+def test_a_part_that_no_free_instrument_fits_is_left_out(monkeypatch):
+    """Of 40 semitones, from 36 on by octaves: cello, viola and violin reach so far, and no other."""
+    wide = Part("p", tuple((float(n), n + 1.0, 36 + 40 * (n % 2)) for n in range(16)))
+    monkeypatch.setattr(chamber, "read_work", lambda name: Work("haydn/opus/movement1", "t", (wide,) * 4, 4.0))
+    (track,) = Chamber(works=1).tracks(map)
+    assert sorted((name, shift) for _, name, shift in track.source.players) == [
+        ("cello", 0),
+        ("viola", 12),
+        ("violin", 24),
+    ]
+
+
+def test_parts_move_by_whole_octaves(tracks):
+    for track in tracks:
+        parts = [index for index, _, _ in track.source.players]
+        assert len(set(parts)) == len(parts)
+        assert all(shift % 12 == 0 for _, _, shift in track.source.players)
+
+
+def test_instruments_take_turns(tracks):
+    """Whoever has played least is next: four works for four players need more than a quartet."""
+    count = Counter(name for track in tracks if track.split == "test" for _, name, _ in track.source.players)
+    assert max(count.values()) == 1
+
+
+def test_stems_are_of_one_length_and_level(loaded):
+    for stems in loaded.values():
+        assert len({stem.audio.shape for stem in stems}) == 1
+        for stem in stems:
+            assert stem.audio.dtype == np.int16
+            assert stem.audio.shape[1] == 1
+            assert len(stem.audio) <= 15 * RATE
+            level = np.sqrt(np.mean((stem.audio / 32768) ** 2))
+            assert level == pytest.approx(chamber.STEM_RMS, rel=0.01) or np.abs(stem.audio).max() > 32_700
+
+
+def test_notes_are_those_that_sound(loaded):
+    """Silence before the first onset, sound during the longest note, every onset within the track and in order."""
+    for stems in loaded.values():
+        for stem in stems:
+            onsets, offsets = stem.notes[:, 0], stem.notes[:, 1]
+            assert (np.diff(onsets) > 0).all()
+            assert (offsets > onsets).all()
+            assert onsets.max() < len(stem.audio) / RATE - RELEASE
+            assert np.abs(stem.audio[: int(onsets[0] * RATE)].astype(int)).max(initial=0) < 50
+            longest = np.argmax(np.minimum(offsets, 14.0) - onsets)
+            sounding = stem.audio[int(onsets[longest] * RATE) : int(offsets[longest] * RATE)]
+            assert np.sqrt(np.mean(sounding.astype(float) ** 2)) > 300
+
+
+def test_the_same_again(tracks, loaded):
+    track = tracks[0]
+    for first, second in zip(loaded[track.name], CORPUS.load(track, RATE), strict=True):
+        np.testing.assert_array_equal(first.audio, second.audio)
+
+
+def test_prepared_notes_come_back(tracks, loaded, tmp_path, monkeypatch):
+    monkeypatch.setattr(Chamber, "tracks", lambda self, ordered_map: tracks[:1])
+    prepare.build(CORPUS, tmp_path, sample_rate=RATE, workers=1)
+    corpus = open_corpus(tmp_path, "chamber", RATE, tracks[0].split)
+    for stem in loaded[tracks[0].name]:
+        np.testing.assert_array_equal(corpus.notes(tracks[0].name, stem.name), stem.notes)
+
+
+def test_timed_notes():
+    part = Part("p", ((0.0, 2.0, 60), (2.0, 2.1, 62)))
+    np.testing.assert_allclose(timed_notes(part, 0.5, 12), [[0.0, 0.95, 72], [1.0, 1.05, 74]], rtol=1e-6)
+
+
+def test_dynamics_wander_between_soft_and_loud():
+    velocities = dynamics(np.random.default_rng(0), 2000)
+    assert velocities.min() >= 60
+    assert velocities.max() <= 115
+    assert velocities.max() - velocities.min() > 40
+    assert max(abs(b - a) for a, b in itertools.pairwise(velocities.tolist())) < 40
+
+
+def test_more_works_than_there_are(monkeypatch):
+    monkeypatch.setattr(chamber, "chorales", lambda: ["bach/bwv244.15.mxl"])
+    monkeypatch.setattr(chamber, "quartets", list)
+    with pytest.raises(ValueError, match="not 9: ask for fewer works"):
+        Chamber(works=9).tracks(map)
+
+
+def test_inputs_name_the_versions_and_the_soundfont():
+    assert [line.split()[0] for line in CORPUS.inputs()] == ["music21", "symusic", "soxr", "TimGM6mb.sf2"]

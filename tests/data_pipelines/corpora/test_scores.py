@@ -1,0 +1,71 @@
+"""Real scores as note lists, and the tune that a work is split by."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from data_pipelines.corpora.scores import Part, Work, chorales, generator, quartets, read_work, tunes
+
+
+@pytest.fixture(scope="module")
+def passion() -> list[Work]:
+    """Three settings of `O Haupt voll Blut und Wunden`, each in another key."""
+    return [read_work(f"bach/bwv244.{number}.mxl") for number in (15, 17, 54)]
+
+
+def test_the_package_holds_what_the_corpora_need():
+    assert len(chorales()) > 400
+    assert len(quartets()) > 30
+    assert len(tunes()) > 1000
+    for names in (chorales(), quartets(), tunes()):
+        assert names == sorted(set(names))
+
+
+def test_a_chorale(passion):
+    work = passion[0]
+    assert [part.name for part in work.parts] == ["Soprano", "Alto", "Tenor", "Bass"]
+    assert work.metre == 4.0
+    assert [pitch for _, _, pitch in work.parts[0].notes[:5]] == [66, 71, 69, 67, 66]
+    for part in work.parts:
+        assert part.low == min(pitch for _, _, pitch in part.notes)
+        assert part.high == max(pitch for _, _, pitch in part.notes)
+        for (onset, offset, _), (after, _, _) in itertools.pairwise(part.notes):
+            assert onset < offset <= after
+
+
+def test_settings_of_one_tune_are_one_tune(passion):
+    assert len({work.parts[0].notes[0][2] for work in passion}) == 3
+    assert {work.tune for work in passion} == {"5 -2 -2 -1 -2 2 7 1 0 -1 -2"}
+
+
+def test_voices_make_the_tune_of_a_chorale_with_instruments():
+    """BWV 248.9 in full, with trumpets above the voices, and its voices alone."""
+    full, voices = read_work("bach/bwv248.9-1.mxl"), read_work("bach/bwv248.9-s.mxl")
+    assert full.tune == voices.tune
+
+
+def test_movements_of_a_work_are_one_tune():
+    work = read_work("haydn/opus1no1/movement3.mxl")
+    assert work.tune == "haydn/opus1no1"
+    assert len(work.parts) == 4
+
+
+def test_a_tune_has_one_line():
+    work = read_work("ryansMammoth/CupOfTeaReel.abc")
+    assert len(work.parts) == 1
+    assert len(work.tune.split()) == 11
+
+
+def test_range_of_a_part():
+    part = Part("p", ((0.0, 1.0, 60), (1.0, 2.0, 55), (2.0, 3.0, 71)))
+    assert (part.low, part.high) == (55, 71)
+
+
+def test_generator_depends_on_its_words_alone():
+    draws = [generator(*words).random() for words in [("a", 1), ("a", 1), ("a", 2), ("a1",), (1, "a")]]
+    assert draws[0] == draws[1]
+    assert len(set(draws)) == 4
+    # SHA-256 of the words: the same on every machine and in every process, unlike `hash`.
+    digest = bytes.fromhex("d44ed1e7a7ee1e33737c86315c414b74b1f984e8b578c11100c2fd3885ea82b9")
+    assert generator("split", "5 -2").random() == np.random.default_rng(list(digest)).random()

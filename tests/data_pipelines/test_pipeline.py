@@ -1,0 +1,140 @@
+"""Batches: the same for any number of processes and workers and after any restart."""
+
+import itertools
+import multiprocessing
+import time
+
+import numpy as np
+import pytest
+
+from data_pipelines.mixing import RandomSplit
+from data_pipelines.pipeline import Data, Pipeline, Shape, Stream
+
+SAMPLES = 500
+
+
+def pipeline(toy, split: str = "train", batch_size: int = 4, seed: int = 0, repeats: int = 1, **options) -> Pipeline:
+    data = Data(str(toy.root), {"one": Stream("toy"), "two": Stream("toy", channels=2)})
+    shapes = {"one": Shape(SAMPLES, 8000), "two": Shape(SAMPLES, 8000, repeats)}
+    return Pipeline(data, shapes, split, batch_size, seed, **options)
+
+
+def first(made: Pipeline, count: int, start: int = 0, workers: int = 0) -> list:
+    iterator = made.batches(start, workers)
+    found = list(itertools.islice(iterator, count))
+    iterator.close()
+    return found
+
+
+def assert_equal(one, other) -> None:
+    assert set(one) == set(other)
+    for name in one:
+        assert set(one[name]) == set(other[name]) == {"mixture", "target"}
+        for key in one[name]:
+            np.testing.assert_array_equal(one[name][key], other[name][key])
+
+
+def test_shapes(toy):
+    (batch,) = first(pipeline(toy, repeats=3), 1)
+    assert {name: audio["mixture"].shape for name, audio in batch.items()} == {
+        "one": (4, SAMPLES, 1),
+        "two": (3, 4, SAMPLES, 2),
+    }
+    assert all(audio.dtype == np.float32 for stream in batch.values() for audio in stream.values())
+
+
+def test_examples_differ_from_one_another(toy):
+    batches = first(pipeline(toy, repeats=2), 3)
+    rows = [row.tobytes() for batch in batches for row in batch["one"]["mixture"]]
+    rows += [row[..., :1].tobytes() for batch in batches for row in batch["two"]["mixture"].reshape(-1, SAMPLES, 2)]
+    assert len(set(rows)) == len(rows) == 3 * 4 + 3 * 2 * 4
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_share_a_batch(processes, toy):
+    whole = first(pipeline(toy, repeats=2), 3)
+    shares = [first(pipeline(toy, repeats=2, process=n, processes=processes), 3) for n in range(processes)]
+    for number, batch in enumerate(whole):
+        joined = {
+            name: {
+                key: np.concatenate([share[number][name][key] for share in shares], axis=audio.ndim - 3)
+                for key, audio in stream.items()
+            }
+            for name, stream in batch.items()
+        }
+        assert_equal(joined, batch)
+
+
+@pytest.mark.parametrize("start", [1, 3])
+def test_a_restart_continues(start, toy):
+    whole = first(pipeline(toy, repeats=2), 5)
+    for batch, expected in zip(first(pipeline(toy, repeats=2), 5 - start, start), whole[start:], strict=True):
+        assert_equal(batch, expected)
+
+
+def test_any_batch_on_its_own(toy):
+    made = pipeline(toy, repeats=2)
+    whole = first(made, 4)
+    for number in (3, 0, 2):
+        assert_equal(made.batch(number), whole[number])
+
+
+def test_a_worker_makes_the_same_batches_and_ends(toy):
+    """Its start takes some seconds: a process of its own that imports grain."""
+    before = set(multiprocessing.active_children())
+    iterator = pipeline(toy).batches(start=1, workers=1)
+    found = list(itertools.islice(iterator, 3))
+    workers = set(multiprocessing.active_children()) - before
+    assert len(workers) == 1
+    for batch, expected in zip(found, first(pipeline(toy), 3, start=1), strict=True):
+        assert_equal(batch, expected)
+    iterator.close()
+    end = time.monotonic() + 20
+    while any(worker.is_alive() for worker in workers) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not any(worker.is_alive() for worker in workers)
+
+
+def test_seeds_splits_and_streams_differ(toy):
+    def mixtures(**options):
+        return first(pipeline(toy, **options), 1)[0]["one"]["mixture"].tobytes()
+
+    assert mixtures() == mixtures()
+    assert len({mixtures(), mixtures(seed=1), mixtures(split="test")}) == 3
+    names = ("one", "two")
+    data = Data(str(toy.root), {name: Stream("toy") for name in names})
+    batch = Pipeline(data, {name: Shape(SAMPLES, 8000) for name in names}, "train", 4, 0).batch(0)
+    assert not np.array_equal(batch["one"]["mixture"], batch["two"]["mixture"])
+
+
+def test_another_split_is_drawn_otherwise(toy, monkeypatch):
+    """Not only from other tracks: the same recipe on the same tracks would show the same choices."""
+    seeds = []
+    monkeypatch.setattr("grain.MapDataset.seed", lambda self, seed: (seeds.append(seed), self)[1])
+    for split in ("train", "test"):
+        with pytest.raises(ValueError, match="seed"):
+            pipeline(toy, split)
+    assert len(seeds) == len(set(seeds)) == 2
+
+
+def test_recipe_and_view_are_those_of_the_stream(toy):
+    stream = Stream("toy", RandomSplit(classes=1, targets=1, presence=1.0), {"hat": ("hat",)})
+    made = Pipeline(Data(str(toy.root), {"x": stream}), {"x": Shape(SAMPLES, 8000)}, "train", 2, 0)
+    assert made.corpora["x"].stems == ("hat",)
+    batch = made.batch(0)["x"]
+    np.testing.assert_array_equal(batch["mixture"], batch["target"])
+
+
+def test_a_batch_that_does_not_divide(toy):
+    with pytest.raises(ValueError, match="a batch of 4 does not divide over 3 processes"):
+        pipeline(toy, processes=3)
+
+
+def test_streams_that_do_not_match(toy):
+    with pytest.raises(ValueError, match=r"asks for the streams \['x'\], the config has \['y'\]"):
+        Pipeline(Data(str(toy.root), {"y": Stream("toy")}), {"x": Shape(SAMPLES, 8000)}, "train", 4, 0)
+
+
+def test_a_corpus_that_is_not_prepared(toy):
+    with pytest.raises(ValueError, match=r"not prepared at 16000 Hz .*\n  python -m data_pipelines.prepare toy"):
+        Pipeline(Data(str(toy.root), {"x": Stream("toy")}), {"x": Shape(SAMPLES, 16_000)}, "train", 4, 0)

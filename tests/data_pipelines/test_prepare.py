@@ -1,0 +1,303 @@
+"""The prepare command: whole or not there, continued after a kill, and it knows what a corpus was made from."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from array_record.python.array_record_module import ArrayRecordReader
+from signals import write_tracks
+
+from data_pipelines import console, prepare, records, store
+from data_pipelines.corpora.folder import Folder
+from data_pipelines.sources import Excerpt, open_corpus
+
+ROOT = Path(__file__).parents[2]
+TRACKS = {"train/a": ["bass", "drums"], "train/b": ["bass", "drums"], "train/c": ["bass"], "test/d": ["bass", "drums"]}
+
+
+def build(source: Path, out: Path, **options) -> Path:
+    return prepare.build(Folder(source), out, workers=1, **options)
+
+
+def content(folder: Path) -> dict[str, object]:
+    """Every file, those of records as their fields: protobuf writes these in another order every time."""
+    found = {path.name: path.read_bytes() for path in folder.iterdir() if "array_record" not in path.name}
+    for path in folder.glob("*array_record*"):
+        reader = ArrayRecordReader(str(path))
+        found[path.name] = [records.fields(reader.read([place])[0]) for place in range(reader.num_records())]
+        reader.close()
+    return found
+
+
+def times(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in [folder, *folder.iterdir()]}
+
+
+@pytest.fixture
+def source(tmp_path) -> Path:
+    return write_tracks(tmp_path / "source", TRACKS)
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Tracks are loaded in this process, which saves the start of another."""
+
+    class Here:
+        def __init__(self, workers):
+            pass
+
+        def __enter__(self):
+            return map
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.setattr(prepare, "_pool", Here)
+
+
+def test_builds_what_is_in_the_folder(source, tmp_path):
+    folder = build(source, tmp_path / "data")
+    assert folder == tmp_path / "data" / "folder" / "8000"
+    assert [path.name for path in folder.parent.iterdir()] == ["8000"]
+    index = store.Metadata.load(folder).index
+    rows = {f"{split}/{row.track}": [] for split, rows in index.items() for row in rows}
+    for split, members in index.items():
+        corpus = open_corpus(tmp_path / "data", "folder", 8000, split)
+        for row in members:
+            rows[f"{split}/{row.track}"].append(row.stem)
+            original, _ = soundfile.read(source / split / row.track / f"{row.stem}.wav", dtype="int16", always_2d=True)
+            read = corpus.read(Excerpt(row.track, row.stem, 0, len(original)))
+            np.testing.assert_array_equal(read * 32768, original)
+    assert rows == TRACKS
+
+
+WATCHED = """
+import os, sys, time
+from pathlib import Path
+from data_pipelines import store
+from data_pipelines.corpora.folder import Folder
+from data_pipelines.prepare import build
+
+def hold(place):
+    if os.environ["HOLD"] == place:
+        Path(sys.argv[2], "held").touch()
+        time.sleep(300)
+
+class Watched(Folder):
+    def load(self, track, rate):
+        if track.name == "c":
+            hold("loading")
+        with open(os.environ["LOADED"], "a") as log:
+            log.write(track.name)
+        return super().load(track, rate)
+
+if __name__ == "__main__":
+    copy = store._store_uncompressed
+    store._store_uncompressed = lambda *args: (copy(*args), hold("writing"))[0]
+    build(Watched(Path(sys.argv[1])), Path(sys.argv[2], "data"), sample_rate=8000, workers=1)
+"""
+
+
+def run_watched(source: Path, place: Path, hold: str = "") -> subprocess.Popen:
+    (place / "watched.py").write_text(WATCHED)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOLD": hold, "LOADED": str(place / "loaded")}
+    command = [sys.executable, "watched.py", str(source), str(place)]
+    return subprocess.Popen(command, cwd=place, env=environment, start_new_session=True)
+
+
+def wait_until(happened, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def alive_in_session(session: int) -> list[int]:
+    """Processes that the command left behind; those that only wait to be collected do not count."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, of = path.read_text().rsplit(")", 1)[1].split()[:4]
+        except OSError:
+            continue
+        if int(of) == session and state != "Z":
+            found.append(int(path.parent.name))
+    return found
+
+
+@pytest.mark.parametrize("moment", ["loading", "writing"])
+def test_a_killed_build_is_continued(moment, source, tmp_path):
+    process = run_watched(source, tmp_path, hold=moment)
+    try:
+        wait_until(lambda: (tmp_path / "held").exists() or process.poll() is not None)
+        process.kill()
+        process.wait()
+        # Its worker notices, even one that will never be given another track.
+        wait_until(lambda: not alive_in_session(process.pid), 10.0)
+    finally:
+        for left in alive_in_session(process.pid):
+            os.kill(left, signal.SIGKILL)
+    folder = tmp_path / "data" / "folder" / "8000"
+    assert not folder.exists()
+    assert (tmp_path / "loaded").read_text() == {"loading": "ab", "writing": "abcd"}[moment]
+
+    assert run_watched(source, tmp_path).wait() == 0
+    assert (tmp_path / "loaded").read_text() == "abcd"
+    assert [path.name for path in folder.parent.iterdir()] == ["8000"]
+    again = build(source, tmp_path / "uninterrupted")
+    assert content(folder) == content(again)
+
+
+def test_the_same_command_again_does_nothing(source, tmp_path, here):
+    before = times(build(source, tmp_path / "data"))
+    assert times(build(source, tmp_path / "data")) == before
+
+
+def test_other_options_are_noticed(source, tmp_path, here, monkeypatch):
+    folder = build(source, tmp_path / "data")
+    before = times(folder)
+    monkeypatch.setattr(Folder, "version", Folder.version + 1)
+    with pytest.raises(ValueError, match=r"built from other options or another input .* --overwrite .* --name"):
+        build(source, tmp_path / "data")
+    assert times(folder) == before
+    other = build(source, tmp_path / "data", name="mine")
+    assert other == tmp_path / "data" / "mine" / "8000"
+    assert times(folder) == before
+
+
+CHANGES = {
+    "rewritten": lambda path: soundfile.write(path, np.zeros(8000), 8000),
+    "touched": lambda path: os.utime(path, (1, 1)),
+    "removed": lambda path: path.unlink(),
+    "added": lambda path: soundfile.write(path.with_name("new.wav"), np.zeros(8000), 8000),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_input_is_noticed_and_replaced_when_asked(change, source, tmp_path, here):
+    folder = build(source, tmp_path / "data")
+    before = content(folder)
+    CHANGES[change](source / "train" / "a" / "bass.wav")
+    with pytest.raises(ValueError, match="another input"):
+        build(source, tmp_path / "data")
+    assert content(folder) == before
+    build(source, tmp_path / "data", overwrite=True)
+    assert store.Metadata.load(folder).fingerprint == store.fingerprint(Folder(source), 8000)
+    assert content(folder) == content(build(source, tmp_path / "fresh"))
+    before = times(folder)
+    assert times(build(source, tmp_path / "data", overwrite=True)) == before
+
+
+def test_rates_lie_side_by_side(source, tmp_path, here):
+    build(source, tmp_path / "data")
+    build(source, tmp_path / "data", sample_rate=16_000)
+    assert sorted(path.name for path in (tmp_path / "data" / "folder").iterdir()) == ["16000", "8000"]
+    corpus = open_corpus(tmp_path / "data", "folder", 16_000, "train")
+    assert corpus.length("a", "bass") == 16_000
+
+
+def test_damaged_metadata(source, tmp_path, here):
+    folder = build(source, tmp_path / "data")
+    (folder / "metadata.json").write_text("{")
+    with pytest.raises(ValueError, match="prepare the corpus again with --overwrite"):
+        build(source, tmp_path / "data")
+    build(source, tmp_path / "data", overwrite=True)
+    assert content(folder) == content(build(source, tmp_path / "fresh"))
+
+
+def test_leftovers_of_other_builds_are_removed(source, tmp_path, here):
+    parent = tmp_path / "data" / "folder"
+    for stale in (".8000-0123-tracks", ".8000-0123-writing", ".16000-0123-tracks"):
+        (parent / stale).mkdir(parents=True)
+        (parent / stale / "file").write_text("left")
+    build(source, tmp_path / "data")
+    assert sorted(path.name for path in parent.iterdir()) == [".16000-0123-tracks", "8000"]
+
+
+def test_a_bad_file_ends_the_build(source, tmp_path, here):
+    os.truncate(source / "train" / "b" / "drums.wav", 1000)
+    with pytest.raises(ValueError, match=r"b/drums.wav: is truncated"):
+        build(source, tmp_path / "data")
+    assert not (tmp_path / "data" / "folder" / "8000").exists()
+
+
+def test_remarks_on_tracks_are_gathered(source, tmp_path, here):
+    for stem in ("bass", "drums"):
+        soundfile.write(source / "train" / "a" / f"{stem}.wav", np.full(8000, 1.5), 8000, subtype="FLOAT")
+    with pytest.warns(UserWarning, match=r"1 of 4 tracks are not quite clean; the first: a: audio peaks at 1\.5"):
+        build(source, tmp_path / "data")
+
+
+@pytest.mark.parametrize("name", ["Mine", "my-corpus", "1st", "../up", "a b"])
+def test_names_that_would_not_do(name, source, tmp_path):
+    with pytest.raises(ValueError, match="may hold small letters, digits and '_' only"):
+        build(source, tmp_path / "data", name=name)
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("rate", [7999, 192_001])
+def test_rates_that_would_not_do(rate, source, tmp_path):
+    with pytest.raises(ValueError, match=f"--sample-rate {rate} is outside 8000 to 192000"):
+        build(source, tmp_path / "data", sample_rate=rate)
+
+
+def command(*arguments: object) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "data_pipelines.prepare", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True
+    )
+
+
+def test_the_command(source, tmp_path):
+    done = command("folder", "--source", source, "--out", tmp_path / "data", "--workers", 1)
+    assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'data' / 'folder' / '8000'}\n")
+    assert "folder, 8000 Hz: done, 4 in" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert open_corpus(tmp_path / "data", "folder", 8000, "test").tracks("bass") == ("d",)
+
+
+def test_a_mistake_is_one_line(tmp_path):
+    done = command("folder", "--source", tmp_path / "nowhere", "--out", tmp_path / "data")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: {tmp_path / 'nowhere'}: no such folder\n"
+    assert not (tmp_path / "data").exists()
+
+
+MISTAKES = {
+    "folder --source x --overwrit": "unknown option '--overwrit'; did you mean '--overwrite'?",
+    "folder --source x --workrs 2": "unknown option '--workrs'; did you mean '--workers'?",
+    "folder --source x --sourse y": "unknown option '--sourse'; did you mean '--source'?",
+    "band --trian 3": "unknown option '--trian'; did you mean '--train'?",
+    "chamber --longst 3": "unknown option '--longst'; did you mean '--longest'?",
+    "band --frobnicate": "unknown option '--frobnicate'; see python -m data_pipelines.prepare --help",
+    "chamber --name Bad": "the name 'Bad' of a corpus may hold small letters, digits and '_' only",
+    "chamber --soundfont none.sf2": "none.sf2: no such SoundFont",
+    "chamber --sample-rate 100": "--sample-rate 100 is outside 8000 to 192000 Hz",
+}
+
+
+@pytest.mark.parametrize("arguments", MISTAKES)
+def test_mistakes_on_the_command_line(arguments, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["prepare", *arguments.split()])
+    with warnings.catch_warnings(), pytest.raises(SystemExit) as left:
+        console.run(prepare.main)
+    assert left.value.code == 2
+    assert capsys.readouterr().err == f"error: {MISTAKES[arguments]}\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_is_no_audio_is_one_line(source, tmp_path, capsys, monkeypatch):
+    (source / "train" / "a" / "bass.wav").write_text("text")
+    monkeypatch.setattr(sys, "argv", ["prepare", "folder", "--source", str(source), "--out", str(tmp_path / "data")])
+    with warnings.catch_warnings(), pytest.raises(SystemExit):
+        console.run(prepare.main)
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {source / 'train' / 'a' / 'bass.wav'}: cannot be read as audio")
+    assert error.count("\n") == 1

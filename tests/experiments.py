@@ -1,0 +1,54 @@
+"""Every config in its debug variant, and made-up corpora that they can train on within seconds."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from data_pipelines import store
+from data_pipelines.corpora.base import Stem
+from data_pipelines.pipeline import Pipeline
+from data_pipelines.schema import SPLITS
+from qsep_jax.experiment import Experiment, load_config
+from qsep_jax.train import shapes_of
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.py"))
+SECONDS, TRACKS = 4.0, 3
+
+
+def debug(config: str) -> Experiment:
+    """The debug variant of `configs/config`; `lee2019.py:band` is one, too."""
+    path, _, variant = config.partition(":")
+    return load_config(f"{ROOT / 'configs' / path}:{variant},debug")
+
+
+def write_corpora(experiment: Experiment, root: Path) -> None:
+    """Write the corpora that an experiment asks for: each stem a chord of its own, in tracks of each split."""
+    rate = experiment.system.sample_rate
+    for stream in experiment.data.streams.values():
+        stored = [part for parts in stream.view.values() for part in parts] or list(experiment.system.stems)
+        folder = store.folder_of(root, stream.corpus, rate)
+        if not folder.exists():
+            tracks = {split: _tracks(split, stored, rate) for split in SPLITS}
+            store.write(folder, stream.corpus, rate, 1, tracks, mark="0123", options={"kind": "made up"})
+
+
+def _tracks(split: str, stems: list[str], rate: int) -> Iterator[list[store.Record]]:
+    time = np.arange(round(SECONDS * rate)) / rate
+    for number in range(TRACKS):
+        rng = np.random.default_rng([SPLITS.index(split), number])
+        loaded = []
+        for place, stem in enumerate(stems):
+            pitches = 200.0 * 1.2**place * rng.uniform(0.97, 1.03, 3) * [1, 2, 3]
+            chord = np.sin(2 * np.pi * pitches * time[:, None] + rng.uniform(0, 6, 3)).sum(axis=1, keepdims=True)
+            noise = 0.1 * rng.normal(size=chord.shape)
+            loaded.append(Stem(stem, np.int16(2000 * (chord + noise))))
+        yield store.segments(f"{split}{number}", loaded, rate)
+
+
+def pipeline(experiment: Experiment, root: Path, split: str = "train", batch_size: int = 0) -> Pipeline:
+    """The batches of an experiment from the corpora under `root`."""
+    data, train = experiment.data, experiment.train
+    data = type(data)(str(root), data.streams)
+    return Pipeline(data, shapes_of(experiment.system), split, batch_size or train.batch_size, train.seed)

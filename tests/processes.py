@@ -1,0 +1,46 @@
+"""The train command as a process of its own, to be killed or to have company."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from tests.experiments import ROOT
+
+
+def start(workdir: Path, data: Path, *options: str, devices: int = 1) -> subprocess.Popen:
+    """Start training the debug variant of lee2019.py, with `options`, on simulated devices."""
+    command = [sys.executable, "-m", "qsep_jax.train", "--config", str(ROOT / "configs" / "lee2019.py:debug")]
+    command += ["--workdir", str(workdir), "--data.root", str(data), *options]
+    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+    environment = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(process: subprocess.Popen, seconds: float = 240.0) -> str:
+    """What the process said, once it has ended well."""
+    said, _ = process.communicate(timeout=seconds)
+    assert process.returncode == 0, said
+    return said
+
+
+def losses(workdir: Path) -> dict[int, float]:
+    """Training loss by step."""
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return {line["step"]: line["cvae/loss"] for line in lines if "cvae/loss" in line}
+
+
+def arrays(folder: Path) -> dict[str, np.ndarray]:
+    """Everything in the newest checkpoint of a run, by path."""
+    import jax
+
+    from qsep_jax.training.checkpoint import Checkpoints
+
+    with Checkpoints(folder / "checkpoints") as checkpoints:
+        step = checkpoints.latest()
+        assert step is not None
+        tree = checkpoints.restore_variables(step), checkpoints.restore_training(step)
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}

@@ -1,0 +1,99 @@
+"""What every system must do, over the debug variant of every config."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qsep_jax.training.partition import select
+from qsep_jax.training.precision import with_precision
+from qsep_jax.training.state import create_state
+from qsep_jax.training.step import make_step
+from tests.experiments import CONFIGS, debug, pipeline, write_corpora
+
+KEY = jax.random.key(7)
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
+    """An experiment and one of its batches."""
+    experiment, root = debug(request.param), tmp_path_factory.mktemp("corpora")
+    write_corpora(experiment, root)
+    return experiment, pipeline(experiment, root).batch(0)
+
+
+@pytest.fixture(scope="module")
+def training(case):
+    """Steps on one batch: the variables before and after the first of 20, and the metrics of all."""
+    experiment, batch = case
+    optimizer = dataclasses.replace(experiment.system.phases()[0].optimizer, learning_rate=3e-3, warmup=0)
+    system = dataclasses.replace(experiment.system, optimizer=dataclasses.replace(optimizer, schedule="constant"))
+    train = dataclasses.replace(experiment.train, steps=20)
+    state = jax.jit(lambda: create_state(system, train, batch))()
+    step, metrics = jax.jit(make_step(system, train)), []
+    variables = [state.variables]
+    for _ in range(20):
+        state, said = step(state, batch, KEY)
+        variables = [*variables, state.variables][:2]
+        metrics.append(jax.device_get(said))
+    assert state.step == 20
+    return system.phases(), variables, metrics
+
+
+def test_one_step_is_finite_and_moves_only_what_it_trains(training):
+    phases, (before, after), metrics = training
+    for phase in phases:
+        assert metrics[0][f"{phase.name}/skipped"] == 0
+        assert metrics[0][f"{phase.name}/gradient_norm"] > 0
+    assert all(np.isfinite(value) for value in metrics[0].values())
+    trained = {path for phase in phases for path in select(before["params"], phase.trainable)}
+    everything = tuple(before["params"])
+    old, new = (select(variables["params"], everything) for variables in (before, after))
+    moved = {path for path in old if not np.array_equal(old[path], new[path])}
+    assert moved <= trained
+    assert len(moved) > 0.9 * len(trained)  # a dead unit may stand still for a step
+
+
+def test_the_loss_falls_on_one_batch(training):
+    phases, _, metrics = training
+    for phase in phases:
+        losses = [said[f"{phase.name}/loss"] for said in metrics]
+        assert np.mean(losses[-3:]) < 0.95 * np.mean(losses[:3]), losses
+
+
+def test_bfloat16_stays_close_to_float32(case):
+    experiment, batch = case
+    variables = jax.jit(lambda: experiment.system.init(KEY, batch))()
+
+    def loss(system):
+        return {name: float(value) for name, value in jax.jit(system.validate)(variables, batch, KEY).items()}
+
+    wide, narrow = loss(experiment.system), loss(with_precision(experiment.system, "bfloat16"))
+    assert narrow["loss"] == pytest.approx(wide["loss"], rel=0.05)
+    assert narrow != wide
+
+
+def test_separation_keeps_the_shape_and_adds_nothing_for_silence(case):
+    experiment, batch = case
+    system = experiment.system
+    variables = jax.jit(lambda: system.init(KEY, batch))()
+    query = jax.random.normal(KEY, (2, system.query_samples, 2))
+    condition = jax.jit(system.condition)(variables, {"query": query})
+    mixture = jax.random.normal(KEY, (2, system.chunk_samples, 2)).at[1].set(0.0)
+    estimate = jax.jit(system.separate)(variables, mixture, condition)
+    assert estimate.shape[0] == 2
+    assert estimate.shape[2:] == (system.chunk_samples, 2)
+    assert estimate.dtype == jnp.float32
+    assert np.isfinite(estimate).all()
+    assert np.abs(estimate[0]).max() > 1e-3
+    assert np.abs(estimate[1]).max() < 1e-6
+
+
+def test_the_same_key_gives_the_same_variables(case):
+    experiment, batch = case
+    init = jax.jit(lambda key: experiment.system.init(key, batch))
+    one, same, other = (init(jax.random.key(seed)) for seed in (0, 0, 1))
+    assert jax.tree.all(jax.tree.map(np.array_equal, one, same))
+    assert not jax.tree.all(jax.tree.map(np.array_equal, one, other))

@@ -1,0 +1,98 @@
+"""`kill -9` at any moment costs nothing: workers and asynchronous saving on, the run ends as if nothing had been."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.experiments import debug, write_corpora
+from tests.processes import arrays, finish, losses, start
+
+OPTIONS = (
+    *("--train.steps", "40", "--train.save-every", "6", "--train.log-every", "1", "--train.validate-every", "6"),
+    *("--train.workers", "1", "--train.ema-decay", "0.9", "--train.no-evaluate"),
+)
+
+
+def lines(workdir: Path) -> int:
+    path = workdir / "metrics.jsonl"
+    return path.read_text().count("cvae/loss") if path.exists() else 0
+
+
+def being_written(workdir: Path) -> bool:
+    return any("tmp" in path.name for path in (workdir / "checkpoints").glob("*"))
+
+
+# In the order in which they happen to one and the same run.
+MOMENTS: dict[str, Callable[[Path], bool]] = {
+    "while it starts": lambda workdir: (workdir / "config.json").exists(),
+    "before the first checkpoint": lambda workdir: lines(workdir) >= 2,
+    "while a checkpoint is written": being_written,
+    "right after a checkpoint": lambda workdir: lines(workdir) >= 13,
+    "between two checkpoints": lambda workdir: lines(workdir) >= 21,
+    "while a later checkpoint is written": lambda workdir: lines(workdir) >= 24 and being_written(workdir),
+}
+
+
+def kill_at(process: subprocess.Popen, reached: Callable[[], bool]) -> None:
+    while not reached():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.0005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+
+
+def test_a_killed_run_ends_as_if_nothing_had_been(tmp_path):
+    data = tmp_path / "data"
+    write_corpora(debug("lee2019.py"), data)
+    finish(start(tmp_path / "whole", data, *OPTIONS))
+    for reached in MOMENTS.values():
+        kill_at(start(tmp_path / "killed", data, *OPTIONS), lambda reached=reached: reached(tmp_path / "killed"))
+    finish(start(tmp_path / "killed", data, *OPTIONS))
+    whole, killed = arrays(tmp_path / "whole"), arrays(tmp_path / "killed")
+    assert len(whole) > 50
+    assert whole.keys() == killed.keys()
+    for path, leaf in whole.items():
+        np.testing.assert_array_equal(killed[path], leaf, err_msg=path)
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")  # each step once, on the same batch
+    assert list(losses(tmp_path / "whole")) == list(range(1, 41))
+    assert not being_written(tmp_path / "killed")
+
+
+def test_killed_workers_do_not_stay_behind(tmp_path):
+    data = tmp_path / "data"
+    write_corpora(debug("lee2019.py"), data)
+    process = start(tmp_path / "run", data, *OPTIONS)
+    children: set[int] = set()
+
+    def working() -> bool:
+        children.update(descendants(process.pid))
+        return lines(tmp_path / "run") >= 2
+
+    kill_at(process, working)
+    assert children
+    deadline = time.monotonic() + 30
+    while any(Path(f"/proc/{child}").exists() for child in children) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not [child for child in children if Path(f"/proc/{child}").exists()]
+
+
+def descendants(pid: int) -> set[int]:
+    """Process numbers below `pid`."""
+    if not os.path.isdir("/proc/self"):
+        pytest.skip("needs /proc")
+    parents = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(folder.name)] = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+        except OSError:
+            continue
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {pid}

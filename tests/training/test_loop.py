@@ -1,0 +1,211 @@
+"""The loop: resumed to the bit, the same on any number of devices, stopped and explained when it diverges."""
+
+import contextlib
+import dataclasses
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from qsep_jax.experiment import Experiment
+from qsep_jax.training.checkpoint import Checkpoints
+from qsep_jax.training.log import Diverged
+from qsep_jax.training.loop import Compiled, fit
+from qsep_jax.training.sharding import make_mesh
+from qsep_jax.training.state import TrainState
+from tests.experiments import debug, pipeline, write_corpora
+
+STEPS, BATCH = 10, 8
+
+
+class Interrupted(Exception):
+    """Ends a run from within."""
+
+
+@dataclasses.dataclass
+class Reporter:
+    """Counts the steps and, at one of them, ends the run."""
+
+    stop_after: int
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        self.stop_after -= count
+        if self.stop_after == 0:
+            raise Interrupted
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> tuple[Experiment, Path]:
+    """An experiment that says everything of every step, and its corpora."""
+    experiment, root = debug("lee2019.py"), tmp_path_factory.mktemp("corpora")
+    write_corpora(experiment, root)
+    settings = dataclasses.replace(
+        experiment.train,
+        steps=STEPS,
+        batch_size=BATCH,
+        ema_decay=0.9,
+        log_every=1,
+        save_every=2,
+        validate_every=2,
+        most_skipped=3,
+    )
+    return dataclasses.replace(experiment, train=settings), root
+
+
+def run(case, folder: Path, *, devices: int = 1, stop_after: int = 0, batches=None, **settings) -> TrainState:
+    experiment, root = case
+    train = dataclasses.replace(experiment.train, **settings)
+    folder.mkdir(exist_ok=True)
+    with Checkpoints(folder / "checkpoints", train.keep) as checkpoints:
+        return fit(
+            experiment.system,
+            train,
+            batches or pipeline(experiment, root, batch_size=BATCH),
+            pipeline(experiment, root, "validation", batch_size=BATCH),
+            checkpoints,
+            folder,
+            reporter=lambda step: Reporter(stop_after),
+            mesh=make_mesh(jax.devices()[:devices]),
+        )
+
+
+def said(folder: Path) -> list[dict[str, float]]:
+    """The lines of metrics, without the clock's."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in ("time", "examples_per_second")} for line in lines]
+
+
+def losses(folder: Path) -> np.ndarray:
+    return np.array([line["cvae/loss"] for line in said(folder) if "cvae/loss" in line])
+
+
+def assert_equal(one: TrainState, other: TrainState) -> None:
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(one), jax.device_get(other))
+
+
+@pytest.fixture(scope="module")
+def whole(case, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainState, Path]:
+    """A run that nothing interrupts, and its folder."""
+    folder = tmp_path_factory.mktemp("whole")
+    return run(case, folder), folder
+
+
+@pytest.mark.parametrize("moments", [(1,), (3,), (2, 1, 2)], ids=str)
+def test_an_interrupted_run_ends_as_if_nothing_had_been(case, whole, tmp_path, moments):
+    for moment in moments:
+        with pytest.raises(Interrupted):
+            run(case, tmp_path, stop_after=moment)
+    assert_equal(run(case, tmp_path), whole[0])
+    assert said(tmp_path) == said(whole[1])
+
+
+def test_a_finished_run_is_left_alone(case, whole):
+    before = said(whole[1])
+    assert_equal(run(case, whole[1]), whole[0])
+    assert said(whole[1]) == before
+
+
+def test_eight_devices_give_the_losses_of_one(case, whole, tmp_path):
+    run(case, tmp_path, devices=8)
+    one, eight = losses(whole[1]), losses(tmp_path)
+    assert len(one) == 10
+    np.testing.assert_allclose(eight, one, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 8), (8, 1)])
+def test_a_checkpoint_restores_on_another_number_of_devices(case, whole, tmp_path, before, after):
+    with pytest.raises(Interrupted):
+        run(case, tmp_path, devices=before, stop_after=3)
+    experiment, root = case
+    mesh = make_mesh(jax.devices()[:after])
+    _, like = Compiled(experiment.system, experiment.train, mesh).initial_state(pipeline(experiment, root).batch(0))
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        variables, _ = checkpoints.restore_variables(2)
+        state, batches = checkpoints.restore(2, like)
+    assert batches == 2
+    assert all(leaf.sharding.device_set == set(mesh.devices.flat) for leaf in jax.tree.leaves(state))
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(variables), jax.device_get(state.variables))
+    end = run(case, tmp_path, devices=after)
+    assert end.step == STEPS
+    np.testing.assert_allclose(losses(tmp_path), losses(whole[1]), rtol=1e-5)
+
+
+def test_several_steps_in_one_dispatch_are_the_same_steps(case, whole, tmp_path):
+    run(case, tmp_path, steps_per_dispatch=2, log_every=2)
+    np.testing.assert_allclose(losses(tmp_path)[-1], losses(whole[1])[-2:].mean(), rtol=1e-5)
+
+
+class Poisoned:
+    """A pipeline some of whose batches are not numbers."""
+
+    def __init__(self, inner, numbers: set[int]):
+        self._inner, self._numbers = inner, numbers
+
+    def batch(self, number: int):
+        batch = self._inner.batch(number)
+        return jax.tree.map(lambda leaf: leaf * np.float32("nan"), batch) if number in self._numbers else batch
+
+    def batches(self, start: int = 0, workers: int = 0):
+        number = start
+        while True:
+            yield self.batch(number)
+            number += 1
+
+
+def test_a_bad_batch_is_skipped_and_counted(case, tmp_path):
+    experiment, root = case
+    state = run(case, tmp_path, batches=Poisoned(pipeline(experiment, root, batch_size=BATCH), {1, 2}))
+    assert state.skipped == 2
+    assert state.step == STEPS
+    lines = {line["step"]: line for line in said(tmp_path) if "cvae/skipped" in line}
+    assert [lines[step]["cvae/skipped"] for step in (1, 2, 3, 4)] == [0, 1, 1, 0]
+    assert np.isfinite(losses(tmp_path)).all()
+    assert jax.tree.all(jax.tree.map(lambda leaf: np.isfinite(leaf).all(), jax.device_get(state.variables)))
+
+
+def test_a_diverged_run_stops_names_the_place_and_keeps_the_batch(case, tmp_path):
+    experiment, root = case
+    batches = Poisoned(pipeline(experiment, root, batch_size=BATCH), set(range(2, 99)))
+    with pytest.raises(Diverged, match=r"step 2: .* phase 'cvae' was not finite in 3 updates in a row"):
+        run(case, tmp_path, batches=batches)
+    with np.load(tmp_path / "diverged_step2_process0.npz") as kept:
+        assert np.isnan(kept["cvae/mixture"]).all()
+        assert kept["cvae/mixture"].shape[0] == BATCH
+
+
+def test_the_best_checkpoint_outlives_the_latest(case, tmp_path):
+    with contextlib.ExitStack() as stack:
+        checkpoints = stack.enter_context(Checkpoints(tmp_path, keep=1))
+        experiment, root = case
+        compiled = Compiled(experiment.system, experiment.train, make_mesh(jax.devices()[:1]))
+        state = compiled.initial_state(pipeline(experiment, root).batch(0))[0]()
+        for step, loss in {1: 3.0, 2: 1.0, 3: 2.0, 4: None}.items():
+            checkpoints.save(step, state, loss)
+        checkpoints.wait()
+        assert checkpoints.best() == 2
+        assert checkpoints.latest() == 4
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step_2", "step_4"]
+
+
+def test_a_damaged_checkpoint_is_named(case, tmp_path):
+    with pytest.raises(Interrupted):
+        run(case, tmp_path, stop_after=3)
+    folder = tmp_path / "checkpoints" / "step_2" / "variables"
+    for path in folder.rglob("*"):
+        if path.is_file() and path.stat().st_size > 500:
+            path.write_bytes(path.read_bytes()[:100])
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints, pytest.raises(ValueError, match=r"step 2 in .* damaged"):
+        checkpoints.restore_variables(2)
+
+
+def test_a_batch_that_the_devices_do_not_divide_is_refused(case, tmp_path):
+    with pytest.raises(ValueError, match=r"a batch of 6 does not divide over 4 devices; give 4 or 8"):
+        run(case, tmp_path, devices=4, batch_size=6)
+
+
+def test_intervals_must_fit_the_dispatch(case, tmp_path):
+    with pytest.raises(ValueError, match=r"train.save_every = 2 is not .*steps_per_dispatch = 4"):
+        run(case, tmp_path, steps=8, steps_per_dispatch=4, validate_every=4, summary_every=4, log_every=4)

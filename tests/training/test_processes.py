@@ -1,0 +1,38 @@
+"""Two processes with two devices each, talking over loopback, train as one process with one device does."""
+
+import socket
+
+import numpy as np
+
+from tests.experiments import debug, write_corpora
+from tests.processes import finish, losses, start
+
+OPTIONS = (
+    *("--train.steps", "10", "--train.batch-size", "4", "--train.log-every", "1", "--train.workers", "0"),
+    *("--train.save-every", "4", "--train.validate-every", "4", "--train.no-evaluate"),
+)
+
+
+def test_two_processes_give_the_losses_of_one(tmp_path):
+    data = tmp_path / "data"
+    write_corpora(debug("lee2019.py"), data)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    together = ("--distributed.enabled", "--distributed.coordinator", f"127.0.0.1:{port}")
+    together += ("--distributed.processes", "2")
+    both = [
+        start(tmp_path / "two", data, *OPTIONS, *together, "--distributed.process", str(number), devices=2)
+        for number in range(2)
+    ]
+    for process in both:
+        finish(process)
+    finish(start(tmp_path / "one", data, *OPTIONS))
+    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
+    assert list(one) == list(two) == list(range(1, 11))
+    np.testing.assert_allclose(list(two.values()), list(one.values()), rtol=1e-5)
+    assert (tmp_path / "two" / "conditions.npz").exists()
+    # What two processes saved, one continues.
+    longer = [option if option != "10" else "12" for option in OPTIONS]
+    finish(start(tmp_path / "two", data, *longer))
+    assert list(losses(tmp_path / "two")) == list(range(1, 13))
