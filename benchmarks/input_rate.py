@@ -67,7 +67,8 @@ class InputRate:
     tracks: int = 20
     track_seconds: float = 60.0
 
-    def __post_init__(self):
+    def check(self) -> None:
+        """Raise ValueError for what cannot be measured; not on construction, where tyro would draw a box around it."""
         for name in ("batch", "seconds", "sample_rate", "rounds", "mixtures", "tracks", "track_seconds"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"--{name.replace('_', '-')} must be positive, not {getattr(self, name)}")
@@ -185,6 +186,7 @@ def main() -> None:
     options = parse(InputRate, "python -m benchmarks.input_rate", EXAMPLE)
     if options.json is None:
         raise ValueError(f"--json is needed. Example: {EXAMPLE}")
+    options.check()
     rows.check_writable(options.json)
     row = measure(options)
     rows.write(options.json, [row | rows.circumstances("grain", "array_record", "numpy")])

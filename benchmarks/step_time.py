@@ -48,9 +48,11 @@ class StepTime:
     rounds: int = 10
     devices: int = 0
 
-    def __post_init__(self):
-        if self.rounds < 1:
-            raise ValueError(f"--rounds must be at least 1, not {self.rounds}")
+    def check(self) -> None:
+        """Raise ValueError for what cannot be measured; not on construction, where tyro would draw a box around it."""
+        for name, least in (("rounds", 1), ("batch", 0), ("devices", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"--{name} must be at least {least}, not {getattr(self, name)}")
         if self.compare == "torch" and self.devices > 1:
             raise ValueError(f"the PyTorch twin has one device: compare with --devices 1, not {self.devices}")
 
@@ -125,6 +127,7 @@ def main() -> None:
     options = console.parse(StepTime, "python -m benchmarks.step_time", EXAMPLE)
     if not options.config or options.json is None:
         raise ValueError(f"--config and --json are needed. Example: {EXAMPLE}")
+    options.check()
     experiment = load_config(options.config)
     rows.check_writable(options.json)
     measured = measure(experiment, options)

@@ -15,6 +15,7 @@ import numpy as np
 
 from data_pipelines.mixing import RandomSplit
 from data_pipelines.sources import Corpus, View, open_corpus
+from data_pipelines.workers import end_with_parent
 
 Batch = dict[str, dict[str, np.ndarray]]
 
@@ -118,7 +119,8 @@ class Pipeline:
         """
         chain = self._chain[start:].to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=4))
         if workers:
-            chain = chain.mp_prefetch(grain.MultiprocessingOptions(workers, per_worker_buffer_size=4))
+            options = grain.MultiprocessingOptions(workers, per_worker_buffer_size=4)
+            chain = chain.mp_prefetch(options, worker_init_fn=end_with_parent)
             _parse_flags()
         iterator: Any = iter(chain)
         try:

@@ -10,7 +10,6 @@ import multiprocessing
 import os
 import re
 import shutil
-import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -30,6 +29,7 @@ from data_pipelines.corpora.folder import Folder
 from data_pipelines.corpora.musdb18 import Musdb18
 from data_pipelines.progress import Progress
 from data_pipelines.schema import SPLITS
+from data_pipelines.workers import end_with_parent
 
 DEFAULT_ROOT = Path("data")
 
@@ -70,7 +70,7 @@ def build(
             shutil.rmtree(stale)
     staging.mkdir(exist_ok=True)
     with _pool(workers) as ordered_map:
-        tracks = corpus.tracks(ordered_map)
+        tracks = corpus.tracks(partial(_watched, f"{name}, reading", ordered_map))
         if not tracks:
             raise ValueError(f"the corpus '{name}' has no tracks")
         paths = _stage(corpus, tracks, sample_rate, staging, ordered_map, f"{name}, {sample_rate} Hz")
@@ -107,23 +107,11 @@ class _pool:
     def __enter__(self) -> Callable[[Callable, Iterable], Iterable]:
         # Spawned, not forked: the caller may hold threads of jax.
         spawn = multiprocessing.get_context("spawn")
-        self._executor = ProcessPoolExecutor(self._workers, spawn, initializer=_end_with_parent)
+        self._executor = ProcessPoolExecutor(self._workers, spawn, initializer=end_with_parent)
         return partial(_bounded_map, self._executor, 4 * self._workers)
 
     def __exit__(self, *_: object) -> None:
         self._executor.shutdown(cancel_futures=True)
-
-
-def _end_with_parent() -> None:
-    """Workers of a killed command would wait for their next track for ever."""
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _bounded_map(executor: ProcessPoolExecutor, ahead: int, function: Callable, items: Iterable) -> Iterator:
@@ -134,6 +122,11 @@ def _bounded_map(executor: ProcessPoolExecutor, ahead: int, function: Callable, 
             yield waiting.pop(0).result()
     while waiting:
         yield waiting.pop(0).result()
+
+
+def _watched(label: str, ordered_map: Callable, function: Callable, items: Iterable) -> Iterator:
+    with Progress(label, 0, unit="score") as progress:
+        yield from progress.over(ordered_map(function, items))
 
 
 def _stage(corpus: Corpus, tracks: list[Track], sample_rate: int, staging: Path, ordered_map, label: str) -> list[Path]:

@@ -42,4 +42,4 @@ def test_a_corpus_that_is_not_prepared(tmp_path):
 
 def test_refused():
     with pytest.raises(ValueError, match="--track-seconds must be positive, not 0"):
-        InputRate(track_seconds=0)
+        InputRate(track_seconds=0).check()

@@ -56,7 +56,7 @@ def test_what_fails_in_a_process_is_said_here():
 )
 def test_refused(changes, said):
     with pytest.raises(ValueError, match=said):
-        dataclasses.replace(step_time.StepTime(), **changes)
+        step_time.StepTime(**changes).check()
 
 
 def test_without_torch(monkeypatch):
