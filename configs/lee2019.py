@@ -26,6 +26,8 @@ VARIANTS = ("band", "chamber", "debug")
 
 def get_config(variant: str = "") -> Experiment:
     words = variant_words(variant, VARIANTS)
+    if {"band", "chamber"} <= words:
+        raise ValueError("the variants 'band' and 'chamber' are two corpora: give one")
     corpus = "band" if "band" in words else "chamber" if "chamber" in words else "musdb18"
     stems = tuple(INSTRUMENTS) if corpus == "chamber" else FOUR_STEMS
     view = {stem: (stem,) for stem in stems}

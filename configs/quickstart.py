@@ -31,7 +31,7 @@ def get_config(variant: str = "") -> Experiment:
         latent_weight=0.5 if debug else 0.0,
         optimizer=Optimizer(learning_rate=2e-3, schedule="cosine", warmup=0 if debug else 100, clip_norm=5.0),
     )
-    pairs = RandomSplit(presence=1.0, classes=2, targets=1, query="other")
+    pairs = RandomSplit(presence=1.0, classes=2, targets=1, other_query=1.0)
     return Experiment(
         system,
         Data(streams={"cvae": Stream("chamber", pairs)}),

@@ -22,6 +22,9 @@ def run(main: Callable[[], None]) -> None:
     _set_up()
     try:
         main()
+    except BrokenPipeError:  # `… --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
     except (ValueError, OSError) as error:
         if os.environ.get("QSEP_TRACEBACK"):
             raise

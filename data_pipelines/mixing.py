@@ -1,7 +1,6 @@
 """The papers' mixing recipes and augmentations: pure numpy on one example, random by the generator that comes in."""
 
 import dataclasses
-from typing import Literal
 
 import numpy as np
 
@@ -48,16 +47,16 @@ class RandomSplit:
     Attributes:
       classes: how many classes take part in an example, drawn at random; all of them by default (0).
       targets: how many of those are the target; a random number by default (0).
-      query: what the target is asked for with: the target itself, as in the paper, or `other`, an excerpt of the same
-        class from another track, for a single target. The paper's way lets the query say more than what kind of sound
-        is wanted; that is lost on a query from elsewhere.
+      other_query: how likely a single target is asked for with an excerpt of the same class from another track. The
+        paper always asks with the target itself (0), which lets the query say more than what kind of sound is wanted;
+        that is lost on a query from elsewhere.
     """
 
     presence: float = 0.5
     gain: tuple[float, float] = (0.25, 1.25)
     classes: int = 0
     targets: int = 0
-    query: Literal["target", "other"] = "target"
+    other_query: float = 0.0
     augmentation: Augmentation = Augmentation()
 
     def __call__(self, rng: np.random.Generator, corpus: Corpus, samples: int) -> dict[str, np.ndarray]:
@@ -66,7 +65,7 @@ class RandomSplit:
         Raises:
           ValueError: if the corpus has fewer classes than are asked for, or nothing but silence.
         """
-        if self.query == "other" and self.targets != 1:
+        if self.other_query and self.targets != 1:
             raise ValueError(f"a query from another track needs a single target, not targets = {self.targets}")
         if self.classes > len(corpus.stems) or self.targets > (self.classes or len(corpus.stems)):
             raise ValueError(
@@ -92,10 +91,12 @@ class RandomSplit:
             if present:
                 excerpt = corpus.draw(rng, corpus.stems[index], samples)
                 self._add(rng, corpus, excerpt, target if to_target else rest)
-                if to_target and self.query == "other":
-                    example[QUERY] = np.zeros_like(target)
-                    other = corpus.draw(rng, excerpt.stem, samples, excerpt.track)
-                    self._add(rng, corpus, other, example[QUERY])
+                if to_target and self.other_query:
+                    example[QUERY] = target
+                    if rng.random() < self.other_query:
+                        example[QUERY] = np.zeros_like(target)
+                        other = corpus.draw(rng, excerpt.stem, samples, excerpt.track)
+                        self._add(rng, corpus, other, example[QUERY])
         example |= {MIXTURE: np.add(target, rest, out=rest), TARGET: target}
         return None if any(rms(audio) < SILENCE for audio in example.values()) else example
 

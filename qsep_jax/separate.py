@@ -144,10 +144,22 @@ def separate_file(path: Path, model: Model, asks: dict[str, Ask], out: Path, ite
     return written
 
 
-def main() -> None:
-    options = console.parse(Separate, "python -m qsep_jax.separate", EXAMPLE)
+def _check(options: Separate) -> None:
     if not options.files:
         raise ValueError(f"no file to separate. Example: {EXAMPLE}")
+    if options.iterations < 0:
+        raise ValueError(f"--iterations must be 0 or more, not {options.iterations}")
+    names = [path.stem for path in options.files]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise ValueError(
+            f"two files are named '{twice}', which would share {options.out / twice}: give them one by one"
+        )
+
+
+def main() -> None:
+    options = console.parse(Separate, "python -m qsep_jax.separate", EXAMPLE)
+    _check(options)
     console.cache_compilations()
     run = RunFolder(options.model)
     _, model = run.load()

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ from jax.experimental import multihost_utils
 from data_pipelines.pipeline import Data, Pipeline, Shape
 from data_pipelines.prepare import build, made_here
 from data_pipelines.progress import Progress
-from data_pipelines.sources import Excerpt, open_corpus
-from data_pipelines.store import folder_of
+from data_pipelines.sources import Excerpt, open_corpus, prepare_command
+from data_pipelines.store import Metadata, fingerprint, folder_of
 from qsep_jax import console
 from qsep_jax.evaluate import evaluate, table
 from qsep_jax.experiment import Experiment, load_config
@@ -87,12 +88,17 @@ def shapes_of(system: System) -> dict[str, Shape]:
 
 def prepare_missing(experiment: Experiment) -> None:
     """Build the corpora that are made on the spot, where the copy that the experiment needs is not there yet."""
+    root, rate = experiment.data.root, experiment.system.sample_rate
     for stream in experiment.data.streams.values():
-        rate = experiment.system.sample_rate
-        corpus = made_here(stream.corpus)
-        if corpus is not None and not folder_of(experiment.data.root, stream.corpus, rate).exists():
-            print(f"preparing the corpus '{stream.corpus}' at {rate} Hz in {experiment.data.root}", flush=True)
-            build(corpus, experiment.data.root, sample_rate=rate)
+        corpus, folder = made_here(stream.corpus), folder_of(root, stream.corpus, rate)
+        if corpus is None:
+            continue
+        if not folder.exists():
+            print(f"preparing the corpus '{stream.corpus}' at {rate} Hz in {root}", flush=True)
+            build(corpus, root, sample_rate=rate)
+        elif Metadata.load(folder).fingerprint != fingerprint(corpus, rate):
+            renew = f"{prepare_command(root, stream.corpus, rate)} --overwrite"
+            warnings.warn(f"{folder} is of other options or another version; '{renew}' renews it", stacklevel=2)
 
 
 def excerpts(experiment: Experiment) -> Iterator[tuple[str, str, np.ndarray]]:
@@ -129,6 +135,8 @@ def train(run: RunFolder, experiment: Experiment) -> None:
             progress = Progress(label, settings.steps, initial=step, unit="step", silent=not first)
             return stack.enter_context(progress)
 
+        if first and checkpoints.latest() != settings.steps:
+            run.conditions.unlink(missing_ok=True)  # of a model that is about to change
         validation = pipeline("validation") if settings.validate_every else None
         fit(system, settings, pipeline("train"), validation, checkpoints, run.path, reporter=reporter)
 

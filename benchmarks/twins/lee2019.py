@@ -165,7 +165,9 @@ class Twin(nn.Module):
         return spectrogram.abs().transpose(1, 2)[..., :-1]
 
     def _compress(self, magnitude: Tensor) -> Tensor:
-        return magnitude.log1p() if self.system.compression == "log1p" else magnitude
+        if self.system.compression == "none":
+            return magnitude
+        return (self.system.compression_gain * magnitude).log1p()
 
     def _encode(self, magnitude: Tensor, frozen: bool = False) -> tuple[Tensor, Tensor]:
         if not frozen:

@@ -45,7 +45,7 @@ class Band(Corpus):
     """Chorales and fiddle tunes arranged for a band: vocals, drums, bass, other and their sub-stems.
 
     Attributes:
-      train: songs outside the test split; a seventh of them are the validation split.
+      train: songs outside the test split; about a seventh of them are the validation split.
       test: songs of the test split. No tune is in two splits.
       seconds: of a song: short scores are repeated, long ones cut off.
       seed: of the choice, keys, tempi, instruments, grooves, levels and panning.
@@ -53,7 +53,7 @@ class Band(Corpus):
     """
 
     kind: ClassVar[str] = "band"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     train: int = 100
     test: int = 50

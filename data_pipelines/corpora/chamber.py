@@ -45,7 +45,7 @@ class Chamber(Corpus):
     """
 
     kind: ClassVar[str] = "chamber"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     works: int = 160
     longest: float = 120.0

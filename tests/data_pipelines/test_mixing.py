@@ -141,7 +141,7 @@ def test_more_than_there_are(recipe, toy):
 
 
 def test_a_query_from_another_track(toy):
-    recipe = RandomSplit(presence=1.0, classes=2, targets=1, query="other")
+    recipe = RandomSplit(presence=1.0, classes=2, targets=1, other_query=1.0)
     for example, added in examples(recipe, toy.open(), 100):
         assert set(example) == {"mixture", "target", "query"}
         (target,) = [excerpt for excerpt, _, out in added if np.shares_memory(out, example["target"])]
@@ -153,7 +153,7 @@ def test_a_query_from_another_track(toy):
 
 def test_a_query_from_another_track_needs_one_target(toy):
     with pytest.raises(ValueError, match="needs a single target, not targets = 0"):
-        RandomSplit(query="other")(np.random.default_rng(0), toy.open(), SAMPLES)
+        RandomSplit(other_query=1.0)(np.random.default_rng(0), toy.open(), SAMPLES)
 
 
 def ratio(augmentation: Augmentation, corpus: Corpus, count: int = 200):

@@ -1,0 +1,245 @@
+"""The commands as a user has them: every config from training to separated files, and every mistake one clear line."""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from qsep_jax import console, evaluate, separate, train
+from tests.experiments import CONFIGS, ROOT, debug, write_corpora
+
+
+def command(module, *options: object) -> int:
+    """Exit code of a command."""
+    before, sys.argv = sys.argv, [module.__name__, *map(str, options)]
+    try:
+        console.run(module.main)
+    except SystemExit as left:
+        return int(left.code or 0)
+    finally:
+        sys.argv = before
+    return 0
+
+
+@pytest.fixture(autouse=True)
+def _quiet(monkeypatch):
+    """Leave the warnings and the log level of the test process alone."""
+    monkeypatch.setattr("data_pipelines.console._set_up", lambda: None)
+    monkeypatch.delenv("QSEP_TRACEBACK", raising=False)
+
+
+@pytest.fixture(scope="module", params=[*CONFIGS, "lee2019.py:band", "lee2019.py:chamber"])
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a config's debug variant, trained to its end."""
+    folder = tmp_path_factory.mktemp("trained")
+    return _train(request.param, folder)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder that mistakes are made with."""
+    return _train("lee2019.py", tmp_path_factory.mktemp("run"))
+
+
+def _config(config: str) -> str:
+    path, _, variant = config.partition(":")
+    return f"{ROOT / 'configs' / path}:{variant},debug"
+
+
+def _train(config: str, folder: Path) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("data_pipelines.console._set_up", lambda: None)
+        # The corpora that are made here are not the ones that the config would make.
+        patch.setattr("qsep_jax.train.prepare_missing", lambda experiment: None)
+        write_corpora(debug(config), folder / "data")
+        options = ("--config", _config(config), "--workdir", folder / "run", "--data.root", folder / "data")
+        options += ("--train.batch-size", 8)  # simulated devices
+        assert command(train, *options) == 0
+    return folder / "run"
+
+
+@pytest.fixture
+def sounds(tmp_path: Path) -> Path:
+    """A folder of audio: a stereo mixture of 1.3 s at 44.1 kHz in 24 bits, and queries."""
+    rng = np.random.default_rng(0)
+    soundfile.write(tmp_path / "mix.wav", rng.uniform(-0.5, 0.5, (57_331, 2)), 44_100, "PCM_24")
+    soundfile.write(tmp_path / "query.wav", rng.uniform(-0.5, 0.5, 30_000), 16_000)
+    soundfile.write(tmp_path / "other.flac", rng.uniform(-0.5, 0.5, 30_000), 16_000)
+    soundfile.write(tmp_path / "silent.wav", np.zeros(30_000), 16_000)
+    return tmp_path
+
+
+def test_every_config_trains_evaluates_and_separates(trained, sounds, tmp_path):
+    assert json.loads((trained / "environment.json").read_text())[0]["devices"]
+    assert list((trained / "tensorboard").iterdir())
+    assert command(evaluate, "--workdir", trained, "--out", tmp_path / "scores") == 0
+    rows = json.loads((tmp_path / "scores" / "results.json").read_text())
+    keys = {"run", "estimate", "corpus", "split", "stem", "protocol", "metric", "median", "mean", "ci95", "count"}
+    assert all(row.keys() == keys for row in rows)
+    assert {row["estimate"] for row in rows} == {"mixture", "model", "irm"}
+    assert (tmp_path / "scores" / "overview.png").stat().st_size > 10_000
+    assert list((tmp_path / "scores" / "audio").rglob("*_estimate.wav"))
+    code = command(
+        separate, "--model", trained, sounds / "mix.wav", "--query", sounds / "query.wav", "--out", tmp_path / "out"
+    )
+    assert code == 0
+    info = soundfile.info(tmp_path / "out" / "mix" / "query.wav")
+    assert (info.samplerate, info.channels, info.frames, info.subtype) == (44_100, 2, 57_331, "PCM_24")
+
+
+def separated(run: Path, sounds: Path, *options: object) -> dict[str, np.ndarray]:
+    """What `separate` writes for these options, by name."""
+    out = sounds / "out"
+    shutil.rmtree(out, ignore_errors=True)
+    assert command(separate, "--model", run, sounds / "mix.wav", "--out", out, *options) == 0
+    return {path.stem: soundfile.read(path)[0] for path in sorted((out / "mix").iterdir())}
+
+
+def test_ways_to_ask(run, sounds):
+    query, other = ("--query", sounds / "query.wav"), ("--query", sounds / "other.flac")
+    both = separated(run, sounds, *query, *other)
+    assert both.keys() == {"query", "other"}
+    assert not np.array_equal(both["query"], both["other"])
+    merged = separated(run, sounds, *query, *other, "--average-queries")
+    assert merged.keys() == {"query+other"}
+    labels = separated(run, sounds, "--label", "vocals", "--label", "bass")
+    assert labels.keys() == {"vocals", "bass"}
+    ends = separated(run, sounds, "--interpolate", "vocals", "bass", "1")
+    np.testing.assert_allclose(ends["vocals_bass_1"], labels["bass"], atol=1e-5)
+    assert separated(run, sounds, "--retrieve", "drums").keys() == {"drums_nearest"}
+    again = separated(run, sounds, *query, "--iterations", "1")
+    assert not np.array_equal(again["query"], both["query"])
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(8_000, 1), (22_050, 6), (192_000, 2)])
+def test_rates_and_channels_are_kept(run, tmp_path, rate, channels):
+    rng = np.random.default_rng(0)
+    soundfile.write(tmp_path / "mix.wav", rng.uniform(-0.5, 0.5, (rate // 2 + 1, channels)), rate, "FLOAT")
+    assert command(separate, "--model", run, tmp_path / "mix.wav", "--label", "vocals", "--out", tmp_path / "out") == 0
+    info = soundfile.info(tmp_path / "out" / "mix" / "vocals.wav")
+    assert (info.samplerate, info.channels, info.frames, info.subtype) == (rate, channels, rate // 2 + 1, "FLOAT")
+
+
+def test_a_short_query_is_padded_with_a_warning(run, sounds):
+    soundfile.write(sounds / "short.wav", np.ones(50) * 0.1, 16_000)
+    with pytest.warns(UserWarning, match=r"short.wav has .* padded with zeros"):
+        separated(run, sounds, "--query", sounds / "short.wav")
+
+
+def broken(folder: Path) -> dict[str, Path]:
+    """Files that cannot be separated, by what is wrong with them."""
+    whole = (folder / "mix.wav").read_bytes()
+    paths = {name: folder / f"{name}.wav" for name in ("missing", "truncated", "empty", "nan", "slow", "fast", "text")}
+    paths["truncated"].write_bytes(whole[: len(whole) // 2])
+    soundfile.write(paths["empty"], np.zeros((0, 1)), 16_000)
+    soundfile.write(paths["nan"], np.full(16_000, np.nan), 16_000, "FLOAT")
+    soundfile.write(paths["slow"], np.ones(4_000), 4_000)
+    soundfile.write(paths["fast"], np.ones(4_000), 200_000)
+    paths["text"].write_text("not audio")
+    paths["extension"] = folder / "mix.txt"
+    paths["extension"].write_bytes(whole)
+    return {**paths, "silent": folder / "silent.wav"}
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ("missing", "missing.wav: no such file"),
+        ("truncated", "truncated.wav: is truncated"),
+        ("extension", "mix.txt: '.txt' is not a known audio extension"),
+        ("empty", "empty.wav: holds no samples"),
+        ("silent", "silent.wav"),
+        ("nan", "nan.wav: sample 0 is NaN"),
+        ("slow", "sample rate 4000 Hz is outside 8000 to 192000 Hz"),
+        ("fast", "sample rate 200000 Hz is outside 8000 to 192000 Hz"),
+        ("text", "text.wav: cannot be read as audio"),
+    ],
+)
+@pytest.mark.parametrize("role", ["mixture", "query"])
+def test_bad_audio_is_one_line(run, sounds, capsys, what, says, role):
+    bad = broken(sounds)[what]
+    files = (bad, "--query", sounds / "query.wav") if role == "mixture" else (sounds / "mix.wav", "--query", bad)
+    refused(capsys, says, separate, "--model", run, *files, "--out", sounds / "out")
+    assert not (sounds / "out").exists()
+
+
+def refused(capsys, says: str, module, *options: object) -> None:
+    """The command ends with code 2 and one line on stderr that holds `says`."""
+    capsys.readouterr()
+    assert command(module, *options) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert says in errors[0], errors[0]
+
+
+def test_other_mistakes_are_one_line(run, sounds, capsys, tmp_path):
+    mix, query = sounds / "mix.wav", ("--query", sounds / "query.wav")
+    ask = ("--model", run, mix, "--out", sounds / "out")
+    refused(
+        capsys, "unknown label 'vox'; this model knows vocals, drums, bass, other", separate, *ask, "--label", "vox"
+    )
+    refused(capsys, "nothing is asked for", separate, *ask)
+    refused(capsys, "did you mean '--query'?", separate, *ask, "--qery", "x.wav")
+    refused(capsys, "must be between 0 and 1, not 2", separate, *ask, "--interpolate", "vocals", "bass", "2")
+    refused(capsys, "--iterations must be 0 or more", separate, *ask, *query, "--iterations", "-1")
+    refused(capsys, "two files are named 'mix'", separate, mix, *ask[2:3], *ask[:2], *ask[3:], *query)
+    refused(capsys, "is no run folder", separate, "--model", tmp_path, mix, *query, "--out", sounds / "out")
+    (tmp_path / "file").write_text("")
+    refused(capsys, "file", separate, "--model", run, mix, *query, "--out", tmp_path / "file")
+    assert not (sounds / "out").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="needs a user whom permissions hold back: root may write anywhere")
+def test_an_output_folder_that_cannot_be_written_is_named(run, sounds, capsys, tmp_path):
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    mix, query = sounds / "mix.wav", ("--query", sounds / "query.wav")
+    refused(capsys, "Permission denied", separate, "--model", run, mix, *query, "--out", locked)
+
+
+def test_a_full_disk_leaves_nothing_behind(run, sounds, capsys, monkeypatch):
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    mix, query = sounds / "mix.wav", ("--query", sounds / "query.wav")
+    refused(capsys, "No space left on device", separate, "--model", run, mix, *query, "--out", sounds / "out")
+    assert not [path for path in (sounds / "out").rglob("*") if path.is_file()]
+
+
+def test_a_run_of_another_version_or_damaged_is_named(run, sounds, capsys, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    ask = ("--model", copy, sounds / "mix.wav", "--query", sounds / "query.wav", "--out", sounds / "out")
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, "format": 99}))
+    refused(capsys, "has format 99", separate, *ask)
+    (copy / "config.json").write_text(json.dumps(config))
+    for path in (copy / "checkpoints").rglob("*"):
+        if path.is_file() and path.stat().st_size > 500:
+            path.write_bytes(path.read_bytes()[:100])
+    refused(capsys, "is damaged", separate, *ask)
+    (copy / "conditions.npz").write_bytes(b"")
+    shutil.rmtree(copy / "checkpoints")
+    shutil.copytree(run / "checkpoints", copy / "checkpoints")
+    refused(capsys, "conditions.npz cannot be read", separate, *ask[:3], *ask[5:], "--label", "vocals")
+
+
+def test_mistakes_in_training_are_one_line(run, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("qsep_jax.train.prepare_missing", lambda experiment: None)
+    data = ("--data.root", run.parent / "data")
+    config = ("--config", _config("lee2019.py"), "--workdir", tmp_path / "run", "--train.batch-size", "8")
+    refused(capsys, "did you mean '--train.steps'?", train, *config, *data, "--train.stepz", "3")
+    refused(capsys, "does not divide over 8 devices; give 8", train, *config[:4], *data, "--train.batch-size", "3")
+    missing = "python -m data_pipelines.prepare musdb18 --source DIR --out nowhere --sample-rate 22050"
+    assert command(train, *config, "--data.root", "nowhere") == 2
+    assert missing in capsys.readouterr().err
+    refused(capsys, "there is no config file 'nowhere.py'", train, "--config", "nowhere.py", "--workdir", tmp_path)
+    refused(capsys, "unknown variant 'tiny'", train, "--config", _config("lee2019.py:tiny"), "--workdir", tmp_path)
+    other = (*config[:2], *config[4:], "--workdir", run, *data, "--train.seed", "5")
+    refused(capsys, "holds a run with train.seed = 0, not 5", train, *other)
