@@ -6,6 +6,8 @@ the input pipeline has.
 """
 
 import contextlib
+import sys
+import textwrap
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -97,7 +99,8 @@ class Checkpoints:
         try:
             yield
         except Exception as error:  # orbax and tensorstore raise whatever suits them
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            _ignore_reads_under_way()
+            reason = textwrap.shorten(str(error).split(" [tensorstore_spec=")[0] or type(error).__name__, 200)
             raise ValueError(
                 f"the checkpoint of step {step} in {self.folder} cannot be read: it is damaged or of another system "
                 f"({reason}). Delete {self.folder / f'step_{step}'} to use the one before"
@@ -115,6 +118,17 @@ class Checkpoints:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _ignore_reads_under_way() -> None:
+    """After a failed read, let the others end in silence: they would complain of orbax's event loop, closed by then."""
+    usual = sys.unraisablehook
+
+    def hook(unraisable: "sys.UnraisableHookArgs") -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            usual(unraisable)
+
+    sys.unraisablehook = hook
 
 
 def _alone() -> dict[str, Any]:
