@@ -1,7 +1,7 @@
 """`chamber`: real scores played by the 13 URMP instruments; stands in for URMP and Solos, needs no download.
 
-Bach chorales and quartet movements, each part given one of the instruments whose range it fits (moved by octaves where
-need be), no instrument twice in a work, all instruments for about equally long. One SoundFont plays them, or any other
+Bach chorales and quartet movements, each part given one of the instruments whose range it fits, moved by octaves to
+where that instrument is at home, no instrument twice in a work, all for about equally long. One SoundFont plays them, or any other
 with `soundfont`: training on one and testing on another is the honest test of generalisation. Mono.
 """
 
@@ -45,7 +45,7 @@ class Chamber(Corpus):
     """
 
     kind: ClassVar[str] = "chamber"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     works: int = 160
     longest: float = 120.0
@@ -86,10 +86,11 @@ class Chamber(Corpus):
             players, free = [], set(INSTRUMENTS)
             for index in rng.permutation(4):
                 part = work.parts[index]
-                fitting = [(name, shift) for name in sorted(free) for shift in _octaves(part, name)]
+                fitting = [name for name in sorted(free) if _octaves(part, name)]
                 if not fitting:
                     continue
-                instrument, shift = min(fitting, key=lambda pair: (played[pair[0]], abs(pair[1]), rng.random()))
+                instrument = min(fitting, key=lambda name: (played[name], rng.random()))
+                shift = _octaves(part, instrument)[0]
                 free.remove(instrument)
                 seconds = min(part.notes[-1][1] * seconds_per_quarter, self.longest)
                 played[instrument] += seconds
@@ -136,8 +137,10 @@ def split_of(work: Work) -> str:
 
 
 def _octaves(part: Part, instrument: str) -> list[int]:
+    """Shifts in semitones by which the part fits, the one nearest to the middle of the instrument's range first."""
     low, high, _ = INSTRUMENTS[instrument]
-    return [shift for shift in (0, -12, 12, -24, 24) if low <= part.low + shift and part.high + shift <= high]
+    fitting = [shift for shift in range(-36, 37, 12) if low <= part.low + shift and part.high + shift <= high]
+    return sorted(fitting, key=lambda shift: abs(part.low + part.high + 2 * shift - low - high))
 
 
 def timed_notes(part: Part, seconds_per_quarter: float, shift: int) -> np.ndarray:

@@ -83,11 +83,18 @@ def test_a_part_that_no_free_instrument_fits_is_left_out(monkeypatch):
     ]
 
 
-def test_parts_move_by_whole_octaves(tracks):
+def test_parts_move_by_whole_octaves_to_the_middle_of_the_range(tracks):
     for track in tracks:
         parts = [index for index, _, _ in track.source.players]
         assert len(set(parts)) == len(parts)
-        assert all(shift % 12 == 0 for _, _, shift in track.source.players)
+        for index, instrument, shift in track.source.players:
+            assert shift % 12 == 0
+            low, high, _ = INSTRUMENTS[instrument]
+            part = track.source.work.parts[index]
+            middle, away = (low + high) / 2, abs((part.low + part.high) / 2 + shift - (low + high) / 2)
+            for other in (shift - 12, shift + 12):
+                fits = low <= part.low + other and part.high + other <= high
+                assert not fits or abs((part.low + part.high) / 2 + other - middle) >= away
 
 
 def test_instruments_take_turns(tracks):
