@@ -26,22 +26,22 @@ def get_config(variant: str = "") -> Experiment:
         query_channels=(8, 16) if debug else (16, 16, 32, 32, 64, 64),
         query_hidden=8 if debug else 64,
         channels=(8, 16) if debug else (16, 32, 48, 64, 64, 64),
-        initial_log_variance=-4.0,
-        kl_weight=0.001,
+        initial_log_variance=-8.0,
+        kl_weight=1e-4,
         latent_weight=0.5 if debug else 0.0,
-        optimizer=Optimizer(learning_rate=2e-3, schedule="cosine", warmup=0 if debug else 100, clip_norm=5.0),
+        optimizer=Optimizer(learning_rate=1e-3, schedule="cosine", warmup=0 if debug else 100, clip_norm=5.0),
     )
     pairs = RandomSplit(presence=1.0, classes=2, targets=1, other_query=1.0)
     return Experiment(
         system,
         Data(streams={"cvae": Stream("chamber", pairs)}),
         Train(
-            steps=4 if debug else 1000,
-            batch_size=2 if debug else 16,
+            steps=4 if debug else 1600,
+            batch_size=2 if debug else 8,
             ema_decay=0.99,
             log_every=2 if debug else 20,
             validate_every=4 if debug else 200,
-            validation_batches=2 if debug else 8,
+            validation_batches=2 if debug else 16,
             save_every=2 if debug else 200,
             summary_every=4 if debug else 400,
             workers=0,

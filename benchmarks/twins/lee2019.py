@@ -167,7 +167,7 @@ class Twin(nn.Module):
     def _compress(self, magnitude: Tensor) -> Tensor:
         if self.system.compression == "none":
             return magnitude
-        return (self.system.compression_gain * magnitude).log1p()
+        return magnitude.log1p()
 
     def _encode(self, magnitude: Tensor, frozen: bool = False) -> tuple[Tensor, Tensor]:
         if not frozen:

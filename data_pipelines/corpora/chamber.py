@@ -1,8 +1,8 @@
 """`chamber`: real scores played by the 13 URMP instruments; stands in for URMP and Solos, needs no download.
 
 Bach chorales and quartet movements, each part given one of the instruments whose range it fits, moved by octaves to
-where that instrument is at home, no instrument twice in a work, all for about equally long. One SoundFont plays them, or any other
-with `soundfont`: training on one and testing on another is the honest test of generalisation. Mono.
+where that instrument is at home, no instrument twice in a work, all for about equally long. One SoundFont plays them,
+or any other with `soundfont`: training on one and testing on another is the honest test of generalisation. Mono.
 """
 
 import dataclasses

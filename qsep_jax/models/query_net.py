@@ -16,13 +16,12 @@ class QueryNet(nn.Module):
     Every layer halves frequency; every second one halves time.
 
     Attributes:
-      initial_mean, initial_log_variance: biases that the two heads begin with.
+      initial_log_variance: bias that the head of the log-variance begins with.
     """
 
     channels: tuple[int, ...] = (32, 32, 64, 64, 128, 128)
     hidden: int = 128
     latent_size: int = 32
-    initial_mean: float = 0.0
     initial_log_variance: float = 0.0
     dtype: jnp.dtype = jnp.dtype("float32")
 
@@ -39,9 +38,7 @@ class QueryNet(nn.Module):
         states: Any = nn.RNN(nn.GRUCell(self.hidden, dtype=self.dtype, name="gru"))(x)
         state = states[:, -1]
 
-        def head(name: str, start: float) -> Array:
-            bias_init = nn.initializers.constant(start)
-            return nn.Dense(self.latent_size, dtype=self.dtype, bias_init=bias_init, name=name)(state)
-
-        mean, log_variance = head("mean", self.initial_mean), head("log_variance", self.initial_log_variance)
+        mean = nn.Dense(self.latent_size, dtype=self.dtype, name="mean")(state)
+        start = nn.initializers.constant(self.initial_log_variance)
+        log_variance = nn.Dense(self.latent_size, dtype=self.dtype, bias_init=start, name="log_variance")(state)
         return mean.astype(jnp.float32), log_variance.astype(jnp.float32)

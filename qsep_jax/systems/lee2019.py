@@ -29,11 +29,8 @@ class Lee2019(System):
     Attributes:
       frames: STFT frames of a training example and of a chunk. 256 frames of 256 samples are 2.97 of the paper's 3 s,
         what nine halvings need.
-      compression: of the magnitudes that the networks see, `log1p` of `compression_gain` times them; masks and losses
-        are always linear. The paper says only "magnitude spectrogram". A large gain lets weak partials be seen.
-      initial_mean: of the latent, in each dimension, at initialisation. AdaIN scales by a linear map of the latent
-        without "1 +", so around 0 every feature of the decoder begins with a scale whose sign differs from query to
-        query; around 1 the scales begin alike and learn to differ.
+      compression: of the magnitudes that the networks see; masks and losses are always linear. The paper says only
+        "magnitude spectrogram".
       initial_log_variance: of the latent, at initialisation. With 0 the first latents are mostly noise, which the
         separator learns to ignore before the Query-net says anything; a small run cannot afford that detour.
       mask_adain: whether AdaIN also comes before the sigmoid ("every layer of decoder part").
@@ -49,11 +46,9 @@ class Lee2019(System):
     hop_length: int = 256
     frames: int = 256
     compression: Literal["none", "log1p"] = "none"
-    compression_gain: float = 1.0
     query_channels: tuple[int, ...] = (32, 32, 64, 64, 128, 128)
     query_hidden: int = 128
     latent_size: int = 32
-    initial_mean: float = 0.0
     initial_log_variance: float = 0.0
     channels: tuple[int, ...] = (64, 128, 256, 512, 512, 512, 512, 512, 512)
     mask_adain: bool = False
@@ -88,7 +83,6 @@ class Lee2019(System):
             self.query_channels,
             self.query_hidden,
             self.latent_size,
-            self.initial_mean,
             self.initial_log_variance,
             jnp.dtype(self.compute_dtype),
         )
@@ -172,7 +166,7 @@ class Lee2019(System):
         return jnp.abs(stft(signal, self.window_length, self.hop_length))[..., :-1]
 
     def _compress(self, magnitude: Array) -> Array:
-        return jnp.log1p(self.compression_gain * magnitude) if self.compression == "log1p" else magnitude
+        return jnp.log1p(magnitude) if self.compression == "log1p" else magnitude
 
     def _encode(self, variables: Variables, magnitude: Array) -> tuple[Array, Array]:
         encoded: Any = self.query_net.apply({"params": variables["params"]["query_net"]}, self._compress(magnitude))
