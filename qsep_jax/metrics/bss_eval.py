@@ -1,0 +1,220 @@
+"""BSS Eval: version 4 as museval computes it, version 3 as mir_eval's `bss_eval_sources`, in float64 on the device.
+
+Version 4 (Stöter et al. 2018) fits distortion filters of 512 taps once to the whole signals and scores frames; an
+estimate `ŝ` is split into the reference `s`, spatial distortion, interference and artefacts. Their sum is `ŝ − s`
+whatever the filters are, so SDR, asked for alone, is a plain ratio of energies and takes that way.
+
+Two rules differ from the originals, which raise: a stem that is all zero, in the references or the estimates, is scored
+NaN and left out of everything else; an estimate without error has SDR +∞.
+"""
+
+import itertools
+import warnings
+from collections.abc import Sequence
+from functools import partial
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+TAPS = 512
+METRICS = ("SDR", "ISR", "SIR", "SAR")
+
+# Samples of the blocks in which correlations are summed up, which bounds the memory whatever the length.
+_BLOCK = 2**16 - TAPS
+
+
+def bss_eval(
+    references: np.ndarray,
+    estimates: np.ndarray,
+    sample_rate: float,
+    version: Literal["v4", "v3"] = "v4",
+    window: float = 1.0,
+    hop: float = 1.0,
+    metrics: Sequence[str] = METRICS,
+    permute: bool = False,
+) -> dict[str, np.ndarray]:
+    """Scores in dB, each `[S, frames]` float64, of `[S, T, C]` estimates against references of the same shape.
+
+    A frame in which any stem of the references or estimates is silent (its channels add up to zero throughout) is NaN
+    for all stems; samples after the last whole frame are not scored.
+
+    Args:
+      sample_rate: Hz.
+      version: `v4`: stereo images in frames; `v3`: mono sources over the whole signal, one frame, no ISR.
+      window, hop: of a frame, seconds; not used by v3.
+      metrics: which of SDR, ISR, SIR and SAR.
+      permute: match estimates to references so that the mean SIR is highest; the result then has `permutation` too,
+        `[S]`: which estimate belongs to each reference.
+
+    Raises:
+      ValueError: for shapes, metrics or a version that do not fit.
+    """
+    references, estimates = np.asarray(references, np.float64), np.asarray(estimates, np.float64)
+    _check(references, estimates, version, metrics)
+    stems, length, _ = references.shape
+    whole = version == "v3"
+    size = length if whole else min(length, round(window * sample_rate))
+    step = length if whole else round(hop * sample_rate)
+    if size < 1 or step < 1:
+        raise ValueError(f"window and hop must be at least a sample long, not {window} and {hop} s at {sample_rate} Hz")
+    starts = np.arange(0, length - size + 1, step)
+    sounds = np.concatenate([_sounds(references)[None], _sounds(estimates)[None]])  # [2, S, T]
+    heard = np.flatnonzero(sounds.any(axis=2).all(axis=0))
+    if len(heard) < stems:
+        mute = ", ".join(str(stem) for stem in range(stems) if stem not in heard)
+        warnings.warn(f"scored NaN: stem {mute} of {stems} is all zero in the references or the estimates", stacklevel=2)
+    parts = [slice(start, start + size) for start in starts]
+    sounding = np.array([bool(sounds[:, heard, part].any(axis=2).all()) for part in parts])
+
+    table = np.full((len(METRICS), len(heard), len(heard), len(starts)), np.nan)
+    scored = [part for part, sound in zip(parts, sounding, strict=True) if sound]
+    if len(heard) and scored:
+        references, estimates = references[heard], estimates[heard]
+        if set(metrics) == {"SDR"} and not (whole or permute):
+            same = np.arange(len(heard))
+            table[0, same[:, None], same[:, None], sounding] = _energy_ratios(references, estimates, scored)
+        else:
+            pairs = tuple(itertools.product(range(len(heard)), repeat=2) if permute else ((n, n) for n in range(len(heard))))
+            with jax.enable_x64(True):
+                table[..., sounding] = _by_projection(references, estimates, pairs, scored, whole)
+    order = _best_order(table[METRICS.index("SIR")][..., sounding]) if permute else np.arange(len(heard))
+
+    scores = {name: np.full((stems, len(starts)), np.nan) for name in metrics}
+    for name in metrics:
+        scores[name][heard] = table[METRICS.index(name), np.arange(len(heard)), order]
+    if permute:
+        scores["permutation"] = np.arange(stems)
+        scores["permutation"][heard] = heard[order]
+    return scores
+
+
+def _check(references: np.ndarray, estimates: np.ndarray, version: str, metrics: Sequence[str]) -> None:
+    if references.ndim != 3 or references.shape != estimates.shape or not references.size:
+        raise ValueError(f"references {references.shape} and estimates {estimates.shape} must both be [S, T, C]")
+    if version not in ("v3", "v4"):
+        raise ValueError(f"version must be v3 or v4, not '{version}'")
+    known = METRICS if version == "v4" else ("SDR", "SIR", "SAR")
+    unknown = [name for name in metrics if name not in known]
+    if unknown or not metrics:
+        raise ValueError(f"metrics of {version} are {', '.join(known)}, not {', '.join(unknown) or 'none'}")
+    if version == "v3" and references.shape[-1] != 1:
+        raise ValueError(f"v3 scores mono sources, these have {references.shape[-1]} channels: mix down or use v4")
+    for name, signals in {"references": references, "estimates": estimates}.items():
+        if not np.isfinite(signals).all():
+            raise ValueError(f"the {name} hold NaN or infinite samples")
+
+
+def _sounds(signals: np.ndarray) -> np.ndarray:
+    """Where the channels of `[S, T, C]` do not add up to zero, `[S, T]`: what museval goes by."""
+    total = signals[..., 0]
+    for channel in range(1, signals.shape[-1]):
+        total = total + signals[..., channel]
+    return total != 0
+
+
+def _decibels(signal: np.ndarray, distortion: np.ndarray) -> np.ndarray:
+    """`10 log₁₀` of a ratio of energies; +∞ where there is no distortion."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(distortion == 0, np.inf, 10 * np.log10(signal / distortion))
+
+
+def _energy_ratios(references: np.ndarray, estimates: np.ndarray, parts: list[slice]) -> np.ndarray:
+    """SDR of version 4, `[S, frames]`."""
+    energies = np.empty((2, len(references), len(parts)))
+    for frame, part in enumerate(parts):
+        for stem, (reference, estimate) in enumerate(zip(references, estimates, strict=True)):
+            wanted, error = reference[part].ravel(), (estimate[part] - reference[part]).ravel()
+            energies[:, stem, frame] = wanted @ wanted, error @ error
+    return _decibels(*energies)
+
+
+def _best_order(sir: np.ndarray) -> np.ndarray:
+    """Of `[S, S, frames]`, reference by estimate: the estimate for each reference that makes the mean highest."""
+    rows, mean = np.arange(len(sir)), sir.mean(axis=-1) if sir.shape[-1] else np.zeros(sir.shape[:2])
+    return np.array(max(itertools.permutations(rows), key=lambda order: mean[rows, list(order)].mean()))
+
+
+def _by_projection(
+    references: np.ndarray, estimates: np.ndarray, pairs: tuple[tuple[int, int], ...], parts: list[slice], whole: bool
+) -> np.ndarray:
+    """The four metrics of `pairs` of reference and estimate, `[4, S, S, frames]`, the others NaN."""
+    stems, size = len(references), parts[0].stop - parts[0].start
+    correlations = _correlations(references, estimates)
+    window = scipy.fft.next_fast_len(size + TAPS - 1, real=True)
+    every = _spectra(_projection(correlations, range(stems), range(stems)), window)
+    own = [_spectra(_projection(correlations, [stem], [estimate]), window) for stem, estimate in pairs]
+    table = np.full((len(METRICS), stems, stems, len(parts)), np.nan)
+    rows, columns = np.array(pairs).T
+    for frame, part in enumerate(parts):
+        energies = np.asarray(_energies(references[:, part], estimates[:, part], every, jnp.stack(own), pairs, window))
+        true, matched, all_, spatial, interference, artefacts, error, filtered_error = energies
+        wanted, missed = (matched, filtered_error) if whole else (true, error)
+        ratios = ((wanted, missed), (true, spatial), (matched, interference), (all_, artefacts))
+        table[:, rows, columns, frame] = [_decibels(*ratio) for ratio in ratios]
+    return table
+
+
+def _correlations(references: np.ndarray, estimates: np.ndarray) -> Array:
+    """`Σ_u x[u] y[u + lag]` for lags 0 … 511, of references x and both references and estimates y: `[S, C, 2S, C, lag]`.
+
+    Summed up over blocks, so that the memory does not grow with the signals.
+    """
+    stems, length, channels = references.shape
+    signals = np.concatenate([references, estimates]).swapaxes(1, 2).reshape(-1, length)
+    total = jnp.zeros((stems * channels, len(signals), (_BLOCK + TAPS) // 2 + 1), complex)
+    for start in range(0, length, _BLOCK):
+        ahead = signals[:, start : start + _BLOCK + TAPS]
+        total = _add_block(total, np.pad(ahead, ((0, 0), (0, _BLOCK + TAPS - ahead.shape[1]))))
+    lags = jnp.fft.irfft(total, _BLOCK + TAPS)[..., :TAPS]
+    return lags.reshape(stems, channels, 2 * stems, channels, TAPS)
+
+
+@partial(jax.jit, donate_argnums=0)
+def _add_block(total: Array, ahead: Array) -> Array:
+    here = ahead[: len(total)] * (jnp.arange(ahead.shape[1]) < _BLOCK)
+    return total + jnp.fft.rfft(here).conj()[:, None] * jnp.fft.rfft(ahead)[None]
+
+
+def _projection(correlations: Array, references: Sequence[int], estimates: Sequence[int]) -> Array:
+    """Filters that bring delayed references nearest to each estimate: `[S, C, taps, estimates, C]`."""
+    among = jnp.asarray(references)
+    forward = correlations[among][:, :, among]  # [S, C, S, C, lag]
+    stems, channels = forward.shape[:2]
+    count = stems * channels
+    forward = forward.reshape(count, count, TAPS)
+    lags = jnp.concatenate([forward.swapaxes(0, 1)[..., :0:-1], forward], axis=-1)  # −511 … 511
+    taps = jnp.arange(TAPS)
+    gram = lags[:, :, taps[:, None] - taps[None, :] + TAPS - 1]  # [x, y, tap of x, tap of y]
+    gram = gram.swapaxes(1, 2).reshape(count * TAPS, count * TAPS)
+    columns = jnp.asarray(estimates) + correlations.shape[0]
+    right = correlations[among][:, :, columns].reshape(count, -1, TAPS).swapaxes(1, 2).reshape(count * TAPS, -1)
+    solved = jnp.linalg.solve(gram + jnp.finfo(gram.dtype).eps * jnp.eye(len(gram)), right)
+    if not jnp.isfinite(solved).all():  # references that are linear in one another
+        solved = jnp.linalg.lstsq(gram, right)[0]
+    return solved.reshape(stems, channels, TAPS, len(columns), channels)
+
+
+def _spectra(filters: Array, window: int) -> Array:
+    return jnp.fft.rfft(filters, window, axis=2)
+
+
+@partial(jax.jit, static_argnums=(4, 5))
+def _energies(
+    references: Array, estimates: Array, every: Array, own: Array, pairs: tuple[tuple[int, int], ...], window: int
+) -> Array:
+    """Of one frame, `[8, pairs]`: energies of the reference, its own projection, that on all references, spatial
+    distortion, interference, artefacts, the whole error, and the error against its own projection."""
+    spectra = jnp.fft.rfft(references, window, axis=1)
+    among_all = jnp.fft.irfft(jnp.einsum("sfc,scfkd->kfd", spectra, every), window, axis=1)
+    rows = jnp.array([pair[0] for pair in pairs])
+    columns = jnp.array([pair[1] for pair in pairs])
+    matched = jnp.fft.irfft(jnp.einsum("pfc,pcfd->pfd", spectra[rows], own[:, 0, :, :, 0]), window, axis=1)
+    pad = ((0, 0), (0, window - references.shape[1]), (0, 0))
+    true, estimate = jnp.pad(references, pad)[rows], jnp.pad(estimates, pad)[columns]
+    projected = among_all[columns]
+    signals = (true, matched, projected, matched - true, projected - matched, estimate - projected)
+    signals += (estimate - true, estimate - matched)
+    return jnp.stack([jnp.square(signal).sum((1, 2)) for signal in signals])
