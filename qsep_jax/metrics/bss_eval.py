@@ -12,11 +12,12 @@ import itertools
 import warnings
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.fft
 from jax import Array
 
 TAPS = 512
@@ -65,7 +66,9 @@ def bss_eval(
     heard = np.flatnonzero(sounds.any(axis=2).all(axis=0))
     if len(heard) < stems:
         mute = ", ".join(str(stem) for stem in range(stems) if stem not in heard)
-        warnings.warn(f"scored NaN: stem {mute} of {stems} is all zero in the references or the estimates", stacklevel=2)
+        warnings.warn(
+            f"scored NaN: stem {mute} of {stems} is all zero in the references or the estimates", stacklevel=2
+        )
     parts = [slice(start, start + size) for start in starts]
     sounding = np.array([bool(sounds[:, heard, part].any(axis=2).all()) for part in parts])
 
@@ -77,7 +80,9 @@ def bss_eval(
             same = np.arange(len(heard))
             table[0, same[:, None], same[:, None], sounding] = _energy_ratios(references, estimates, scored)
         else:
-            pairs = tuple(itertools.product(range(len(heard)), repeat=2) if permute else ((n, n) for n in range(len(heard))))
+            pairs = tuple(
+                itertools.product(range(len(heard)), repeat=2) if permute else ((n, n) for n in range(len(heard)))
+            )
             with jax.enable_x64(True):
                 table[..., sounding] = _by_projection(references, estimates, pairs, scored, whole)
     order = _best_order(table[METRICS.index("SIR")][..., sounding]) if permute else np.arange(len(heard))
@@ -143,7 +148,7 @@ def _by_projection(
     """The four metrics of `pairs` of reference and estimate, `[4, S, S, frames]`, the others NaN."""
     stems, size = len(references), parts[0].stop - parts[0].start
     correlations = _correlations(references, estimates)
-    window = scipy.fft.next_fast_len(size + TAPS - 1, real=True)
+    window: Any = scipy.fft.next_fast_len(size + TAPS - 1, real=True)
     every = _spectra(_projection(correlations, range(stems), range(stems)), window)
     own = [_spectra(_projection(correlations, [stem], [estimate]), window) for stem, estimate in pairs]
     table = np.full((len(METRICS), stems, stems, len(parts)), np.nan)
@@ -158,7 +163,7 @@ def _by_projection(
 
 
 def _correlations(references: np.ndarray, estimates: np.ndarray) -> Array:
-    """`Σ_u x[u] y[u + lag]` for lags 0 … 511, of references x and both references and estimates y: `[S, C, 2S, C, lag]`.
+    """`Σ_u x[u] y[u + lag]` for lags 0 … 511, x the references, y references and estimates: `[S, C, 2S, C, lag]`.
 
     Summed up over blocks, so that the memory does not grow with the signals.
     """
@@ -174,7 +179,7 @@ def _correlations(references: np.ndarray, estimates: np.ndarray) -> Array:
 
 @partial(jax.jit, donate_argnums=0)
 def _add_block(total: Array, ahead: Array) -> Array:
-    here = ahead[: len(total)] * (jnp.arange(ahead.shape[1]) < _BLOCK)
+    here = jnp.where(jnp.arange(ahead.shape[1])[None] < ahead.shape[1] - TAPS, ahead[: len(total)], 0.0)
     return total + jnp.fft.rfft(here).conj()[:, None] * jnp.fft.rfft(ahead)[None]
 
 
