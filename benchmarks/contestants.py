@@ -98,7 +98,7 @@ def make_torch(system: System, train: Train, layout: str, weights: Path, platfor
       platform: of JAX: the twin computes on a GPU when JAX does.
     """
     module = twin_of(system)
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     device = "cuda" if platform in ("gpu", "cuda") else "cpu"
@@ -150,7 +150,7 @@ def compare(system: System, batch_size: int, weights: Path) -> tuple[Run, Facts]
     jax.config.update("jax_platforms", "cpu")
     console.cache_compilations()
     module = twin_of(system)
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     system = with_precision(system, "float32")
     (phase,) = system.phases()

@@ -14,9 +14,9 @@ from typing import Any
 
 import jax
 import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
+import torch  # pyright: ignore[reportMissingImports]
+from torch import Tensor, nn  # pyright: ignore[reportMissingImports]
+from torch.nn import functional  # pyright: ignore[reportMissingImports]
 
 from qsep_jax.systems.base import Optimizer
 from qsep_jax.systems.lee2019 import Lee2019

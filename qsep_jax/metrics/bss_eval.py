@@ -80,9 +80,7 @@ def bss_eval(
             same = np.arange(len(heard))
             table[0, same[:, None], same[:, None], sounding] = _energy_ratios(references, estimates, scored)
         else:
-            pairs = tuple(
-                itertools.product(range(len(heard)), repeat=2) if permute else ((n, n) for n in range(len(heard)))
-            )
+            pairs = tuple((n, m) for n in range(len(heard)) for m in range(len(heard)) if permute or n == m)
             with jax.enable_x64(True):
                 table[..., sounding] = _by_projection(references, estimates, pairs, scored, whole)
     order = _best_order(table[METRICS.index("SIR")][..., sounding]) if permute else np.arange(len(heard))
