@@ -148,11 +148,11 @@ def _by_projection(
     correlations = _correlations(references, estimates)
     window: Any = scipy.fft.next_fast_len(size + TAPS - 1, real=True)
     every = _spectra(_projection(correlations, range(stems), range(stems)), window)
-    own = [_spectra(_projection(correlations, [stem], [estimate]), window) for stem, estimate in pairs]
+    own = jnp.stack([_spectra(_projection(correlations, [n], [m]), window) for n, m in pairs])
     table = np.full((len(METRICS), stems, stems, len(parts)), np.nan)
     rows, columns = np.array(pairs).T
     for frame, part in enumerate(parts):
-        energies = np.asarray(_energies(references[:, part], estimates[:, part], every, jnp.stack(own), pairs, window))
+        energies = np.asarray(_energies(references[:, part], estimates[:, part], every, own, pairs, window))
         true, matched, all_, spatial, interference, artefacts, error, filtered_error = energies
         wanted, missed = (matched, filtered_error) if whole else (true, error)
         ratios = ((wanted, missed), (true, spatial), (matched, interference), (all_, artefacts))
