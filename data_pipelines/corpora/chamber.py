@@ -86,15 +86,14 @@ class Chamber(Corpus):
             players, free = [], set(INSTRUMENTS)
             for index in rng.permutation(4):
                 part = work.parts[index]
-                fitting = [name for name in sorted(free) if _octaves(part, name)]
+                fitting = {name: octaves[0] for name in sorted(free) if (octaves := _octaves(part, name))}
                 if not fitting:
                     continue
                 instrument = min(fitting, key=lambda name: (played[name], rng.random()))
-                shift = _octaves(part, instrument)[0]
                 free.remove(instrument)
                 seconds = min(part.notes[-1][1] * seconds_per_quarter, self.longest)
                 played[instrument] += seconds
-                players.append((int(index), instrument, shift))
+                players.append((int(index), instrument, fitting[instrument]))
             arrangements.append(Arrangement(work, tuple(sorted(players)), seconds_per_quarter))
         return arrangements
 

@@ -75,14 +75,9 @@ def bss_eval(
     table = np.full((len(METRICS), len(heard), len(heard), len(starts)), np.nan)
     scored = [part for part, sound in zip(parts, sounding, strict=True) if sound]
     if len(heard) and scored:
-        references, estimates = references[heard], estimates[heard]
-        if set(metrics) == {"SDR"} and not (whole or permute):
-            same = np.arange(len(heard))
-            table[0, same[:, None], same[:, None], sounding] = _energy_ratios(references, estimates, scored)
-        else:
-            pairs = tuple((n, m) for n in range(len(heard)) for m in range(len(heard)) if permute or n == m)
-            with jax.enable_x64(True):
-                table[..., sounding] = _by_projection(references, estimates, pairs, scored, whole)
+        ratios = _energy_ratios if set(metrics) == {"SDR"} and not (whole or permute) else _projection_ratios
+        with jax.enable_x64(True):
+            table[..., sounding] = ratios(references[heard], estimates[heard], scored, whole, permute)
     order = _best_order(table[METRICS.index("SIR")][..., sounding]) if permute else np.arange(len(heard))
 
     scores = {name: np.full((stems, len(starts)), np.nan) for name in metrics}
@@ -124,14 +119,16 @@ def _decibels(signal: np.ndarray, distortion: np.ndarray) -> np.ndarray:
         return np.where(distortion == 0, np.inf, 10 * np.log10(signal / distortion))
 
 
-def _energy_ratios(references: np.ndarray, estimates: np.ndarray, parts: list[slice]) -> np.ndarray:
-    """SDR of version 4, `[S, frames]`."""
-    energies = np.empty((2, len(references), len(parts)))
+def _energy_ratios(
+    references: np.ndarray, estimates: np.ndarray, parts: list[slice], whole: bool, permute: bool
+) -> np.ndarray:
+    """SDR of version 4 of each reference and its own estimate, `[4, S, S, frames]`, the others NaN."""
+    table = np.full((len(METRICS), len(references), len(references), len(parts)), np.nan)
     for frame, part in enumerate(parts):
         for stem, (reference, estimate) in enumerate(zip(references, estimates, strict=True)):
             wanted, error = reference[part].ravel(), (estimate[part] - reference[part]).ravel()
-            energies[:, stem, frame] = wanted @ wanted, error @ error
-    return _decibels(*energies)
+            table[0, stem, stem, frame] = _decibels(wanted @ wanted, error @ error)
+    return table
 
 
 def _best_order(sir: np.ndarray) -> np.ndarray:
@@ -140,11 +137,12 @@ def _best_order(sir: np.ndarray) -> np.ndarray:
     return np.array(max(itertools.permutations(rows), key=lambda order: mean[rows, list(order)].mean()))
 
 
-def _by_projection(
-    references: np.ndarray, estimates: np.ndarray, pairs: tuple[tuple[int, int], ...], parts: list[slice], whole: bool
+def _projection_ratios(
+    references: np.ndarray, estimates: np.ndarray, parts: list[slice], whole: bool, permute: bool
 ) -> np.ndarray:
-    """The four metrics of `pairs` of reference and estimate, `[4, S, S, frames]`, the others NaN."""
+    """All metrics of each reference and its own estimate, or with any for `permute`, `[4, S, S, frames]`, else NaN."""
     stems, size = len(references), parts[0].stop - parts[0].start
+    pairs = tuple((n, m) for n in range(stems) for m in range(stems) if permute or n == m)
     correlations = _correlations(references, estimates)
     window: Any = scipy.fft.next_fast_len(size + TAPS - 1, real=True)
     every = _spectra(_projection(correlations, range(stems), range(stems)), window)
