@@ -18,13 +18,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.fft
-from jax import Array
+from jax import Array, lax
 
 TAPS = 512
 METRICS = ("SDR", "ISR", "SIR", "SAR")
 
 # Samples of the blocks in which correlations are summed up, which bounds the memory whatever the length.
-_BLOCK = 2**16 - TAPS
+_BLOCK = 2**14 - TAPS
 
 
 def bss_eval(
@@ -53,7 +53,7 @@ def bss_eval(
     Raises:
       ValueError: for shapes, metrics or a version that do not fit.
     """
-    references, estimates = np.asarray(references, np.float64), np.asarray(estimates, np.float64)
+    references, estimates = np.asarray(references), np.asarray(estimates)
     _check(references, estimates, version, metrics)
     stems, length, _ = references.shape
     whole = version == "v3"
@@ -62,22 +62,24 @@ def bss_eval(
     if size < 1 or step < 1:
         raise ValueError(f"window and hop must be at least a sample long, not {window} and {hop} s at {sample_rate} Hz")
     starts = np.arange(0, length - size + 1, step)
-    sounds = np.concatenate([_sounds(references)[None], _sounds(estimates)[None]])  # [2, S, T]
-    heard = np.flatnonzero(sounds.any(axis=2).all(axis=0))
+    parts = [slice(start, start + size) for start in starts]
+    sounding = _sounding(references, parts) & _sounding(estimates, parts)  # [S, frames]
+    both = zip(references, estimates, strict=True)
+    heard = np.flatnonzero([row.any() or (_sounds(a) and _sounds(b)) for row, (a, b) in zip(sounding, both, strict=True)])
     if len(heard) < stems:
         mute = ", ".join(str(stem) for stem in range(stems) if stem not in heard)
         warnings.warn(
             f"scored NaN: stem {mute} of {stems} is all zero in the references or the estimates", stacklevel=2
         )
-    parts = [slice(start, start + size) for start in starts]
-    sounding = np.array([bool(sounds[:, heard, part].any(axis=2).all()) for part in parts])
+        references, estimates = references[heard], estimates[heard]
+    sounding = sounding[heard].all(axis=0)
 
     table = np.full((len(METRICS), len(heard), len(heard), len(starts)), np.nan)
     scored = [part for part, sound in zip(parts, sounding, strict=True) if sound]
     if len(heard) and scored:
         ratios = _energy_ratios if set(metrics) == {"SDR"} and not (whole or permute) else _projection_ratios
         with jax.enable_x64(True):
-            table[..., sounding] = ratios(references[heard], estimates[heard], scored, whole, permute)
+            table[..., sounding] = ratios(references, estimates, scored, whole, permute)
     order = _best_order(table[METRICS.index("SIR")][..., sounding]) if permute else np.arange(len(heard))
 
     scores = {name: np.full((stems, len(starts)), np.nan) for name in metrics}
@@ -101,16 +103,18 @@ def _check(references: np.ndarray, estimates: np.ndarray, version: str, metrics:
     if version == "v3" and references.shape[-1] != 1:
         raise ValueError(f"v3 scores mono sources, these have {references.shape[-1]} channels: mix down or use v4")
     for name, signals in {"references": references, "estimates": estimates}.items():
-        if not np.isfinite(signals).all():
+        if not all(np.isfinite(signal).all() for signal in signals):
             raise ValueError(f"the {name} hold NaN or infinite samples")
 
 
-def _sounds(signals: np.ndarray) -> np.ndarray:
-    """Where the channels of `[S, T, C]` do not add up to zero, `[S, T]`: what museval goes by."""
-    total = signals[..., 0]
-    for channel in range(1, signals.shape[-1]):
-        total = total + signals[..., channel]
-    return total != 0
+def _sounding(signals: np.ndarray, parts: list[slice]) -> np.ndarray:
+    """Which parts of `[S, T, C]` sound, `[S, parts]`."""
+    return np.array([[_sounds(signal[part]) for part in parts] for signal in signals])
+
+
+def _sounds(signal: np.ndarray) -> bool:
+    """Whether the channels of `[T, C]` do not add up to zero throughout, which is what museval goes by."""
+    return any(signal[part].sum(axis=1).any() for part in (slice(256), slice(256, None)))
 
 
 def _decibels(signal: np.ndarray, distortion: np.ndarray) -> np.ndarray:
@@ -126,7 +130,8 @@ def _energy_ratios(
     table = np.full((len(METRICS), len(references), len(references), len(parts)), np.nan)
     for frame, part in enumerate(parts):
         for stem, (reference, estimate) in enumerate(zip(references, estimates, strict=True)):
-            wanted, error = reference[part].ravel(), (estimate[part] - reference[part]).ravel()
+            wanted = reference[part].ravel().astype(float)
+            error = estimate[part].ravel() - wanted
             table[0, stem, stem, frame] = _decibels(wanted @ wanted, error @ error)
     return table
 
@@ -150,7 +155,8 @@ def _projection_ratios(
     table = np.full((len(METRICS), stems, stems, len(parts)), np.nan)
     rows, columns = np.array(pairs).T
     for frame, part in enumerate(parts):
-        energies = np.asarray(_energies(references[:, part], estimates[:, part], every, own, pairs, window))
+        heard = (signals[:, part].astype(float) for signals in (references, estimates))
+        energies = np.asarray(_energies(*heard, every, own, pairs, window))
         true, matched, all_, spatial, interference, artefacts, error, filtered_error = energies
         wanted, missed = (matched, filtered_error) if whole else (true, error)
         ratios = ((wanted, missed), (true, spatial), (matched, interference), (all_, artefacts))
@@ -164,11 +170,12 @@ def _correlations(references: np.ndarray, estimates: np.ndarray) -> Array:
     Summed up over blocks, so that the memory does not grow with the signals.
     """
     stems, length, channels = references.shape
-    signals = np.concatenate([references, estimates]).swapaxes(1, 2).reshape(-1, length)
-    total = jnp.zeros((stems * channels, len(signals), (_BLOCK + TAPS) // 2 + 1), complex)
+    total = jnp.zeros((stems * channels, 2 * stems * channels, (_BLOCK + TAPS) // 2 + 1), complex)
     for start in range(0, length, _BLOCK):
-        ahead = signals[:, start : start + _BLOCK + TAPS]
-        total = _add_block(total, np.pad(ahead, ((0, 0), (0, _BLOCK + TAPS - ahead.shape[1]))))
+        ahead = np.concatenate([signals[:, start : start + _BLOCK + TAPS] for signals in (references, estimates)])
+        padded = np.zeros((2 * stems, channels, _BLOCK + TAPS))
+        padded[..., : ahead.shape[1]] = ahead.swapaxes(1, 2)
+        total = _add_block(total, padded.reshape(-1, _BLOCK + TAPS))
     lags = jnp.fft.irfft(total, _BLOCK + TAPS)[..., :TAPS]
     return lags.reshape(stems, channels, 2 * stems, channels, TAPS)
 
@@ -181,21 +188,43 @@ def _add_block(total: Array, ahead: Array) -> Array:
 
 def _projection(correlations: Array, references: Sequence[int], estimates: Sequence[int]) -> Array:
     """Filters that bring delayed references nearest to each estimate: `[S, C, taps, estimates, C]`."""
-    among = jnp.asarray(references)
-    forward = correlations[among][:, :, among]  # [S, C, S, C, lag]
-    stems, channels = forward.shape[:2]
-    count = stems * channels
+    chosen = correlations, jnp.asarray(references), jnp.asarray(estimates)
+    solved = _solve(*chosen)
+    if not jnp.isfinite(solved).all():  # references that are linear in one another, to rounding: one panned centre
+        solved = jnp.linalg.solve(*_normal_equations(*chosen))
+    if not jnp.isfinite(solved).all():
+        solved = jnp.linalg.lstsq(*_normal_equations(*chosen))[0]
+    stems, channels = len(references), correlations.shape[1]
+    return solved.reshape(stems, channels, TAPS, len(estimates), channels)
+
+
+@jax.jit
+def _solve(correlations: Array, references: Array, estimates: Array) -> Array:
+    """By Cholesky, in the memory of the equations; NaN where they are not positive definite."""
+    gram, right = _normal_equations(correlations, references, estimates)
+    factor = lax.linalg.cholesky(gram, symmetrize_input=False)
+    halfway = lax.linalg.triangular_solve(factor, right, left_side=True, lower=True)
+    return lax.linalg.triangular_solve(factor, halfway, left_side=True, lower=True, transpose_a=True)
+
+
+@jax.jit
+def _normal_equations(correlations: Array, references: Array, estimates: Array) -> tuple[Array, Array]:
+    """Correlations among delayed references, `[n, n]` with n = S · C · taps, and of those with estimates, `[n, …]`.
+
+    A machine epsilon on the diagonal, as museval has it.
+    """
+    forward = correlations[references][:, :, references]  # [S, C, S, C, lag]
+    count = forward.shape[0] * forward.shape[1]
     forward = forward.reshape(count, count, TAPS)
-    lags = jnp.concatenate([forward.swapaxes(0, 1)[..., :0:-1], forward], axis=-1)  # −511 … 511
-    taps = jnp.arange(TAPS)
-    gram = lags[:, :, taps[:, None] - taps[None, :] + TAPS - 1]  # [x, y, tap of x, tap of y]
-    gram = gram.swapaxes(1, 2).reshape(count * TAPS, count * TAPS)
-    columns = jnp.asarray(estimates) + correlations.shape[0]
-    right = correlations[among][:, :, columns].reshape(count, -1, TAPS).swapaxes(1, 2).reshape(count * TAPS, -1)
-    solved = jnp.linalg.solve(gram + jnp.finfo(gram.dtype).eps * jnp.eye(len(gram)), right)
-    if not jnp.isfinite(solved).all():  # references that are linear in one another
-        solved = jnp.linalg.lstsq(gram, right)[0]
-    return solved.reshape(stems, channels, TAPS, len(columns), channels)
+    lags = jnp.concatenate([forward[..., :0:-1], forward.swapaxes(0, 1)], axis=-1)  # of x behind y, −511 … 511
+
+    def row(behind: Array, tap: Array) -> Array:  # [y, 1023] of one x → [y, tap of y]
+        return lax.dynamic_slice_in_dim(behind, TAPS - 1 - tap, TAPS, axis=-1)
+
+    gram = jax.vmap(jax.vmap(row, (None, 0)), (0, None))(lags, jnp.arange(TAPS)).reshape(count * TAPS, count * TAPS)
+    gram = jnp.fill_diagonal(gram, gram.diagonal() + jnp.finfo(gram.dtype).eps, inplace=False)
+    right = correlations[references][:, :, estimates + correlations.shape[0]].reshape(count, -1, TAPS)
+    return gram, right.swapaxes(1, 2).reshape(count * TAPS, -1)
 
 
 def _spectra(filters: Array, window: int) -> Array:
