@@ -62,7 +62,7 @@ def _small(stems: tuple[str, ...], corpus: str, view: View) -> Experiment:
     """Narrower networks, 50 % overlap and an eighth of the frames; 16 kHz and one to four instruments on `chamber`.
 
     Also as in the quickstart: log1p, no latent regression, a weak KL from a narrow start, Adam 1e-3 with a cosine,
-    averaged parameters; on `chamber` a single target that is asked for by another work. `band` keeps the paper's recipe.
+    averaged parameters; on `chamber` a single target, asked for by another work. `band` keeps the paper's recipe.
     """
     chamber = corpus == "chamber"
     system = Lee2019(

@@ -1,8 +1,8 @@
-"""Audio files in and out of arrays, with one clear error for each thing that can be wrong with a file."""
+"""Audio files into arrays and blocks, with one clear error for each thing that can be wrong, and from rate to rate."""
 
-import io
-import os
+import contextlib
 import warnings
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,35 +12,79 @@ import soxr
 from data_pipelines.schema import AUDIO_DTYPE, FULL_SCALE
 
 LOWEST_RATE, HIGHEST_RATE = 8_000, 192_000
+# Samples per channel that pass at a time.
+BLOCK = 2**16
 READABLE = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".rf64", ".w64", ".caf")
+
+
+class AudioFile:
+    """An audio file to be read block by block, any number of times.
+
+    Attributes:
+      sample_rate: Hz.
+      channels: how many.
+      container, subtype: libsndfile's names of what it is, `WAV` and `PCM_24`.
+      frames: samples per channel as the header has them.
+
+    Raises:
+      ValueError: if the file is missing, is not audio, is truncated, is empty, or has a rate outside 8 to 192 kHz.
+    """
+
+    def __init__(self, path: Path | str):
+        self.path = path = Path(path)
+        if not path.is_file():
+            raise ValueError(f"{path}: no such file")
+        if path.suffix.lower() not in READABLE:
+            raise ValueError(f"{path}: '{path.suffix}' is not a known audio extension; known are {', '.join(READABLE)}")
+        with self._opened() as file:
+            self.sample_rate, self.channels, self.frames = file.samplerate, file.channels, file.frames
+            self.container, self.subtype = file.format, file.subtype
+        check_rate(self.sample_rate, path)
+        if self.frames == 0:
+            raise ValueError(f"{path}: holds no samples")
+        if path.suffix.lower() == ".wav":
+            # A truncated WAV reads without complaint: libsndfile shortens `frames` to what is there. The header tells.
+            with path.open("rb") as file:
+                self._check_whole(_missing_bytes(file.read(4096), path.stat().st_size))
+
+    def blocks(self, samples: int = BLOCK) -> Iterator[np.ndarray]:
+        """The file from its beginning as float32 `[n, C]` in −1…1, n = `samples` but for the last block.
+
+        Raises:
+          ValueError: if it ends too soon, cannot be decoded, or holds samples that are not finite.
+        """
+        done = 0
+        with self._opened() as file:
+            while len(block := file.read(samples, dtype="float32", always_2d=True)):
+                if not np.isfinite(block).all():
+                    bad = done + int(np.argmin(np.isfinite(block).all(axis=1)))
+                    raise ValueError(f"{self.path}: sample {bad} is NaN or infinite; repair the file first")
+                done += len(block)
+                yield block
+        self._check_whole(self.frames - done)
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[soundfile.SoundFile]:
+        try:
+            with soundfile.SoundFile(self.path) as file:
+                yield file
+        except (soundfile.LibsndfileError, RuntimeError) as error:
+            reason = _reason(error)
+            raise ValueError(f"{self.path}: cannot be read as audio ({reason}); is it damaged or misnamed?") from None
+
+    def _check_whole(self, missing: int) -> None:
+        if missing > 0:
+            raise ValueError(f"{self.path}: is truncated: its header promises more audio than the file holds")
 
 
 def read_audio(path: Path | str) -> tuple[np.ndarray, int]:
     """Whole file as float32 `[T, C]` in −1…1, and its sample rate in Hz.
 
     Raises:
-      ValueError: if the file is missing, is not audio, is truncated, is empty, holds samples that are not finite, or
-        has a rate outside 8 to 192 kHz.
+      ValueError: as `AudioFile` and its blocks.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
-    if path.suffix.lower() not in READABLE:
-        raise ValueError(f"{path}: '{path.suffix}' is not a known audio extension; known are {', '.join(READABLE)}")
-    try:
-        with soundfile.SoundFile(path) as file:
-            rate, promised = file.samplerate, file.frames
-            samples = file.read(dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise ValueError(f"{path}: cannot be read as audio ({_reason(error)}); is it damaged or misnamed?") from None
-    check_rate(rate, path)
-    if promised == 0:
-        raise ValueError(f"{path}: holds no samples")
-    _check_whole(path, len(samples), promised)
-    if not np.isfinite(samples).all():
-        bad = int(np.argmin(np.isfinite(samples).all(axis=1)))
-        raise ValueError(f"{path}: sample {bad} is NaN or infinite; repair the file first")
-    return samples, rate
+    file = AudioFile(path)
+    return np.concatenate(list(file.blocks())), file.sample_rate
 
 
 def check_rate(rate: int, path: Path | str) -> None:
@@ -50,16 +94,6 @@ def check_rate(rate: int, path: Path | str) -> None:
 
 def _reason(error: Exception) -> str:
     return str(error).rsplit(": ", 1)[-1].strip().rstrip(".")
-
-
-def _check_whole(path: Path, read: int, promised: int) -> None:
-    """A truncated WAV reads without complaint: libsndfile shortens `frames` to what is there. The header tells."""
-    missing = promised - read
-    if path.suffix.lower() == ".wav":
-        with path.open("rb") as file:
-            missing = max(missing, _missing_bytes(file.read(4096), path.stat().st_size))
-    if missing > 0:
-        raise ValueError(f"{path}: is truncated: its header promises more audio than the file holds")
 
 
 def _missing_bytes(head: bytes, size: int) -> int:
@@ -78,11 +112,25 @@ def _missing_bytes(head: bytes, size: int) -> int:
 
 def resample(audio: np.ndarray, rate: int, target_rate: int) -> np.ndarray:
     """`[T, C]` at `rate` → float32 `[⌈T · target_rate / rate⌉, C]` (soxr, high quality)."""
+    return np.concatenate(list(resample_blocks([audio], rate, target_rate)))
+
+
+def resample_blocks(blocks: Iterable[np.ndarray], rate: int, target_rate: int) -> Iterator[np.ndarray]:
+    """A signal in blocks `[n, C]` at another rate, float32: to the bit what `resample` gives, however it is cut."""
     if rate == target_rate:
-        return audio
-    length = -(-len(audio) * target_rate // rate)
-    out = soxr.resample(audio, rate, target_rate, quality="HQ").astype(np.float32, copy=False)
-    return fit_length(out, length)
+        yield from blocks
+        return
+    stream, taken, given, channels = None, 0, 0, 1
+    for block in blocks:
+        channels = block.shape[1]
+        stream = stream or soxr.ResampleStream(rate, target_rate, channels, dtype="float32", quality="HQ")
+        taken += len(block)
+        out = stream.resample_chunk(np.ascontiguousarray(block, np.float32))
+        given += len(out)
+        yield out
+    length = -(-taken * target_rate // rate)
+    rest = stream.resample_chunk(np.zeros((0, channels), np.float32), last=True) if stream else np.zeros((0, channels))
+    yield fit_length(rest.astype(np.float32, copy=False), length - given)
 
 
 def fit_length(audio: np.ndarray, length: int) -> np.ndarray:
@@ -113,27 +161,3 @@ def to_int16(audio: np.ndarray) -> np.ndarray:
     if peak > 1.0:
         warnings.warn(f"audio peaks at {peak:.3f} and is clipped to full scale", stacklevel=2)
     return np.clip(np.rint(audio * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype(AUDIO_DTYPE)
-
-
-def write_wav(path: Path, audio: np.ndarray, sample_rate: int, subtype: str = "PCM_16") -> None:
-    """Write float `[T, C]` in −1…1 as a WAV file; integer formats clip what is beyond full scale.
-
-    The file appears under its name only when all of it is on disk.
-
-    Raises:
-      OSError: if the folder cannot be written or the disk is full; nothing is left behind then.
-    """
-    buffer = io.BytesIO()
-    soundfile.write(buffer, audio, sample_rate, subtype=subtype, format="WAV")
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("wb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    except OSError as error:
-        if unfinished.parent.is_dir():
-            unfinished.unlink(missing_ok=True)
-        raise OSError(error.errno, f"cannot write: {error.strerror}", str(path)) from None

@@ -10,6 +10,7 @@ COMMANDS = {
     "train": ("qsep_jax.train", "train a system, or continue a run"),
     "evaluate": ("qsep_jax.evaluate", "score a run"),
     "separate": ("qsep_jax.separate", "separate files"),
+    "export": ("qsep_jax.export", "make a bundle of a run"),
 }
 USAGE = f"""usage: qsep COMMAND …
 

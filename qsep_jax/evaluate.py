@@ -11,7 +11,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from data_pipelines.audio import write_wav
+from data_pipelines.audio_writer import write_wav
 from data_pipelines.progress import Progress
 from data_pipelines.sources import open_corpus
 from data_pipelines.testlist import Item, TestList, draw, waveforms

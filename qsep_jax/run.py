@@ -21,7 +21,7 @@ import jax.numpy as jnp
 
 from qsep_jax.experiment import Experiment, from_json, to_json
 from qsep_jax.inference.conditions import Bank
-from qsep_jax.inference.separation import Model
+from qsep_jax.inference.separation import Model, on_all_devices
 from qsep_jax.training.checkpoint import Checkpoints
 from qsep_jax.training.precision import with_precision
 from qsep_jax.training.state import inference_variables
@@ -80,10 +80,10 @@ class RunFolder:
                 )
         elif any(self.path.iterdir()):
             raise ValueError(f"{self.path} is not empty and holds no run (no config.json): give another --workdir")
-        _write(self.config, to_json(experiment))
+        write_text(self.config, to_json(experiment))
         path = self.path / "environment.json"
         starts = json.loads(path.read_text()) if path.exists() else []
-        _write(path, json.dumps([*starts, environment()], indent=2))
+        write_text(path, json.dumps([*starts, environment()], indent=2))
 
     def experiment(self) -> Experiment:
         """The experiment of the run.
@@ -96,20 +96,32 @@ class RunFolder:
         return from_json(self.config.read_text(), str(self.config))
 
     def load(self) -> tuple[Experiment, Model]:
-        """The experiment and the model of its best checkpoint, on one local device.
+        """The experiment and the model of its best checkpoint, on all local devices.
 
         Raises:
           ValueError: if there is no run or no whole checkpoint here, or it is damaged.
         """
-        experiment = self.experiment()
+        experiment, step = self.experiment(), self.best_step()
+        with self._checkpoints() as checkpoints:
+            variables = inference_variables(*checkpoints.restore_variables(step))
+        return experiment, on_all_devices(with_precision(experiment.system, experiment.train.precision), variables)
+
+    def best_step(self) -> int:
+        """The step of the best checkpoint.
+
+        Raises:
+          ValueError: if there is no whole checkpoint here.
+        """
         if not self.checkpoints.is_dir():
             raise ValueError(f"{self.path} holds no checkpoint yet: train it first")
-        with Checkpoints(self.checkpoints, experiment.train.keep, alone=True) as checkpoints:
+        with self._checkpoints() as checkpoints:
             step = checkpoints.best()
-            if step is None:
-                raise ValueError(f"{self.path} holds no whole checkpoint yet: train it first")
-            variables = inference_variables(*checkpoints.restore_variables(step))
-        return experiment, Model(with_precision(experiment.system, experiment.train.precision), variables)
+        if step is None:
+            raise ValueError(f"{self.path} holds no whole checkpoint yet: train it first")
+        return step
+
+    def _checkpoints(self) -> Checkpoints:
+        return Checkpoints(self.checkpoints, self.experiment().train.keep, alone=True)
 
     def bank(self, model: Model) -> Bank:
         """The conditions of the training tracks.
@@ -117,9 +129,14 @@ class RunFolder:
         Raises:
           ValueError: if training has not come to its end, or the file is damaged.
         """
-        query = jax.ShapeDtypeStruct((1, model.system.query_samples, 1), jnp.float32)
-        like = jax.eval_shape(lambda cue: model.system.condition(model.variables, {"query": cue}), query)
-        return Bank.load(self.conditions, like)
+        return bank_of(self.conditions, model)
+
+
+def bank_of(path: Path, model: Model) -> Bank:
+    """The conditions in a file, in the form that the model has them."""
+    query = jax.ShapeDtypeStruct((1, model.system.query_samples, 1), jnp.float32)
+    like = jax.eval_shape(lambda cue: model.system.condition(model.variables, {"query": cue}), query)
+    return Bank.load(path, like)
 
 
 def environment() -> dict[str, object]:
@@ -157,7 +174,9 @@ def _differences(before: object, now: object, name: str = "") -> list[tuple[str,
     return [] if before == now else [(name, before, now)]
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Write a file that appears when it is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(f".{os.getpid()}.part")
     unfinished.write_text(text)
     unfinished.replace(path)

@@ -1,71 +1,88 @@
-"""Separate files by example: `python -m qsep_jax.separate --model RUN mix.wav --query violin.wav --out DIR`."""
+"""Separate files by example: `python -m qsep_jax.separate mix.wav --query violin.wav`."""
 
 import dataclasses
+import glob
+import json
+import string
+import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal
 
-import numpy as np
-import soundfile
 import tyro
 
-from data_pipelines.audio import fit_length, read_audio, resample, write_wav
-from qsep_jax import console
-from qsep_jax.inference.conditions import Bank, encode, iterate, mean, slerp
-from qsep_jax.inference.separation import Model, separate
-from qsep_jax.run import RunFolder
+from data_pipelines.audio import READABLE, AudioFile
+from data_pipelines.audio_writer import suffix_of
+from data_pipelines.progress import Progress
+from qsep_jax import __version__, console
+from qsep_jax.bundle import Source, describe, find_model
+from qsep_jax.inference.conditions import Bank, Mixture, encode_blocks, iterate, mean, slerp
+from qsep_jax.inference.files import mixture_at, separate_file
+from qsep_jax.inference.separation import Model
+from qsep_jax.run import write_text
 from qsep_jax.systems.base import Condition
 
-EXAMPLE = "python -m qsep_jax.separate --model runs/quickstart mix.wav --query violin.wav --out separated"
-KEPT_SUBTYPES = ("PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
-# What a query makes of a mixture: given the mixture at the model's rate, the condition to separate with.
-Ask = Callable[[np.ndarray], Condition]
+EXAMPLE = "python -m qsep_jax.separate mix.wav --query violin.wav --out separated"
+PLACES = ("track", "stem", "ext")
+# Given a mixture at the model's rate and its channel count, the condition to separate it with.
+Ask = Callable[[Mixture, int], Condition]
 
 
 @dataclasses.dataclass(frozen=True)
 class Separate:
-    """Separate audio files into what is asked for; each --query or --label gives one output OUT/FILE/NAME.wav.
+    """Separate audio files into what is asked for; each --query or --label gives one output.
 
-    Rate, channel count, length and sample format of the input are kept. A mixture may have any length and any rate from
-    8 to 192 kHz; the model hears it at its own rate, so nothing above half of that is in the output.
+    Rate, channel count, length, container and sample format of the input are kept (MP3 becomes WAV). A mixture may have
+    any length and any rate from 8 to 192 kHz; the model hears it at its own rate, so nothing above half of that is in
+    the output. A file that cannot be separated is named and left out, and the command ends with exit code 2.
 
     Attributes:
-      files: the mixtures.
-      out: folder for the results.
-      model: a run folder.
+      files: the mixtures: files, folders (all audio below them) or quoted patterns such as 'album/*.flac'.
+      out: folder for the results and manifest.json.
+      model: a run folder, a bundle or the name of a carried one; by default the carried one.
       query: audio that sounds like what is wanted; its windows are averaged.
       label: a class that the model was trained on, by the mean of its training tracks.
       retrieve: a class, by its training track that is nearest to the query or, without one, to a first estimate.
       interpolate: two labels or query files A and B and ALPHA from 0 (A) to 1 (B), for what lies between them.
       average_queries: whether all queries together ask for one source.
       iterations: rounds of separating and asking again with the estimate.
+      wiener: iterations of a multichannel Wiener filter over everything asked for and the rest.
+      residual: whether to write what the outputs leave of the mixture, too.
+      clip: what happens to integer formats beyond full scale: `clamp` cuts the peaks off, `rescale` turns down all
+        outputs of the file by one gain.
+      name: of an output below OUT, from {track}, {stem} and {ext}; another extension converts.
     """
 
-    files: tyro.conf.Positional[tuple[Path, ...]]
-    out: Path
-    model: Path
+    files: tyro.conf.Positional[tuple[str, ...]]
+    out: Path = Path("separated")
+    model: str = ""
     query: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
     label: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     retrieve: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     interpolate: tuple[str, str, float] | None = None
     average_queries: bool = False
     iterations: int = 0
+    wiener: int = 0
+    residual: bool = False
+    clip: Literal["clamp", "rescale"] = "clamp"
+    name: str = "{track}/{stem}.{ext}"
 
 
 class _Asked:
     """Turns the options into conditions; the bank of training tracks is read when it is first needed."""
 
-    def __init__(self, run: RunFolder, model: Model):
-        self._run, self._model, self._bank = run, model, None
+    def __init__(self, source: Source, model: Model):
+        self._source, self._model, self._bank = source, model, None
 
     @property
     def bank(self) -> Bank:
         if self._bank is None:
-            self._bank = self._run.bank(self._model)
+            self._bank = self._source.bank(self._model)
         return self._bank
 
     def query(self, path: Path) -> Condition:
-        audio, rate = read_audio(path)
-        return encode(self._model, resample(audio, rate, self._model.system.sample_rate), str(path))
+        return encode_blocks(self._model, mixture_at(AudioFile(path), self._model.system.sample_rate), str(path))
 
     def either(self, word: str) -> Condition:
         """A query file where there is one of that name, else a label."""
@@ -74,8 +91,8 @@ class _Asked:
     def retrieved(self, label: str, query: Condition | None) -> Ask:
         class_mean = self.bank.mean(label)
 
-        def ask(mixture: np.ndarray) -> Condition:
-            like = iterate(self._model, mixture, class_mean, 1) if query is None else query
+        def ask(mixture: Mixture, channels: int) -> Condition:
+            like = iterate(self._model, mixture, channels, class_mean, 1) if query is None else query
             track = self.bank.nearest(label, like)
             print(f"nearest '{label}' of the training tracks: {track}")
             return self.bank.tracks[label][track]
@@ -95,78 +112,153 @@ def conditions(options: Separate, asked: _Asked) -> dict[str, Ask]:
         merged = mean([condition for _, condition in queries]) if queries else None
         found += [(f"{label}_nearest", asked.retrieved(label, merged)) for label in options.retrieve]
     elif options.average_queries and queries:
-        merged = mean([condition for _, condition in queries])
-        found.append(("+".join(name for name, _ in queries), lambda _: merged))
+        found.append(("+".join(name for name, _ in queries), _always(mean([condition for _, condition in queries]))))
     else:
-        found += [(name, lambda _, condition=condition: condition) for name, condition in queries]
-    means = [(label, asked.bank.mean(label)) for label in options.label]
-    found += [(label, lambda _, condition=condition: condition) for label, condition in means]
+        found += [(name, _always(condition)) for name, condition in queries]
+    found += [(label, _always(asked.bank.mean(label))) for label in options.label]
     if options.interpolate:
         first, second, alpha = options.interpolate
         if not 0.0 <= alpha <= 1.0:
             raise ValueError(f"the ALPHA of --interpolate must be between 0 and 1, not {alpha}")
         between = slerp(asked.either(first), asked.either(second), alpha)
-        found.append((f"{Path(first).stem}_{Path(second).stem}_{alpha:g}", lambda _: between))
+        found.append((f"{Path(first).stem}_{Path(second).stem}_{alpha:g}", _always(between)))
     if not found:
         raise ValueError("nothing is asked for: give --query, --label, --retrieve or --interpolate")
-    return _unique(found)
+    return _unique(found, "residual" if options.residual else "")
 
 
-def _unique(found: list[tuple[str, Ask]]) -> dict[str, Ask]:
+def _always(condition: Condition) -> Ask:
+    return lambda mixture, channels: condition
+
+
+def _unique(found: list[tuple[str, Ask]], taken: str) -> dict[str, Ask]:
     named: dict[str, Ask] = {}
     for name, ask in found:
         number, free = 2, name
-        while free in named:
+        while free in named or free == taken:
             free, number = f"{name}_{number}", number + 1
         named[free] = ask
     return named
 
 
-def separate_file(path: Path, model: Model, asks: dict[str, Ask], out: Path, iterations: int) -> list[Path]:
-    """Write one WAV per ask to `out / path.stem`; the paths.
+def find_files(words: tuple[str, ...]) -> dict[Path, str]:
+    """The mixtures that files, folders and patterns stand for, and the name of each track.
 
     Raises:
-      ValueError: if the file cannot be used. OSError: if the output cannot be written.
+      ValueError: if one stands for nothing, or two mixtures would have the same name.
     """
-    audio, rate = read_audio(path)
-    if not audio.any():
-        raise ValueError(f"{path}: is silent: there is nothing to separate")
-    subtype = soundfile.info(path).subtype
-    mixture = resample(audio, rate, model.system.sample_rate)
-    written = []
-    for name, ask in asks.items():
-        condition = iterate(model, mixture, ask(mixture), iterations)
-        estimate = resample(separate(model, mixture, condition)[0], model.system.sample_rate, rate)
-        target = out / path.stem / f"{name}.wav"
-        format_kept = subtype if subtype in KEPT_SUBTYPES else "PCM_16"
-        write_wav(target, fit_length(estimate, len(audio)), rate, format_kept)
-        written.append(target)
-    return written
+    found: dict[Path, str] = {}
+    for word in words:
+        path = Path(word)
+        if path.is_dir():
+            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in READABLE and file.is_file())
+            named = {file: str(file.relative_to(path).with_suffix("")) for file in inside}
+        elif glob.has_magic(word) and not path.exists():
+            named = {Path(match): Path(match).stem for match in sorted(glob.glob(word, recursive=True))}
+        else:
+            named = {path: path.stem}
+        if not named:
+            raise ValueError(f"'{word}' holds no audio; known extensions are {', '.join(READABLE)}")
+        found |= named
+    names = list(found.values())
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise ValueError(f"two files are named '{twice}' and would share one output: separate them one by one")
+    return found
 
 
 def _check(options: Separate) -> None:
     if not options.files:
         raise ValueError(f"no file to separate. Example: {EXAMPLE}")
-    if options.iterations < 0:
-        raise ValueError(f"--iterations must be 0 or more, not {options.iterations}")
-    names = [path.stem for path in options.files]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice:
-        raise ValueError(
-            f"two files are named '{twice}', which would share {options.out / twice}: give them one by one"
+    for name in ("iterations", "wiener"):
+        if getattr(options, name) < 0:
+            raise ValueError(f"--{name} must be 0 or more, not {getattr(options, name)}")
+    try:
+        used = {place for _, place, _, _ in string.Formatter().parse(options.name) if place is not None}
+    except ValueError:
+        used = {options.name}
+    if not used <= set(PLACES) or "stem" not in used or (len(options.files) > 1 and "track" not in used):
+        raise ValueError(f"--name must have {{stem}} and {{track}} and may have {{ext}}, not '{options.name}'")
+
+
+def _separate(path: Path, track: str, options: Separate, model: Model, asks: dict[str, Ask]) -> dict[str, Any]:
+    """Separate one file; its entry in the manifest."""
+    file, rate = AudioFile(path), model.system.sample_rate
+
+    def mixture() -> Any:
+        return mixture_at(file, rate)
+
+    def target(stem: str) -> Path:
+        return options.out / options.name.format(track=track, stem=stem, ext=suffix_of(file.container)[1:])
+
+    found = [
+        iterate(model, mixture, file.channels, ask(mixture, file.channels), options.iterations) for ask in asks.values()
+    ]
+    stems = [*asks, *(["residual"] if options.residual else [])]
+    with Progress(f"separating {path.name}", file.frames, unit="sample") as progress:
+        written = separate_file(
+            file,
+            model,
+            found,
+            [target(stem) for stem in asks],
+            residual=target("residual") if options.residual else None,
+            rescale=options.clip == "rescale",
+            wiener_iterations=options.wiener,
+            advance=progress.advance,
         )
+    outputs = [
+        {"stem": stem, **dataclasses.asdict(each), "path": str(each.path)}
+        for stem, each in zip(stems, written, strict=True)
+    ]
+    return {"file": str(path), "sample_rate": file.sample_rate, "channels": file.channels, "outputs": outputs}
+
+
+def _manifest(out: Path) -> list[Any]:
+    """What earlier commands wrote to the same folder."""
+    path = out / "manifest.json"
+    try:
+        before = json.loads(path.read_text()) if path.exists() else []
+    except ValueError:
+        before = None
+    if not isinstance(before, list):
+        raise ValueError(f"{path} is no manifest of this command: move it away or give another --out")
+    return before
 
 
 def main() -> None:
     options = console.parse(Separate, "python -m qsep_jax.separate", EXAMPLE)
     _check(options)
+    files, before = find_files(options.files), _manifest(options.out)
     console.cache_compilations()
-    run = RunFolder(options.model)
-    _, model = run.load()
-    asks = conditions(options, _Asked(run, model))
-    for path in options.files:
-        for target in separate_file(path, model, asks, options.out, options.iterations):
-            print(target)
+    source = find_model(options.model)
+    if not options.model:
+        print(f"model: {source.path.name}, carried by qsep_jax {__version__}")
+    _, model = source.load()
+    asks = conditions(options, _Asked(source, model))
+    done, failed = [], []
+    for path, track in files.items():
+        try:
+            done.append(_separate(path, track, options, model, asks))
+            for output in done[-1]["outputs"]:
+                print(output["path"])
+                if output["clipped"]:
+                    what = f"{output['path']}: {output['clipped']} samples clipped, peak {output['peak']:.2f}"
+                    warnings.warn(f"{what}; --clip rescale turns all outputs down instead", stacklevel=2)
+        except (ValueError, OSError) as error:
+            failed.append({"file": str(path), "error": console.in_words(error)})
+            if len(files) > 1:
+                print(f"left out: {failed[-1]['error']}")
+    if done:
+        entry = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "qsep_jax": __version__, "model": describe(source)}
+        entry |= {
+            "options": json.loads(json.dumps(dataclasses.asdict(options), default=str)),
+            "separated": done,
+            "failed": failed,
+        }
+        write_text(options.out / "manifest.json", json.dumps([*before, entry], indent=2) + "\n")
+    if failed:
+        reasons = "; ".join(each["error"] for each in failed)
+        raise ValueError(f"{len(failed)} of {len(files)} files could not be separated: {reasons}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 FLAGS = ("--xla_force_host_platform_device_count=8", "--xla_backend_optimization_level=0")
 
@@ -61,3 +63,29 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if marked and not available[name]():
             for item in marked:
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(autouse=True)
+def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands leave the warnings and the log level of the test process alone."""
+    monkeypatch.setattr("data_pipelines.console._set_up", lambda: None)
+    monkeypatch.delenv("QSEP_TRACEBACK", raising=False)
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a tiny Lee 2019 that asks and mistakes are tried on; to be copied before it is changed."""
+    from tests.commands import train_debug
+
+    return train_debug("lee2019.py", tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture
+def sounds(tmp_path: Path) -> Path:
+    """A folder of audio: a stereo mixture of 1.3 s at 44.1 kHz in 24 bits, and queries."""
+    rng = np.random.default_rng(0)
+    soundfile.write(tmp_path / "mix.wav", rng.uniform(-0.5, 0.5, (57_331, 2)), 44_100, "PCM_24")
+    soundfile.write(tmp_path / "query.wav", rng.uniform(-0.5, 0.5, 30_000), 16_000)
+    soundfile.write(tmp_path / "other.flac", rng.uniform(-0.5, 0.5, 30_000), 16_000)
+    soundfile.write(tmp_path / "silent.wav", np.zeros(30_000), 16_000)
+    return tmp_path

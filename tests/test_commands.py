@@ -3,75 +3,22 @@
 import json
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from qsep_jax import console, evaluate, separate, train
-from tests.experiments import CONFIGS, ROOT, debug, write_corpora
-
-
-def command(module, *options: object) -> int:
-    """Exit code of a command."""
-    before, sys.argv = sys.argv, [module.__name__, *map(str, options)]
-    try:
-        console.run(module.main)
-    except SystemExit as left:
-        return int(left.code or 0)
-    finally:
-        sys.argv = before
-    return 0
-
-
-@pytest.fixture(autouse=True)
-def _quiet(monkeypatch):
-    """Leave the warnings and the log level of the test process alone."""
-    monkeypatch.setattr("data_pipelines.console._set_up", lambda: None)
-    monkeypatch.delenv("QSEP_TRACEBACK", raising=False)
+from qsep_jax import evaluate, separate, train
+from tests.commands import command, config_of, refused, train_debug
+from tests.experiments import CONFIGS
 
 
 @pytest.fixture(scope="module", params=[*CONFIGS, "lee2019.py:band", "lee2019.py:chamber"])
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of a config's debug variant, trained to its end."""
     folder = tmp_path_factory.mktemp("trained")
-    return _train(request.param, folder)
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run folder that mistakes are made with."""
-    return _train("lee2019.py", tmp_path_factory.mktemp("run"))
-
-
-def _config(config: str) -> str:
-    path, _, variant = config.partition(":")
-    return f"{ROOT / 'configs' / path}:{variant},debug"
-
-
-def _train(config: str, folder: Path) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("data_pipelines.console._set_up", lambda: None)
-        # The corpora that are made here are not the ones that the config would make.
-        patch.setattr("qsep_jax.train.prepare_missing", lambda experiment: None)
-        write_corpora(debug(config), folder / "data")
-        options = ("--config", _config(config), "--workdir", folder / "run", "--data.root", folder / "data")
-        options += ("--train.batch-size", 8)  # simulated devices
-        assert command(train, *options) == 0
-    return folder / "run"
-
-
-@pytest.fixture
-def sounds(tmp_path: Path) -> Path:
-    """A folder of audio: a stereo mixture of 1.3 s at 44.1 kHz in 24 bits, and queries."""
-    rng = np.random.default_rng(0)
-    soundfile.write(tmp_path / "mix.wav", rng.uniform(-0.5, 0.5, (57_331, 2)), 44_100, "PCM_24")
-    soundfile.write(tmp_path / "query.wav", rng.uniform(-0.5, 0.5, 30_000), 16_000)
-    soundfile.write(tmp_path / "other.flac", rng.uniform(-0.5, 0.5, 30_000), 16_000)
-    soundfile.write(tmp_path / "silent.wav", np.zeros(30_000), 16_000)
-    return tmp_path
+    return train_debug(request.param, folder)
 
 
 def test_every_config_trains_evaluates_and_separates(trained, sounds, tmp_path):
@@ -168,15 +115,6 @@ def test_bad_audio_is_one_line(run, sounds, capsys, what, says, role):
     assert not (sounds / "out").exists()
 
 
-def refused(capsys, says: str, module, *options: object) -> None:
-    """The command ends with code 2 and one line on stderr that holds `says`."""
-    capsys.readouterr()
-    assert command(module, *options) == 2
-    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1
-    assert says in errors[0], errors[0]
-
-
 def test_other_mistakes_are_one_line(run, sounds, capsys, tmp_path):
     mix, query = sounds / "mix.wav", ("--query", sounds / "query.wav")
     ask = ("--model", run, mix, "--out", sounds / "out")
@@ -187,7 +125,9 @@ def test_other_mistakes_are_one_line(run, sounds, capsys, tmp_path):
     refused(capsys, "did you mean '--query'?", separate, *ask, "--qery", "x.wav")
     refused(capsys, "must be between 0 and 1, not 2", separate, *ask, "--interpolate", "vocals", "bass", "2")
     refused(capsys, "--iterations must be 0 or more", separate, *ask, *query, "--iterations", "-1")
-    refused(capsys, "two files are named 'mix'", separate, mix, *ask[2:3], *ask[:2], *ask[3:], *query)
+    (sounds / "again").mkdir()
+    shutil.copy(mix, sounds / "again")
+    refused(capsys, "two files are named 'mix'", separate, mix, sounds / "again" / "mix.wav", *ask[:2], *query)
     refused(capsys, "is no run folder", separate, "--model", tmp_path, mix, *query, "--out", sounds / "out")
     (tmp_path / "file").write_text("")
     refused(capsys, "file", separate, "--model", run, mix, *query, "--out", tmp_path / "file")
@@ -233,13 +173,13 @@ def test_a_run_of_another_version_or_damaged_is_named(run, sounds, capsys, tmp_p
 def test_mistakes_in_training_are_one_line(run, capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("qsep_jax.train.prepare_missing", lambda experiment: None)
     data = ("--data.root", run.parent / "data")
-    config = ("--config", _config("lee2019.py"), "--workdir", tmp_path / "run", "--train.batch-size", "8")
+    config = ("--config", config_of("lee2019.py"), "--workdir", tmp_path / "run", "--train.batch-size", "8")
     refused(capsys, "did you mean '--train.steps'?", train, *config, *data, "--train.stepz", "3")
     refused(capsys, "does not divide over 8 devices; give 8", train, *config[:4], *data, "--train.batch-size", "3")
     missing = "python -m data_pipelines.prepare musdb18 --source DIR --out nowhere --sample-rate 22050"
     assert command(train, *config, "--data.root", "nowhere") == 2
     assert missing in capsys.readouterr().err
     refused(capsys, "there is no config file 'nowhere.py'", train, "--config", "nowhere.py", "--workdir", tmp_path)
-    refused(capsys, "unknown variant 'tiny'", train, "--config", _config("lee2019.py:tiny"), "--workdir", tmp_path)
+    refused(capsys, "unknown variant 'tiny'", train, "--config", config_of("lee2019.py:tiny"), "--workdir", tmp_path)
     other = (*config[:2], *config[4:], "--workdir", run, *data, "--train.seed", "5")
     refused(capsys, "holds a run with train.seed = 0, not 5", train, *other)

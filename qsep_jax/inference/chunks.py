@@ -1,11 +1,13 @@
 """A signal of any length through a model of fixed length: chunks with discarded context, cross-faded and added.
 
+The signal comes and goes in blocks, so that memory is bounded by the chunks and not by the signal.
+
 A model knows least at the ends of its input. So each chunk gives up `context` samples at both ends, and neighbours
 share `fade` samples in which one takes over from the other. The weights of the chunks add up to one everywhere.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -35,7 +37,7 @@ class ChunkPlan:
 
     def starts(self, length: int) -> list[int]:
         """Where the chunks begin; the first and last reach beyond the signal by their context and fade."""
-        count = max(1, -(-(length + self.fade) // self.hop))
+        count = -(-(length + self.fade) // self.hop)
         return [number * self.hop - self.context - self.fade for number in range(count)]
 
     def weights(self) -> np.ndarray:
@@ -50,27 +52,67 @@ def default_plan(chunk: int) -> ChunkPlan:
     return ChunkPlan(chunk, chunk // 8, chunk // 8)
 
 
-def over_chunks(signal: np.ndarray, plan: ChunkPlan, batch: int, process: Callable[[np.ndarray], np.ndarray]):
-    """Run `process` `[batch, chunk] → [batch, S, chunk]` over the chunks of `[T, C]`: `[S, T, C]` float32.
+def over_chunks(
+    blocks: Iterable[np.ndarray], plan: ChunkPlan, group: int, process: Callable[[np.ndarray], np.ndarray]
+) -> Iterator[np.ndarray]:
+    """Run `process` over the chunks of a signal that comes in blocks `[n, C]`: blocks `[S, m, C]` float32.
 
-    Channels are chunks of their own, and the last batch is filled with zeros, so `process` sees one shape.
+    What comes out is as long as what went in and does not depend on how it was cut. No more than `group` chunks, their
+    results and one block are held at a time.
+
+    Args:
+      group: chunks that pass at a time; `process` maps float32 `[group, chunk, C]` to `[group, S, chunk, C]`. The last
+        group reaches into the silence after the signal.
+
+    Raises:
+      ValueError: if the signal has no channels.
     """
-    length, channels = signal.shape
-    starts = plan.starts(length)
-    front, back = -starts[0], max(0, starts[-1] + plan.chunk - length)
-    padded = np.pad(signal, ((front, back), (0, 0)))
-    jobs = [(start + front, channel) for start in starts for channel in range(channels)]
-    weights, out = plan.weights(), None
-    for first in range(0, len(jobs), batch):
-        group = jobs[first : first + batch]
-        chunks = np.zeros((batch, plan.chunk), np.float32)
-        for row, (start, channel) in enumerate(group):
-            chunks[row] = padded[start : start + plan.chunk, channel]
-        results = np.asarray(process(chunks))
-        if out is None:
-            out = np.zeros((results.shape[1], len(padded), channels), np.float32)
-        for row, (start, channel) in enumerate(group):
-            out[:, start : start + plan.chunk, channel] += results[row] * weights
-    if out is None:
-        raise ValueError("there is no signal to separate: it has no channels")
-    return out[:, front : front + length]
+    signal, kept = _Window(blocks, plan.context + plan.fade), slice(plan.context, plan.chunk - plan.context)
+    weights, step = plan.weights()[kept, None], group * plan.hop
+    sums, position = None, -plan.fade  # what the chunks so far add to the samples from `position` on
+    while True:
+        chunks = np.stack([signal.read(number * plan.hop, plan.chunk) for number in range(group)])
+        if signal.ended and position >= signal.length:
+            return
+        results = np.asarray(process(chunks))[:, :, kept]
+        stems, channels = results.shape[1], results.shape[3]
+        before = np.zeros((stems, plan.fade, channels), np.float32) if sums is None else sums
+        sums = np.concatenate([before, np.zeros((stems, step, channels), np.float32)], axis=1)
+        for number, result in enumerate(results):
+            sums[:, number * plan.hop :][:, : len(weights)] += result * weights
+        done, sums = sums[:, :step], sums[:, step:]
+        stop = min(step, signal.length - position) if signal.ended else step
+        if stop > max(0, -position):
+            yield done[:, max(0, -position) : stop]
+        position += step
+        signal.advance(step)
+
+
+class _Window:
+    """A signal in blocks, with silence before and after it, read from a place that moves forward."""
+
+    def __init__(self, blocks: Iterable[np.ndarray], before: int):
+        self._blocks, self._held = iter(blocks), np.zeros((0, 0), np.float32)
+        self._before, self.length, self.ended = before, 0, False
+        self._take()
+        if not self._held.shape[1]:
+            raise ValueError("there is no signal to separate: it has no channels")
+        self._held = np.concatenate([np.zeros((before, self._held.shape[1]), np.float32), self._held])
+
+    def _take(self) -> None:
+        block = next(self._blocks, None)
+        if block is None:
+            self.ended = True
+            return
+        self.length += len(block)
+        self._held = np.concatenate([self._held, block]) if self._held.size else np.asarray(block, np.float32)
+
+    def read(self, offset: int, samples: int) -> np.ndarray:
+        """`[samples, C]` from `offset` samples after the present place."""
+        while not self.ended and len(self._held) < offset + samples:
+            self._take()
+        part = self._held[offset : offset + samples]
+        return np.pad(part, ((0, samples - len(part)), (0, 0)))
+
+    def advance(self, samples: int) -> None:
+        self._held = self._held[samples:]

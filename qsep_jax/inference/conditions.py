@@ -8,7 +8,7 @@ import itertools
 import json
 import warnings
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -17,36 +17,48 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from qsep_jax.inference.separation import Model, separate
+from qsep_jax.inference.separation import Model, separate_blocks
 from qsep_jax.systems.base import Condition, System, Variables
 
 # Root mean square below which a window of a query counts as silent (-80 dB re full scale).
 SILENCE = 1e-4
 BATCH = 8
+# A mixture at the model's rate: gives its blocks `[n, C]` from the beginning at each call.
+Mixture = Callable[[], Iterable[np.ndarray]]
 
 
-def windows(audio: np.ndarray, samples: int, name: str = "the query") -> np.ndarray:
-    """The sounding windows of `[T, C]`, mixed down: `[n, samples, 1]`; the last one reaches back from the end.
+def windows(blocks: Iterable[np.ndarray], samples: int, name: str = "the query") -> Iterator[np.ndarray]:
+    """The sounding windows of a signal in blocks `[n, C]`, mixed down: each `[samples, 1]`; the last reaches back.
 
     Audio shorter than a window is padded with zeros, with a warning.
 
     Raises:
       ValueError: if nothing of it is louder than -80 dB re full scale.
     """
-    mono = audio.mean(axis=1, keepdims=True, dtype=np.float32)
-    if len(mono) < samples:
-        warnings.warn(
-            f"{name} has {len(mono)} samples, fewer than a window of {samples}: padded with zeros", stacklevel=2
-        )
-        mono = np.pad(mono, ((0, samples - len(mono)), (0, 0)))
-    starts = list(range(0, len(mono) - samples + 1, samples))
-    if starts[-1] + samples < len(mono):
-        starts.append(len(mono) - samples)
-    cut = np.stack([mono[start : start + samples] for start in starts])
-    loud = np.sqrt(np.square(cut).mean(axis=(1, 2))) > SILENCE
-    if not loud.any():
+    held, heard, length = np.zeros((0, 1), np.float32), False, 0
+    last = held  # the `samples` before `held`
+    for block in blocks:
+        length += len(block)
+        held = np.concatenate([held, block.mean(axis=1, keepdims=True, dtype=np.float32)])
+        while len(held) >= samples:
+            last, held = held[:samples], held[samples:]
+            if is_loud(last):
+                heard = True
+                yield last
+    if length < samples:
+        warnings.warn(f"{name} has {length} samples, fewer than a window of {samples}: padded with zeros", stacklevel=2)
+        held = np.pad(held, ((0, samples - length), (0, 0)))
+    elif len(held):
+        held = np.concatenate([last, held])[-samples:]
+    if len(held) and is_loud(held):
+        heard = True
+        yield held
+    if not heard:
         raise ValueError(f"{name} is silent: give one in which the source can be heard")
-    return cut[loud]
+
+
+def is_loud(audio: np.ndarray) -> bool:
+    return bool(np.sqrt(np.square(audio).mean()) > SILENCE)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -54,21 +66,24 @@ def _encode(system: System, variables: Variables, queries: Array) -> Condition:
     return system.condition(variables, {"query": queries})
 
 
-def _encode_all(model: Model, cut: np.ndarray) -> list[Condition]:
-    """One condition for each of `[n, query_samples, 1]`."""
-    encoded = []
-    for first in range(0, len(cut), BATCH):
-        group = cut[first : first + BATCH]
-        filled = np.pad(group, ((0, BATCH - len(group)), (0, 0), (0, 0)))  # one compiled shape
+def _encode_all(model: Model, cut: Iterable[np.ndarray]) -> Iterator[Condition]:
+    """One condition for each window `[query_samples, 1]`."""
+    cut = iter(cut)
+    while group := list(itertools.islice(cut, BATCH)):
+        filled = np.stack(group + group[:1] * (BATCH - len(group)))  # one compiled shape
         together = jax.device_get(_encode(model.system, model.variables, filled))
         for row in range(len(group)):
-            encoded.append(jax.tree.map(lambda leaf, row=row: leaf[row : row + 1], together))
-    return encoded
+            yield jax.tree.map(lambda leaf, row=row: leaf[row : row + 1], together)
 
 
 def encode(model: Model, audio: np.ndarray, name: str = "the query") -> Condition:
     """The condition of a query `[T, C]` at the model's rate: the mean over its windows, a tree of `[1, …]`."""
-    return mean(_encode_all(model, windows(audio, model.system.query_samples, name)))
+    return encode_blocks(model, [audio], name)
+
+
+def encode_blocks(model: Model, blocks: Iterable[np.ndarray], name: str = "the query") -> Condition:
+    """The condition of a query that comes in blocks `[n, C]` at the model's rate."""
+    return mean(list(_encode_all(model, windows(blocks, model.system.query_samples, name))))
 
 
 def mean(conditions: list[Condition]) -> Condition:
@@ -99,10 +114,15 @@ def cosine_distance(first: Condition, second: Condition) -> float:
     return float(1.0 - np.dot(a, b) / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-12))
 
 
-def iterate(model: Model, mixture: np.ndarray, condition: Condition, iterations: int) -> Condition:
-    """Separate, encode the estimate, and again: the condition after `iterations` rounds (§4.6)."""
+def iterate(model: Model, mixture: Mixture, channels: int, condition: Condition, iterations: int) -> Condition:
+    """Separate, encode the estimate, and again: the condition after `iterations` rounds (§4.6).
+
+    Args:
+      mixture: gives the blocks `[n, channels]` of the mixture at the model's rate, from its beginning at each call.
+    """
     for _ in range(iterations):
-        condition = encode(model, separate(model, mixture, condition)[0], "the estimate")
+        estimates = separate_blocks(model, mixture(), channels, [condition])
+        condition = encode_blocks(model, (stems[0] for stems in estimates), "the estimate")
     return condition
 
 
@@ -163,9 +183,9 @@ class Bank:
 def make_bank(model: Model, excerpts: Iterable[tuple[str, str, np.ndarray]]) -> Bank:
     """The bank of `(stem, track, audio [query_samples, C])`, the excerpts of a track averaged, silent ones left out."""
     gathered: dict[str, dict[str, list[Condition]]] = {}
-    loud = (excerpt for excerpt in excerpts if np.sqrt(np.square(excerpt[2]).mean()) > SILENCE)
-    while group := list(itertools.islice(loud, BATCH)):
-        encoded = _encode_all(model, np.stack([audio.mean(axis=1, keepdims=True) for _, _, audio in group]))
-        for (stem, track, _), condition in zip(group, encoded, strict=True):
-            gathered.setdefault(stem, {}).setdefault(track, []).append(condition)
+    loud = (excerpt for excerpt in excerpts if is_loud(excerpt[2]))
+    named, sounding = itertools.tee(loud)
+    encoded = _encode_all(model, (audio.mean(axis=1, keepdims=True) for _, _, audio in sounding))
+    for condition, (stem, track, _) in zip(encoded, named, strict=True):
+        gathered.setdefault(stem, {}).setdefault(track, []).append(condition)
     return Bank({stem: {track: mean(found) for track, found in tracks.items()} for stem, tracks in gathered.items()})

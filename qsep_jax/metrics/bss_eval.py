@@ -65,14 +65,16 @@ def bss_eval(
     parts = [slice(start, start + size) for start in starts]
     sounding = _sounding(references, parts) & _sounding(estimates, parts)  # [S, frames]
     both = zip(references, estimates, strict=True)
-    heard = np.flatnonzero([row.any() or (_sounds(a) and _sounds(b)) for row, (a, b) in zip(sounding, both, strict=True)])
+    heard = np.flatnonzero(
+        [row.any() or (_sounds(a) and _sounds(b)) for row, (a, b) in zip(sounding, both, strict=True)]
+    )
     if len(heard) < stems:
         mute = ", ".join(str(stem) for stem in range(stems) if stem not in heard)
         warnings.warn(
             f"scored NaN: stem {mute} of {stems} is all zero in the references or the estimates", stacklevel=2
         )
         references, estimates = references[heard], estimates[heard]
-    sounding = sounding[heard].all(axis=0)
+    sounding = np.all(sounding[heard], axis=0).reshape(-1)
 
     table = np.full((len(METRICS), len(heard), len(heard), len(starts)), np.nan)
     scored = [part for part, sound in zip(parts, sounding, strict=True) if sound]

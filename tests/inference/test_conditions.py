@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from qsep_jax.inference import conditions
-from qsep_jax.inference.conditions import Bank, cosine_distance, encode, iterate, make_bank, mean, slerp, windows
+from qsep_jax.inference.conditions import Bank, cosine_distance, encode, iterate, make_bank, mean, slerp
 from qsep_jax.inference.separation import Model
 
 LOUD = np.random.default_rng(0).uniform(0.1, 0.5, (40, 2)).astype(np.float32)
@@ -35,13 +35,19 @@ def unit(*values: float):
     return jnp.asarray([values], jnp.float32)
 
 
-def test_windows_are_mixed_down_and_the_last_reaches_back():
-    cut = windows(LOUD[:37], 10)
+def windows(audio, samples, name="the query", size=10**6):
+    blocks = (audio[start : start + size] for start in range(0, len(audio), size))
+    return list(conditions.windows(blocks, samples, name))
+
+
+@pytest.mark.parametrize("size", [1, 3, 10, 19, 100])
+def test_windows_are_mixed_down_and_the_last_reaches_back(size):
+    cut = windows(LOUD[:37], 10, size=size)
     mono = LOUD.mean(1, keepdims=True)
     np.testing.assert_allclose(cut, np.stack([mono[0:10], mono[10:20], mono[20:30], mono[27:37]]), atol=1e-7)
-    assert cut.dtype == np.float32
-    assert len(windows(LOUD, 10)) == 4
-    assert len(windows(LOUD, 40)) == 1
+    assert cut[0].dtype == np.float32
+    assert len(windows(LOUD, 10, size=size)) == 4
+    assert len(windows(LOUD, 40, size=size)) == 1
 
 
 def test_a_short_query_is_padded_with_a_warning():
@@ -71,8 +77,8 @@ def test_a_query_is_the_mean_over_its_windows():
 
 def test_iteration_separates_and_encodes_again():
     start, audio = {"mean": unit(9.0), "peak": unit(9.0)}, np.ones((40, 1), np.float32)
-    assert iterate(MODEL, audio, start, 0) is start
-    np.testing.assert_allclose(iterate(MODEL, audio, start, 1)["mean"], 0.5, rtol=1e-6)
+    assert iterate(MODEL, lambda: [audio], 1, start, 0) is start
+    np.testing.assert_allclose(iterate(MODEL, lambda: [audio], 1, start, 1)["mean"], 0.5, rtol=1e-6)
 
 
 def test_mean_of_conditions():

@@ -1,11 +1,13 @@
-"""SI-SDR: known values, scale freedom, silence."""
+"""SI-SDR, SD-SDR, SNR and the SDR of whole songs: known values, what each is free of, silence."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qsep_jax.metrics.ratios import si_sdr, si_sdr_improvement
+from qsep_jax.metrics.ratios import improvement, sd_sdr, si_sdr, snr, utterance_sdr
 
 RNG = np.random.default_rng(0)
+RATIOS = (si_sdr, sd_sdr, snr)
 
 
 def signal_and_orthogonal_noise(length: int = 4000) -> tuple[np.ndarray, np.ndarray]:
@@ -16,16 +18,17 @@ def signal_and_orthogonal_noise(length: int = 4000) -> tuple[np.ndarray, np.ndar
     return signal.astype(np.float32), noise.astype(np.float32)
 
 
+@pytest.mark.parametrize("ratio", RATIOS)
 @pytest.mark.parametrize("level", [-20.0, 0.0, 6.0, 40.0])
-def test_orthogonal_noise_gives_its_level(level):
+def test_orthogonal_noise_gives_its_level(level, ratio):
     signal, noise = signal_and_orthogonal_noise()
-    ratio = si_sdr(signal, signal + 10 ** (-level / 20) * noise)
-    assert ratio.shape == (3,)
-    np.testing.assert_allclose(ratio, level, atol=1e-2)
+    found = ratio(signal, signal + 10 ** (-level / 20) * noise)
+    assert found.shape == (3,)
+    np.testing.assert_allclose(found, level, atol=1e-2)
 
 
 @pytest.mark.parametrize("scale", [-1.0, 1e-3, 0.3, 100.0])
-def test_free_of_the_scale_of_either_signal(scale):
+def test_si_sdr_is_free_of_the_scale_of_either_signal(scale):
     signal, noise = signal_and_orthogonal_noise()
     estimate = signal + 0.2 * noise
     expected = si_sdr(signal, estimate)
@@ -33,30 +36,92 @@ def test_free_of_the_scale_of_either_signal(scale):
     np.testing.assert_allclose(si_sdr(scale * signal, estimate), expected, atol=1e-2)
 
 
-def test_a_constant_offset_is_distortion():
+@pytest.mark.parametrize("scale", [0.1, 0.5, 2.0])
+def test_what_a_wrong_scale_costs(scale):
+    """Of the error, `(1 − scale)²` times the signal; of SD-SDR's target, the square of the scale, too."""
+    signal, noise = signal_and_orthogonal_noise()
+    estimate = scale * signal + 0.1 * noise
+    expected = -10 * np.log10((1 - scale) ** 2 + 0.01)
+    np.testing.assert_allclose(snr(signal, estimate), expected, atol=1e-3)
+    np.testing.assert_allclose(sd_sdr(signal, estimate), expected + 20 * np.log10(scale), atol=1e-3)
+
+
+@pytest.mark.parametrize("ratio", [sd_sdr, snr])
+def test_a_common_scale_does_not_matter(ratio):
+    signal, noise = signal_and_orthogonal_noise()
+    estimate = 0.7 * signal + 0.2 * noise
+    np.testing.assert_allclose(ratio(0.01 * signal, 0.01 * estimate), ratio(signal, estimate), atol=1e-3)
+
+
+@pytest.mark.parametrize("ratio", RATIOS)
+def test_a_constant_offset_is_distortion(ratio):
     """Means are not removed: half the energy of a signal as an offset gives 3 dB."""
     signal = np.tile(np.array([1.0, -1.0], np.float32), 500)
-    np.testing.assert_allclose(si_sdr(signal, signal + np.sqrt(0.5, dtype=np.float32)), 10 * np.log10(2), atol=1e-3)
+    np.testing.assert_allclose(ratio(signal, signal + np.sqrt(0.5, dtype=np.float32)), 10 * np.log10(2), atol=1e-3)
 
 
-def test_silence_and_perfection_are_finite_and_far_away():
+@pytest.mark.parametrize("ratio", RATIOS)
+def test_silence_and_perfection_are_finite_and_far_away(ratio):
     signal, silence = RNG.standard_normal(1000).astype(np.float32), np.zeros(1000, np.float32)
-    assert 100 < si_sdr(signal, signal) < np.inf
-    assert -np.inf < si_sdr(silence, signal) < -100
-    assert si_sdr(silence, silence) == 0
-    # Nothing estimated: neither target nor distortion is there.
+    assert 100 < ratio(signal, signal) < np.inf
+    assert -np.inf < ratio(silence, signal) < -100
+    assert ratio(silence, silence) == 0
+
+
+def test_an_estimate_of_silence():
+    signal, silence = RNG.standard_normal(1000).astype(np.float32), np.zeros(1000, np.float32)
+    # Neither target nor distortion is there; no target, but all is distortion; distortion as loud as the signal.
     assert si_sdr(signal, silence) == 0
+    assert -np.inf < sd_sdr(signal, silence) < -100
+    assert snr(signal, silence) == 0
 
 
-def test_improvement_is_the_difference_from_the_mixture():
+def test_utterance_sdr_by_hand():
+    reference = np.array([[[1.0, 2.0], [0.0, 2.0]], [[3.0, 0.0], [0.0, 1.0]]])
+    estimate = reference + np.array([[[0.0, 0.3], [0.0, 0.0]], [[0.0, 0.0], [1.0, 0.0]]])
+    found = utterance_sdr(reference, estimate)
+    assert found.shape == (2,)
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, 10 * np.log10([9 / 0.09, 10 / 1]), atol=1e-4)
+
+
+def test_utterance_sdr_takes_channels_together():
+    reference, error = RNG.standard_normal((2, 4, 500, 2))
+    error[..., 0] *= 0.01
+    together = utterance_sdr(reference, reference + error)
+    apart = snr(reference.swapaxes(-1, -2), (reference + error).swapaxes(-1, -2)).mean(-1)
+    laid_out = snr(reference.reshape(4, -1), (reference + error).reshape(4, -1))
+    np.testing.assert_allclose(together, laid_out, atol=1e-3)
+    assert (np.abs(together - apart) > 5).all()
+
+
+def test_utterance_sdr_of_silence():
+    """ε is 1e-7 on both sides: energies of 9e-7 and 1e-7 are ten and two of it."""
+    silence = np.zeros((2, 1))
+    assert utterance_sdr(silence, silence) == 0
+    np.testing.assert_allclose(utterance_sdr(silence, silence + np.sqrt(4.5e-7)), -10, atol=1e-3)
+    reference = np.array([[np.sqrt(9e-7)], [0.0]])
+    np.testing.assert_allclose(utterance_sdr(reference, reference), 10, atol=1e-3)
+    estimate = np.array([[np.sqrt(9e-7)], [np.sqrt(1e-7)]])
+    np.testing.assert_allclose(utterance_sdr(reference, estimate), 10 * np.log10(5), atol=1e-3)
+
+
+@pytest.mark.parametrize("ratio", RATIOS)
+def test_improvement_is_the_difference_from_the_mixture(ratio):
     signal, noise = signal_and_orthogonal_noise()
-    improvement = si_sdr_improvement(signal, signal + 0.1 * noise, signal + noise)
-    np.testing.assert_allclose(improvement, 20.0, atol=1e-2)
-    np.testing.assert_array_equal(si_sdr_improvement(signal, signal + noise, signal + noise), 0.0)
+    gain = improvement(ratio, signal, signal + 0.1 * noise, signal + noise)
+    np.testing.assert_allclose(gain, 20.0, atol=1e-2)
+    np.testing.assert_array_equal(improvement(ratio, signal, signal + noise, signal + noise), 0.0)
 
 
-def test_refuses_signals_of_different_shapes():
+@pytest.mark.parametrize("ratio", [*RATIOS, utterance_sdr])
+def test_refuses_signals_of_different_shapes(ratio):
     with pytest.raises(ValueError, match=r"\(2, 5\) and estimate \(2, 6\)"):
-        si_sdr(np.zeros((2, 5)), np.zeros((2, 6)))
+        ratio(np.zeros((2, 5)), np.zeros((2, 6)))
     with pytest.raises(ValueError, match="differ in shape"):
-        si_sdr(np.zeros((2, 5)), np.zeros(5))
+        ratio(np.zeros((2, 5)), np.zeros(5))
+
+
+def test_utterance_sdr_refuses_a_signal_without_channels():
+    with pytest.raises(ValueError, match=r"must be \[..., T, C\], not \(5,\)"):
+        utterance_sdr(np.zeros(5), np.zeros(5))

@@ -1,0 +1,100 @@
+"""Hand a run on: `python -m qsep_jax.export --workdir RUN --out BUNDLE`."""
+
+import dataclasses
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors.numpy
+from flax import traverse_util
+
+from qsep_jax import __version__, console
+from qsep_jax.bundle import Bundle
+from qsep_jax.evaluate import table
+from qsep_jax.experiment import Experiment
+from qsep_jax.run import RunFolder
+from qsep_jax.systems.base import Variables, parameter_count
+
+EXAMPLE = "python -m qsep_jax.export --workdir runs/quickstart --out bundles/quickstart"
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """Make a bundle of the best checkpoint of a run: config, safetensors, class means and a model card.
+
+    Attributes:
+      workdir: the run folder.
+      out: the bundle, a folder that must not exist yet.
+      licence: of the weights, for the model card.
+      note: a paragraph for the model card: what the model is good for, and what it is not.
+    """
+
+    workdir: Path
+    out: Path
+    licence: str = "not stated"
+    note: str = ""
+
+
+def export(run: RunFolder, out: Path, licence: str = "not stated", note: str = "") -> Bundle:
+    """Write the bundle of a run; it appears when it is whole.
+
+    Raises:
+      ValueError: if the run has no checkpoint, or `out` exists.
+      OSError: if it cannot be written.
+    """
+    if out.exists():
+        raise ValueError(f"{out} exists already: give another --out, or remove it")
+    experiment, model = run.load()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}") as folder:
+        bundle = Bundle(Path(folder) / out.name)
+        bundle.path.mkdir()
+        shutil.copy(run.config, bundle.config)
+        flat = traverse_util.flatten_dict(jax.device_get(model.variables), sep="/")
+        safetensors.numpy.save_file({path: np.ascontiguousarray(leaf) for path, leaf in flat.items()}, bundle.variables)
+        if run.conditions.exists():
+            shutil.copy(run.conditions, bundle.conditions)
+        bundle.card.write_text(card(run, experiment, model.variables, out.name, licence, note))
+        bundle.path.rename(out)
+    return Bundle(out)
+
+
+def card(run: RunFolder, experiment: Experiment, variables: Variables, name: str, licence: str, note: str) -> str:
+    """The model card: what it is, what it was trained on and where, its scores with their protocol, its licence."""
+    starts = json.loads((run.path / "environment.json").read_text())
+    system, train = experiment.system, experiment.train
+    corpora = ", ".join(sorted({stream.corpus for stream in experiment.data.streams.values()}))
+    facts: dict[str, Any] = {
+        "system": type(system).__name__,
+        "asked by": ", ".join(system.cues) or "nothing",
+        "stems": ", ".join(system.stems),
+        "sample rate": f"{system.sample_rate} Hz",
+        "parameters": f"{parameter_count(variables['params']):,}",
+        "trained on": corpora,
+        "steps": f"{run.best_step():,} of {train.steps:,}, batch {train.batch_size}, seed {train.seed}",
+        "device": f"{len(starts[-1]['devices'])} × {starts[-1]['devices'][0]}",
+        "versions": ", ".join(f"{package} {version}" for package, version in starts[-1]["packages"].items()),
+        "commit": starts[-1]["commit"],
+        "exported by": f"qsep_jax {__version__}",
+        "licence of the weights": licence,
+    }
+    lines = [f"# {name}", "", *([note, ""] if note else []), "| | |", "| --- | --- |"]
+    lines += [f"| {key} | {value} |" for key, value in facts.items()]
+    results = run.evaluation / "results.json"
+    scores = table(json.loads(results.read_text())) if results.exists() else "Not evaluated.\n"
+    return "\n".join([*lines, "", "## Scores", "", scores])
+
+
+def main() -> None:
+    options = console.parse(Export, "python -m qsep_jax.export", EXAMPLE)
+    bundle = export(RunFolder(options.workdir), options.out, options.licence, options.note)
+    size = sum(path.stat().st_size for path in bundle.path.iterdir())
+    print(f"{bundle.path}: {size / 1e6:.1f} MB; look over {bundle.card}")
+
+
+if __name__ == "__main__":
+    console.run(main)

@@ -1,0 +1,48 @@
+"""Commands as a user has them, within the test process."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from qsep_jax import console, train
+from tests.experiments import ROOT, debug, write_corpora
+
+
+def command(module, *options: object) -> int:
+    """Exit code of a command."""
+    before, sys.argv = sys.argv, [module.__name__, *map(str, options)]
+    try:
+        console.run(module.main)
+    except SystemExit as left:
+        return int(left.code or 0)
+    finally:
+        sys.argv = before
+    return 0
+
+
+def config_of(config: str) -> str:
+    path, _, variant = config.partition(":")
+    return f"{ROOT / 'configs' / path}:{variant},debug"
+
+
+def train_debug(config: str, folder: Path) -> Path:
+    """The run folder of a config's debug variant, trained to its end on made-up corpora."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("data_pipelines.console._set_up", lambda: None)
+        # The corpora that are made here are not the ones that the config would make.
+        patch.setattr("qsep_jax.train.prepare_missing", lambda experiment: None)
+        write_corpora(debug(config), folder / "data")
+        options = ("--config", config_of(config), "--workdir", folder / "run", "--data.root", folder / "data")
+        options += ("--train.batch-size", 8)  # simulated devices
+        assert command(train, *options) == 0
+    return folder / "run"
+
+
+def refused(capsys, says: str, module, *options: object) -> None:
+    """The command ends with code 2 and one line on stderr that holds `says`."""
+    capsys.readouterr()
+    assert command(module, *options) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert says in errors[0], errors[0]

@@ -1,0 +1,150 @@
+"""`separate` on files: formats are kept, many files pass, one that is broken stops none of the others."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+from data_pipelines.audio import AudioFile, read_audio, resample
+from qsep_jax import separate as command_of
+from qsep_jax.inference import conditions, files, separation
+from qsep_jax.run import RunFolder
+from tests.commands import command, refused
+
+NOISE = np.random.default_rng(1).uniform(-0.5, 0.5, (40_000, 2)).astype(np.float32)
+
+
+def separate(run, *options):
+    return command(command_of, "--model", run, *options)
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "channels", "subtype"),
+    [
+        ("x.flac", 48_000, 1, "PCM_24"),
+        ("x.flac", 44_100, 2, "PCM_16"),
+        ("x.ogg", 44_100, 2, "VORBIS"),
+        ("x.wav", 44_100, 1, "PCM_32"),
+        ("x.wav", 16_000, 3, "FLOAT"),
+        ("x.aiff", 22_050, 2, "PCM_24"),
+    ],
+)
+def test_what_goes_in_comes_out(run, tmp_path, name, rate, channels, subtype):
+    soundfile.write(tmp_path / name, np.resize(NOISE, (rate // 2 + 7, channels)), rate, subtype)
+    assert separate(run, tmp_path / name, "--label", "bass", "--out", tmp_path / "out") == 0
+    before, after = (soundfile.info(path) for path in (tmp_path / name, tmp_path / "out" / "x" / f"bass{name[1:]}"))
+    for field in ("format", "subtype", "samplerate", "channels", "frames"):
+        assert getattr(after, field) == getattr(before, field)
+
+
+def test_mp3_becomes_wav(run, tmp_path):
+    soundfile.write(tmp_path / "x.mp3", NOISE, 44_100)
+    assert separate(run, tmp_path / "x.mp3", "--label", "bass", "--out", tmp_path / "out") == 0
+    after = soundfile.info(tmp_path / "out" / "x" / "bass.wav")
+    assert (after.subtype, after.frames) == ("PCM_16", len(read_audio(tmp_path / "x.mp3")[0]))
+
+
+def test_a_folder_with_one_broken_file_of_five(run, tmp_path, capsys):
+    album = tmp_path / "album"
+    (album / "side b").mkdir(parents=True)
+    for number in range(4):
+        soundfile.write(album / ("side b" if number == 3 else ".") / f"{number}.flac", NOISE, 22_050)
+    (album / "2 broken.flac").write_bytes((album / "2.flac").read_bytes()[:1000])
+    (album / "cover.jpg").write_bytes(b"no audio")
+    capsys.readouterr()
+    assert separate(run, album, "--label", "bass", "--out", tmp_path / "out") == 2
+    (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert error.startswith("error: 1 of 5 files could not be separated: ")
+    assert error.count("2 broken.flac") == 1
+    written = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert written == {"0/bass.flac", "1/bass.flac", "2/bass.flac", "side b/3/bass.flac", "manifest.json"}
+    ((entry,), separated) = (json.loads((tmp_path / "out" / "manifest.json").read_text()), [])
+    separated = entry["separated"]
+    assert [entry["model"]["run"], entry["model"]["step"]] == ["run", 4]
+    assert [each["file"] for each in entry["failed"]] == [str(album / "2 broken.flac")]
+    assert {output["path"] for each in separated for output in each["outputs"]} == {
+        str(tmp_path / "out" / name) for name in written - {"manifest.json"}
+    }
+
+
+def test_patterns_and_names(run, tmp_path):
+    for name in ("a1.wav", "a2.wav", "b.wav"):
+        soundfile.write(tmp_path / name, NOISE, 22_050, "PCM_24")
+    out = tmp_path / "out"
+    assert separate(run, tmp_path / "a*.wav", "--label", "bass", "--out", out, "--name", "{stem} of {track}.flac") == 0
+    assert separate(run, tmp_path / "b.wav", "--label", "bass", "--out", out, "--name", "{track}.{stem}.{ext}") == 0
+    found = {path.name for path in out.iterdir()}
+    assert found == {"bass of a1.flac", "bass of a2.flac", "b.bass.wav", "manifest.json"}
+    assert soundfile.info(out / "bass of a1.flac").subtype == "PCM_24"
+    assert len(json.loads((out / "manifest.json").read_text())) == 2
+
+
+def test_a_file_is_what_its_array_would_be_to_the_bit(run, tmp_path):
+    """Blocks, resampling both ways and chunks: as if the whole file had passed at once."""
+    soundfile.write(tmp_path / "x.wav", np.tile(NOISE, (5, 1)), 48_000, "FLOAT")
+    _, model = RunFolder(run).load()
+    condition = conditions.encode(model, NOISE)
+    (written,) = files.separate_file(AudioFile(tmp_path / "x.wav"), model, [condition], [tmp_path / "y.wav"])
+    audio, rate = read_audio(tmp_path / "x.wav")
+    estimate = separation.separate(model, resample(audio, rate, 22_050), condition)[0]
+    back = resample(estimate, 22_050, rate)[: len(audio)]
+    np.testing.assert_array_equal(read_audio(tmp_path / "y.wav")[0], back)
+    assert (written.frames, written.subtype, written.clipped) == (200_000, "FLOAT", 0)
+
+
+def test_stems_and_residual_add_up_to_the_mixture(run, tmp_path):
+    soundfile.write(tmp_path / "x.wav", NOISE, 44_100, "FLOAT")
+    labels = ("--label", "bass", "--label", "drums")
+    for wiener in (0, 1):
+        out = tmp_path / f"out{wiener}"
+        assert separate(run, tmp_path / "x.wav", *labels, "--residual", "--wiener", wiener, "--out", out) == 0
+        parts = {path.stem: read_audio(path)[0] for path in (out / "x").iterdir()}
+        assert parts.keys() == {"bass", "drums", "residual"}
+        np.testing.assert_allclose(sum(parts.values()), NOISE, atol=1e-6)
+    assert not np.array_equal(parts["bass"], read_audio(tmp_path / "out0" / "x" / "bass.wav")[0])
+
+
+@pytest.mark.parametrize(("clip", "most"), [("clamp", 1.0), ("rescale", 1.0)])
+def test_what_would_clip(run, tmp_path, clip, most, monkeypatch):
+    """One gain for all outputs with `rescale`; with `clamp` those that do not clip stay as they are."""
+    soundfile.write(tmp_path / "x.wav", 0.9 * np.sign(NOISE), 22_050, "PCM_24")
+    loud = separation.separate_blocks
+
+    def louder(*arguments):
+        return (np.concatenate([4 * stems[:1], 0.01 * stems[1:]]) for stems in loud(*arguments))
+
+    monkeypatch.setattr(files, "separate_blocks", louder)
+    labels = ("--label", "bass", "--label", "drums", "--clip", clip)
+    with pytest.warns(UserWarning, match="bass.wav: .* samples clipped") if clip == "clamp" else nothing():
+        assert separate(run, tmp_path / "x.wav", *labels, "--out", tmp_path / "out") == 0
+    bass, drums = (read_audio(tmp_path / "out" / "x" / f"{stem}.wav")[0] for stem in ("bass", "drums"))
+    (entry,) = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    clipped = entry["separated"][0]["outputs"][0]["clipped"]
+    assert np.abs(bass).max() == pytest.approx(1.0, abs=1e-6)
+    assert (clipped > 0) == (clip == "clamp")
+    assert [path.name for path in (tmp_path / "out" / "x").iterdir() if path.name.startswith(".")] == []
+    quiet = np.abs(drums).max()
+    assert quiet < 0.0095 if clip == "rescale" else quiet > 0
+
+
+def nothing():
+    import contextlib
+
+    return contextlib.nullcontext()
+
+
+def test_mistakes(run, tmp_path, capsys):
+    soundfile.write(tmp_path / "x.wav", NOISE, 22_050)
+    ask = ("--model", run, tmp_path / "x.wav", "--label", "bass", "--out", tmp_path / "out")
+    refused(capsys, "--name must have {stem}", command_of, *ask, "--name", "{track}.{ext}")
+    refused(capsys, "--name must have {stem}", command_of, *ask, "--name", "{song}/{stem}.wav")
+    refused(capsys, "cannot write '.mp4' files", command_of, *ask, "--name", "{track}/{stem}.mp4")
+    refused(capsys, "--wiener must be 0 or more, not -1", command_of, *ask, "--wiener", "-1")
+    (tmp_path / "empty").mkdir()
+    refused(capsys, "holds no audio", command_of, "--model", run, tmp_path / "empty", *ask[3:])
+    refused(capsys, "is no run folder and no bundle", command_of, "--model", "nothing", *ask[2:])
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "manifest.json").write_text("{")
+    refused(capsys, "is no manifest of this command", command_of, *ask)
