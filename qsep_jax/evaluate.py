@@ -1,163 +1,163 @@
-"""Judge a run: `python -m qsep_jax.evaluate --workdir RUN`.
+"""Judge a run: `python -m qsep_jax.evaluate --workdir RUN`, on short excerpts or on whole tracks.
 
-Separates a fixed list of test mixtures, scores the estimates beside the untouched mixture and the ideal ratio mask, and
-leaves a table, `results.json`, audio and a picture in the folder `evaluation` of the run.
+Also judges anyone's separations: `--estimates DIR --references DIR --protocol bss_eval_v4`.
 """
 
 import dataclasses
 import json
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
-import jax.numpy as jnp
-import numpy as np
+import tyro
 
-from data_pipelines.audio_writer import write_wav
-from data_pipelines.progress import Progress
 from data_pipelines.sources import open_corpus
-from data_pipelines.testlist import Item, TestList, draw, waveforms
-from qsep_jax import console, figures
+from qsep_jax import console, excerpts, whole_tracks
+from qsep_jax.bundle import describe, find_model
+from qsep_jax.comparison import Scores, by_track, side_by_side
 from qsep_jax.experiment import Experiment
-from qsep_jax.inference.conditions import encode
-from qsep_jax.inference.separation import Model, separate
-from qsep_jax.metrics.aggregate import summarize
-from qsep_jax.metrics.oracles import ideal_ratio_mask
-from qsep_jax.metrics.ratios import si_sdr
-from qsep_jax.run import RunFolder
+from qsep_jax.metrics.protocols import Name, Protocol
+from qsep_jax.run import write_text
 
 EXAMPLE = "python -m qsep_jax.evaluate --workdir runs/quickstart"
-ESTIMATES = ("mixture", "model", "irm")
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluate:
-    """Score the best checkpoint of a run on the test mixtures of its experiment.
+    """Score the best checkpoint of a run, or folders of estimates; results stay beside the run.
+
+    By default on the fixed list of excerpts of its experiment. With --protocol on the whole tracks of a split, which
+    continues where it was stopped.
 
     Attributes:
-      workdir: the run folder.
+      workdir: a run folder, a bundle or the name of a carried one.
+      protocol: `excerpts`; or, on whole tracks, `bss_eval_v4` (museval), `bss_eval_v4_sdr` (its SDR alone, fast),
+        `bss_eval_v3` (mir_eval) or `whole_track` (SI-SDR, SD-SDR, SNR, utterance SDR, PES, EPS).
       split: train, validation or test; the experiment's own if left out.
-      out: where results go; `evaluation` in the run folder if left out.
+      out: where results go; `evaluation` in the run folder, with a folder per split and protocol for whole tracks.
       root: folder of the prepared corpora; the run's own if left out.
-      audio: how many mixtures to write as WAV, with targets and estimates.
+      corpus: another corpus with the same stems; whole tracks only.
+      tracks: how many to score, in order of their names; 0 for all.
+      ask: how a queried system is asked for the stems of a track: `mean` of the class, `iterative`, `gt`.
+      oracle: what else is scored: the untouched `mixture`, the ideal ratio mask `irm`, the ideal binary mask `ibm`.
+      window: of a frame, seconds.
+      hop: from one frame to the next, seconds.
+      channels: of whole tracks: 1 mixes down, 0 takes what the corpus stores.
+      audio: how many mixtures of the list to write as WAV, with targets and estimates.
+      against: another run, to be scored in the same way and set beside it; may be given several times.
+      estimates: a folder of TRACK/STEM.wav by whatever system, instead of --workdir.
+      references: the folder of the true TRACK/STEM.wav.
     """
 
-    workdir: Path
+    workdir: str = ""
+    protocol: Name | Literal["excerpts"] = "excerpts"
     split: str = ""
     out: Path | None = None
     root: str = ""
+    corpus: str = ""
+    tracks: int = 0
+    ask: tuple[whole_tracks.Ask, ...] = ("mean",)
+    oracle: tuple[Literal["mixture", "irm", "ibm"], ...] = ("mixture", "irm")
+    window: float = 1.0
+    hop: float = 1.0
+    channels: int = 0
     audio: int = 10
+    against: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    estimates: Path | None = None
+    references: Path | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class Scored:
-    """SI-SDR in dB of each kind of estimate for one item of the list."""
-
-    item: Item
-    si_sdr: dict[str, float]
+def _protocol(options: Evaluate) -> Protocol:
+    if options.protocol == "excerpts":
+        raise ValueError("folders of estimates are whole tracks: give --protocol, such as bss_eval_v4")
+    return Protocol(options.protocol, options.window, options.hop)
 
 
-def evaluate(run: RunFolder, experiment: Experiment, model: Model, out: Path, audio: int = 10) -> list[dict]:
-    """Score `model` and write everything to `out`; the rows of `results.json`.
-
-    Raises:
-      ValueError: if the corpus is not prepared or too small for the list.
-    """
-    settings, stream = experiment.evaluation, next(iter(experiment.data.streams.values()))
-    rate = model.system.sample_rate
-    corpus = open_corpus(experiment.data.root, stream.corpus, rate, settings.split, stream.view, stream.channels)
-    items = draw(settings, corpus)
-    scored, shown = [], None
-    with Progress("evaluating", len(items), unit="target") as progress:
-        for item in items:
-            mixture, sources, query = waveforms(item, corpus, settings)
-            estimate = separate(model, mixture, encode(model, query))[0]
-            scored.append(Scored(item, _score(sources, item.target, mixture, estimate)))
-            if item.mixture < audio:
-                _write_audio(out / "audio", item, mixture, sources[item.target], estimate, rate)
-            shown = shown or figures.Example(mixture, sources[item.target], estimate, item.stem, rate)
-            progress.advance()
-    rows = _rows(scored, run.path.name, stream.corpus, settings)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "results.json").write_text(json.dumps(rows, indent=2))
-    (out / "table.md").write_text(table(rows))
-    (out / "list.json").write_text(json.dumps([_listed(score) for score in scored], indent=1))
-    if shown:
-        figures.overview(shown, run.path / "metrics.jsonl", out / "overview.png")
-    return rows
+def _check(options: Evaluate) -> None:
+    folders = (options.estimates, options.references)
+    if (options.workdir == "") == (folders == (None, None)) or (None in folders and folders != (None, None)):
+        raise ValueError(f"give either --workdir, or both --estimates and --references. Example: {EXAMPLE}")
+    if options.tracks < 0:
+        raise ValueError(f"--tracks must be 0 or more, not {options.tracks}")
+    if options.against and not options.workdir:
+        raise ValueError("--against compares runs: give --workdir")
 
 
-def _score(sources: np.ndarray, target: int, mixture: np.ndarray, estimate: np.ndarray) -> dict[str, float]:
-    """SI-SDR over the whole excerpt, the channels of a source laid end to end."""
-    flat = jnp.asarray(sources).swapaxes(1, 2)  # [S, C, T]
-    bound = jnp.stack([ideal_ratio_mask(flat[:, channel])[target] for channel in range(flat.shape[1])])
-    estimates = {"mixture": mixture.T, "model": estimate.T, "irm": bound}
-    return {name: float(si_sdr(flat[target].ravel(), jnp.ravel(signal))) for name, signal in estimates.items()}
-
-
-def _rows(scored: list[Scored], run: str, corpus: str, settings: TestList) -> list[dict]:
-    protocol = f"SI-SDR of whole {settings.seconds:g}-s excerpts, {settings.kind}, list seed {settings.seed}"
-    place = {"run": run, "corpus": corpus, "split": settings.split, "protocol": protocol}
-    rows = []
-    for stem in ("all", *sorted({score.item.stem for score in scored})):
-        chosen = [score for score in scored if stem in ("all", score.item.stem)]
-        before = np.array([score.si_sdr["mixture"] for score in chosen])
-        for estimate in ESTIMATES:
-            values = np.array([score.si_sdr[estimate] for score in chosen])
-            metrics = {"si_sdr": values, "si_sdr_improvement": values - before, "made_worse": values < before}
-            for metric, numbers in metrics.items():
-                summary = dataclasses.asdict(summarize(numbers))
-                rows.append({**place, "estimate": estimate, "stem": stem, "metric": metric, **summary})
-    return rows
-
-
-def table(rows: list[dict]) -> str:
-    """The rows as a Markdown table: the three estimates over all targets, then the model stem by stem."""
-    cells = {(row["estimate"], row["stem"], row["metric"]): row for row in rows}
-    lines = [
-        f"{rows[0]['corpus']}, {rows[0]['split']} split; {rows[0]['protocol']}; dB",
-        "",
-        "| estimate | stem | targets | SI-SDR mean | median | improvement mean ± 95 % | median | made worse |",
-        "| --- | --- | --: | --: | --: | --: | --: | --: |",
-    ]
-    stems = [stem for estimate, stem, metric in cells if (estimate, metric) == ("model", "si_sdr")]
-    for estimate, stem in [(name, "all") for name in ESTIMATES] + [("model", stem) for stem in stems if stem != "all"]:
-        ratio, gain, worse = (cells[estimate, stem, name] for name in ("si_sdr", "si_sdr_improvement", "made_worse"))
-        lines.append(
-            f"| {estimate} | {stem} | {ratio['count']} | {ratio['mean']:.2f} | {ratio['median']:.2f} "
-            f"| {gain['mean']:.2f} ± {gain['ci95']:.2f} | {gain['median']:.2f} | {100 * worse['mean']:.0f} % |"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def _listed(score: Scored) -> dict:
-    """One item as plain data, so that the list can be read, checked and scored by others."""
-    return {**dataclasses.asdict(score.item), "stem": score.item.stem, "si_sdr": score.si_sdr}
-
-
-def _write_audio(
-    folder: Path, item: Item, mixture: np.ndarray, target: np.ndarray, estimate: np.ndarray, rate: int
-) -> None:
-    names = "+".join(source.stem for source in item.sources)
-    place = folder / f"{item.mixture:02d}_{names}"
-    # One gain for all, so that levels can be compared and nothing clips.
-    peak = max(1.0, *(float(np.abs(signal).max()) for signal in (mixture, target, estimate)))
-    for name, signal in {"mixture": mixture, f"{item.stem}_target": target, f"{item.stem}_estimate": estimate}.items():
-        write_wav(place / f"{name}.wav", signal / peak, rate)
-
-
-def main() -> None:
-    options = console.parse(Evaluate, "python -m qsep_jax.evaluate", EXAMPLE)
-    console.cache_compilations()
-    run = RunFolder(options.workdir)
-    experiment, model = run.load()
+def _overridden(experiment: Experiment, options: Evaluate) -> Experiment:
     if options.split:
         evaluation = dataclasses.replace(experiment.evaluation, split=options.split)
         experiment = dataclasses.replace(experiment, evaluation=evaluation)
     if options.root:
         experiment = dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, root=options.root))
-    out = options.out or run.evaluation
-    rows = evaluate(run, experiment, model, out, options.audio)
-    print(table(rows))
-    print(f"written to {out}")
+    return experiment
+
+
+def on_excerpts(name: str, options: Evaluate, out: Path | None) -> tuple[str, Path, dict[str, Scores]]:
+    """Score a run on its list: the table, where everything is, and the model's improvements."""
+    source = find_model(name)
+    experiment, model = source.load()
+    place = out or source.evaluation
+    rows = excerpts.evaluate(source, _overridden(experiment, options), model, place, options.audio)
+    listed = json.loads((place / "list.json").read_text())
+    gains = {
+        (item["stem"], f"{item['mixture']}/{item['target']}"): item["si_sdr"]["model"] - item["si_sdr"]["mixture"]
+        for item in listed
+    }
+    return excerpts.table(rows), place, {f"SI-SDR improvement; {rows[0]['protocol']}": gains}
+
+
+def on_tracks(name: str, options: Evaluate, out: Path | None) -> tuple[str, Path, dict[str, Scores]]:
+    """Score a run on the tracks of a split: the table, where it is, and the first metric for each way to ask."""
+    source, protocol = find_model(name), _protocol(options)
+    experiment, model = source.load()
+    experiment = _overridden(experiment, options)
+    stream, split = next(iter(experiment.data.streams.values())), experiment.evaluation.split
+    corpus_name = options.corpus or stream.corpus
+    rate, root = model.system.sample_rate, experiment.data.root
+    corpus = open_corpus(root, corpus_name, rate, split, stream.view, options.channels)
+    queried = "query" in model.system.cues
+    estimates = whole_tracks.by_model(model, source.bank(model) if queried else None, options.ask)
+    estimates |= {name: partial(whole_tracks.oracle, name) for name in options.oracle}
+    place = out or source.evaluation / f"{corpus_name}_{split}_{protocol.name}"
+    tracks = whole_tracks.of_corpus(corpus, estimates)[: options.tracks or None]
+    facts = {**describe(source), "corpus": f"{corpus_name} at {rate} Hz, {corpus.channels} channels"}
+    scored = whole_tracks.score(tracks, protocol, facts, place)
+    rows = whole_tracks.report(scored, source.path.name, corpus_name, split, place)
+    kinds = [estimate for estimate in estimates if estimate.startswith("model")]
+    compared = {f"{protocol.metrics[0]} of {kind}; {protocol}": by_track(scored, kind) for kind in kinds}
+    return whole_tracks.table(rows, len(tracks)), place, compared
+
+
+def on_folders(estimates: Path, references: Path, options: Evaluate) -> tuple[str, Path]:
+    """Score folders of estimates: the table, and where everything is."""
+    protocol, place = _protocol(options), options.out or Path("evaluation") / estimates.name
+    tracks = whole_tracks.of_folders(estimates, references)[: options.tracks or None]
+    facts = {"estimates": str(estimates.resolve()), "references": str(references.resolve())}
+    scored = whole_tracks.score(tracks, protocol, facts, place)
+    rows = whole_tracks.report(scored, estimates.name, str(references), "all", place)
+    return whole_tracks.table(rows, len(tracks)), place
+
+
+def main() -> None:
+    options = console.parse(Evaluate, "python -m qsep_jax.evaluate", EXAMPLE)
+    _check(options)
+    console.cache_compilations()
+    if options.estimates and options.references:
+        table, place = on_folders(options.estimates, options.references, options)
+        print(f"{table}\nwritten to {place}")
+        return
+    judge = on_excerpts if options.protocol == "excerpts" else on_tracks
+    found: dict[str, dict[str, Scores]] = {}
+    for name in (options.workdir, *options.against):
+        out = options.out / Path(name).name if options.out and options.against else options.out
+        table, place, found[name] = judge(name, options, out)
+        print(f"{table}\nwritten to {place}\n")
+    if options.against:
+        place = options.out or find_model(options.workdir).evaluation
+        kinds = dict.fromkeys(kind for scores in found.values() for kind in scores)
+        beside = "\n".join(side_by_side({name: scores[kind] for name, scores in found.items()}, kind) for kind in kinds)
+        write_text(place / "against.md", beside)
+        print(f"{beside}\nwritten to {place / 'against.md'}")
 
 
 if __name__ == "__main__":

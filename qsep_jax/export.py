@@ -14,7 +14,7 @@ from flax import traverse_util
 
 from qsep_jax import __version__, console
 from qsep_jax.bundle import Bundle
-from qsep_jax.evaluate import table
+from qsep_jax.excerpts import table
 from qsep_jax.experiment import Experiment
 from qsep_jax.run import RunFolder
 from qsep_jax.systems.base import Variables, parameter_count

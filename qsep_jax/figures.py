@@ -2,9 +2,14 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from qsep_jax.metrics.aggregate import track_medians
+from qsep_jax.metrics.tracks import TrackScores
 
 FLOOR_DB = 70.0
 
@@ -37,6 +42,14 @@ def overview(example: Example, metrics: Path, path: Path) -> None:
         axis.set(title=name, xlabel="time in s", ylabel="frequency in kHz")
     figure.colorbar(axes[1, 0].images[0], ax=axes[1, 0], label="level in dB")
     _losses(axes[1, 1], metrics)
+    _save(figure, path)
+
+
+def _save(figure: Any, path: Path) -> None:
+    """Write a PNG that appears when it is whole."""
+    from matplotlib import pyplot
+
+    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".part.png")
     figure.savefig(unfinished, dpi=100)
     pyplot.close(figure)
@@ -60,3 +73,40 @@ def _losses(axis, metrics: Path) -> None:
     axis.set_yscale("log")
     if lines:
         axis.legend()
+
+
+def boxes(scored: Sequence[TrackScores], title: str, path: Path) -> None:
+    """A box of the tracks for each stem and estimate, by the first metric of the protocol: a PNG.
+
+    Box and whiskers as in the reports of SiSEC: quartiles, median, and 1.5 times the quartiles' distance.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    metric = scored[0].protocol.metrics[0]
+    stems = list(dict.fromkeys(stem for scores in scored for stem in scores.stems))
+    estimates = list(dict.fromkeys(scores.estimate for scores in scored))
+    figure, axis = pyplot.subplots(figsize=(max(6, 1.2 * len(stems) * len(estimates) ** 0.5), 5), layout="constrained")
+    width = 0.8 / len(estimates)
+    for number, estimate in enumerate(estimates):
+        values = []
+        for stem in stems:
+            found = [
+                scores.stems[stem][metric] for scores in scored if scores.estimate == estimate and stem in scores.stems
+            ]
+            medians = track_medians(found)
+            values.append(medians[np.isfinite(medians)])
+        places = np.arange(len(stems)) + (number - (len(estimates) - 1) / 2) * width
+        drawn = axis.boxplot(values, positions=places, widths=0.8 * width, patch_artist=True)
+        for box in drawn["boxes"]:
+            box.set_facecolor(f"C{number}")
+        for line in drawn["medians"]:
+            line.set_color("black")
+        axis.plot([], [], color=f"C{number}", linewidth=6, label=estimate)
+    axis.set_xticks(np.arange(len(stems)), stems, rotation=30 if len(stems) > 6 else 0)
+    axis.set(title=title, ylabel=f"{metric} in dB, median over frames of each track")
+    axis.grid(axis="y", alpha=0.3)
+    axis.legend()
+    _save(figure, path)

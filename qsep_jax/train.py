@@ -24,7 +24,7 @@ from data_pipelines.progress import Progress
 from data_pipelines.sources import Excerpt, open_corpus, prepare_command
 from data_pipelines.store import Metadata, fingerprint, folder_of
 from qsep_jax import console
-from qsep_jax.evaluate import evaluate, table
+from qsep_jax.excerpts import evaluate, table
 from qsep_jax.experiment import Experiment, load_config
 from qsep_jax.inference.conditions import make_bank
 from qsep_jax.run import RunFolder

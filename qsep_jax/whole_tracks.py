@@ -1,0 +1,237 @@
+"""Judge a model, or anyone's estimates, on whole tracks: one JSON per track, then a table and boxes.
+
+A track that has its JSON is not scored again, so an evaluation that was stopped goes on where it was.
+"""
+
+import dataclasses
+import json
+import re
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import jax.numpy as jnp
+import numpy as np
+
+from data_pipelines.audio import READABLE, fit_length, read_audio
+from data_pipelines.progress import Progress
+from data_pipelines.sources import Corpus, Excerpt
+from qsep_jax import figures
+from qsep_jax.inference.chunks import default_plan, over_chunks
+from qsep_jax.inference.conditions import Bank, encode, is_loud, iterate
+from qsep_jax.inference.separation import Model, separate_blocks
+from qsep_jax.metrics import oracles
+from qsep_jax.metrics.protocols import Protocol
+from qsep_jax.metrics.tracks import TrackScores, improvements, rows
+from qsep_jax.run import write_text
+
+Ask = Literal["mean", "gt", "iterative"]
+# Samples in which the oracles pass, so that a long track does not need its whole spectrogram at once.
+ORACLE_CHUNK = 2**18
+Stems = Mapping[str, np.ndarray]  # [T, C] each
+
+
+@dataclasses.dataclass(frozen=True)
+class Track:
+    """A track to be scored: how to get its true stems and, by name, what makes estimates of them out of those."""
+
+    name: str
+    sample_rate: int
+    references: Callable[[], Stems]
+    estimates: Mapping[str, Callable[[Stems], Stems]]
+
+
+def of_corpus(corpus: Corpus, estimates: Mapping[str, Callable[[Stems], Stems]]) -> list[Track]:
+    """The tracks of a split that have two stems or more."""
+
+    def references(name: str) -> Stems:
+        stems = [stem for stem in corpus.stems if name in corpus.tracks(stem)]
+        length = max(corpus.length(name, stem) for stem in stems)
+        return {stem: corpus.read(Excerpt(name, stem, 0, length)) for stem in stems}
+
+    names = sorted({track for stem in corpus.stems for track in corpus.tracks(stem)})
+    several = [name for name in names if sum(name in corpus.tracks(stem) for stem in corpus.stems) > 1]
+    return [Track(name, corpus.sample_rate, partial(references, name), estimates) for name in several]
+
+
+def by_model(model: Model, bank: Bank | None, asks: Sequence[Ask]) -> dict[str, Callable[[Stems], Stems]]:
+    """What a model makes of a track, for each way to ask it; a system without queries gives all its stems at once.
+
+    `mean`: the class means, one separation (Lee 2019, §4.4); `iterative`: once more with the estimates as queries
+    (§4.6); `gt`: the true stems as queries, an upper bound (§4.7). A stem that is silent is asked for by its mean.
+    """
+
+    def separated(mixture: np.ndarray, conditions: list[Any]) -> np.ndarray:
+        return np.concatenate(list(separate_blocks(model, [mixture], mixture.shape[1], conditions)), axis=1)
+
+    def at_once(references: Stems) -> Stems:
+        return dict(zip(model.system.stems, separated(_mixture(references), [()]), strict=True))
+
+    def asked(ask: Ask, bank: Bank, references: Stems) -> Stems:
+        mixture, conditions = _mixture(references), []
+        for stem, reference in references.items():
+            condition = bank.mean(stem)
+            if ask == "iterative":
+                condition = iterate(model, lambda: [mixture], mixture.shape[1], condition, 1)
+            elif ask == "gt" and is_loud(reference.mean(axis=1)):
+                condition = encode(model, reference, f"the true {stem}")
+            conditions.append(condition)
+        return dict(zip(references, separated(mixture, conditions), strict=True))
+
+    return {"model": at_once} if bank is None else {f"model_{ask}": partial(asked, ask, bank) for ask in asks}
+
+
+def _mixture(references: Stems) -> np.ndarray:
+    return np.sum(list(references.values()), axis=0)
+
+
+def oracle(name: Literal["mixture", "irm", "ibm"], references: Stems) -> Stems:
+    """`mixture`: the untouched mixture for every stem; `irm`, `ibm`: the ideal ratio or binary mask, per channel."""
+    if name == "mixture":
+        return dict.fromkeys(references, _mixture(references))
+    mask = {"irm": oracles.ideal_ratio_mask, "ibm": oracles.ideal_binary_mask}[name]
+    signals, found = np.stack(list(references.values())), []  # [S, T, C]
+    for channel in range(signals.shape[2]):
+        side_by_side = [signals[:, :, channel].T]  # of the sources, as if they were channels
+
+        def masked(chunks: np.ndarray) -> np.ndarray:
+            return np.asarray(mask(jnp.asarray(chunks[0].T)))[None, :, :, None]
+
+        blocks = over_chunks(side_by_side, default_plan(ORACLE_CHUNK), 1, masked)
+        found.append(np.concatenate(list(blocks), axis=1))
+    return dict(zip(references, np.concatenate(found, axis=2), strict=True))
+
+
+def of_folders(estimates: Path, references: Path) -> list[Track]:
+    """The tracks of `references/TRACK/STEM.wav` with the estimates of `estimates/TRACK/STEM.wav`.
+
+    Both may also be the folder of a single track. Estimates are cut or padded with silence to the length of the
+    reference, as in museval; only stems that are in both are scored.
+
+    Raises:
+      ValueError: if a folder is missing, or no track is in both.
+    """
+    for folder in (estimates, references):
+        if not folder.is_dir():
+            raise ValueError(f"{folder}: no such folder")
+    names = sorted(path.name for path in references.iterdir() if path.is_dir() and _audio(path)) or ["."]
+    missing = [name for name in names if not _audio(estimates / name)]
+    if len(missing) == len(names):
+        raise ValueError(f"{estimates} holds no estimate of a track in {references}: give TRACK/STEM.wav in both")
+    if missing:
+        warnings.warn(f"left out, without estimates: {', '.join(missing)}", stacklevel=2)
+    found = []
+    for name in names:
+        if name not in missing:
+            (_, rate), *_ = (read_audio(path) for path in _audio(references / name).values())
+            compared = {"estimates": partial(_read_estimates, estimates / name, references / name, rate)}
+            title = references.name if name == "." else name
+            found.append(Track(title, rate, partial(_read_stems, references / name, rate), compared))
+    return found
+
+
+def _audio(folder: Path) -> dict[str, Path]:
+    """The audio files right in a folder, by stem; a file of the mixture is none."""
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    return {path.stem: path for path in files if path.suffix.lower() in READABLE and path.stem != "mixture"}
+
+
+def _read_stems(folder: Path, rate: int) -> Stems:
+    stems = {}
+    for stem, path in _audio(folder).items():
+        stems[stem], found = read_audio(path)
+        if found != rate:
+            raise ValueError(f"{path} has {found} Hz, the first reference {rate} Hz: resample it")
+    return stems
+
+
+def _read_estimates(folder: Path, reference_folder: Path, rate: int, references: Stems) -> Stems:
+    found = _read_stems(folder, rate)
+    common = [stem for stem in references if stem in found]
+    if not common:
+        raise ValueError(
+            f"{folder} has {', '.join(found)} and {reference_folder} has {', '.join(references)}: no stem is in both"
+        )
+    for stem in common:
+        estimate, reference = found[stem], references[stem]
+        if estimate.shape[1] != reference.shape[1]:
+            raise ValueError(
+                f"{folder}: '{stem}' has {estimate.shape[1]} channels, its reference {reference.shape[1]}: "
+                "convert one of them"
+            )
+    return {stem: fit_length(found[stem], len(references[stem])) for stem in common}
+
+
+def score(tracks: list[Track], protocol: Protocol, source: dict[str, Any], out: Path) -> list[TrackScores]:
+    """Score the estimates of every track, those that `out` has no scores of yet; all of them, in order."""
+    scored = []
+    with Progress(f"scoring by {protocol.name}", len(tracks), unit="track") as progress:
+        for track in tracks:
+            paths = {name: out / "tracks" / name / f"{_file_name(track.name)}.json" for name in track.estimates}
+            before = {name: _before(path, track.name, protocol, source) for name, path in paths.items()}
+            references = track.references() if None in before.values() else {}
+            for name, path in paths.items():
+                scores = before[name]
+                if scores is None:
+                    estimates = track.estimates[name](references)
+                    stems = list(estimates)
+                    true, found = (np.stack([each[stem] for stem in stems]) for each in (references, estimates))
+                    table = protocol.score(true, found, track.sample_rate)
+                    by_stem = {stem: {m: table[m][row] for m in table} for row, stem in enumerate(stems)}
+                    scores = TrackScores(track.name, name, protocol, source, by_stem)
+                    write_text(path, scores.to_json())
+                scored.append(scores)
+            progress.advance()
+    return scored
+
+
+def _file_name(track: str) -> str:
+    return re.sub(r"[^\w .,()&+'-]", "_", track)
+
+
+def _before(path: Path, track: str, protocol: Protocol, source: dict[str, Any]) -> TrackScores | None:
+    """The scores of an earlier evaluation of the same thing."""
+    if not path.exists():
+        return None
+    scores = TrackScores.from_json(path.read_text(), str(path))
+    return scores if (scores.track, scores.protocol, scores.source) == (track, protocol, source) else None
+
+
+def report(scored: list[TrackScores], run: str, corpus: str, split: str, out: Path) -> list[dict[str, Any]]:
+    """Write `results.json`, `table.md` and `boxes.png`; the rows."""
+    mixtures = {scores.track: scores for scores in scored if scores.estimate == "mixture"}
+    named = {scores.track: scores for scores in scored}
+    if mixtures:
+        scored = [improvements(scores, mixtures[scores.track]) for scores in scored]
+    found = rows(scored, run, corpus, split)
+    write_text(out / "results.json", json.dumps(found, indent=2))
+    write_text(out / "table.md", table(found, len(named)))
+    figures.boxes(scored, f"{run} on {corpus}, {split}: {scored[0].protocol}", out / "boxes.png")
+    return found
+
+
+def table(found: list[dict[str, Any]], tracks: int) -> str:
+    """The rows as a Markdown table, estimates and stems down, metrics across: median (mean ± 95 %)."""
+    metrics = list(dict.fromkeys(row["metric"] for row in found))
+    cells = {(row["estimate"], row["stem"], row["metric"]): row for row in found}
+    lines = [
+        f"{found[0]['corpus']}, {found[0]['split']} split, {tracks} tracks; {found[0]['protocol']}; "
+        "dB: median over tracks (mean ± 95 % interval)",
+        "",
+        f"| estimate | stem | tracks | {' | '.join(metrics)} |",
+        f"| --- | --- | --: |{' --: |' * len(metrics)}",
+    ]
+    for estimate, stem in dict.fromkeys((row["estimate"], row["stem"]) for row in found):
+        line = [cells.get((estimate, stem, metric)) for metric in metrics]
+        count = max(row["count"] for row in line if row)
+        lines.append(f"| {estimate} | {stem} | {count} | {' | '.join(_cell(row) for row in line)} |")
+    unscored = sum(row["unscored"] for row in found if row["metric"] == metrics[0] and row["stem"] != "all")
+    if unscored:
+        lines += ["", f"{unscored} stems of tracks have no score: they are silent, or estimated as silence."]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(row: dict[str, Any] | None) -> str:
+    return f"{row['median']:.2f} ({row['mean']:.2f} ± {row['ci95']:.2f})" if row else "–"
