@@ -19,12 +19,13 @@ class TestList:
     """Which mixtures a system is judged on.
 
     Attributes:
-      kind: `pairs`: two stems from two different tracks, at equal level, over all pairs of stems in turn; `tracks`: all
-        stems of one track as they are, over all tracks in turn.
-      mixtures: how many; for `pairs` 0 means every pair of stems once.
+      kind: `pairs`: two stems (or `sources`) from as many different tracks, at equal level, over all combinations of
+        stems in turn; `tracks`: all stems of one track as they are, over all tracks in turn.
+      mixtures: how many; for `pairs` 0 means every combination of stems once.
       seconds: of a mixture, and of a query. A query is of the target's stem, from a track that is in no source of the
         mixture.
       seed: of the whole list.
+      sources: how many stems a mixture of `pairs` has.
     """
 
     # Not a test, whatever pytest thinks of the name.
@@ -35,6 +36,7 @@ class TestList:
     mixtures: int = 0
     seconds: float = 6.0
     seed: int = 2019
+    sources: int = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,14 +73,19 @@ def draw(settings: TestList, corpus: Corpus) -> list[Item]:
 
 
 def _pairs(settings: TestList, corpus: Corpus, rng: np.random.Generator, samples: int) -> list[tuple[Excerpt, ...]]:
-    pairs = list(itertools.combinations(corpus.stems, 2))
-    if not pairs:
-        raise ValueError(f"pairs need two stems or more, {corpus.folder} has {', '.join(corpus.stems)}")
-    order = [pairs[index] for index in rng.permutation(len(pairs))]
+    together = list(itertools.combinations(corpus.stems, settings.sources))
+    if settings.sources < 2 or not together:
+        raise ValueError(
+            f"mixtures of {settings.sources} need at least two and as many stems, {corpus.folder} has "
+            f"{', '.join(corpus.stems)}"
+        )
+    order = [together[index] for index in rng.permutation(len(together))]
     mixtures = []
-    for first, second in itertools.islice(itertools.cycle(order), settings.mixtures or len(pairs)):
-        one = _audible(corpus, rng, first, samples, set())
-        mixtures.append((one, _audible(corpus, rng, second, samples, {one.track})))
+    for stems in itertools.islice(itertools.cycle(order), settings.mixtures or len(together)):
+        sources: list[Excerpt] = []
+        for stem in stems:
+            sources.append(_audible(corpus, rng, stem, samples, {source.track for source in sources}))
+        mixtures.append(tuple(sources))
     return mixtures
 
 

@@ -34,7 +34,9 @@ class Evaluate:
       protocol: `excerpts`; or, on whole tracks, `bss_eval_v4` (museval), `bss_eval_v4_sdr` (its SDR alone, fast),
         `bss_eval_v3` (mir_eval) or `whole_track` (SI-SDR, SD-SDR, SNR, utterance SDR, PES, EPS).
       split: train, validation or test; the experiment's own if left out.
-      out: where results go; `evaluation` in the run folder, with a folder per split and protocol for whole tracks.
+      out: where results go; by default `evaluation` in the run folder, or a folder in it where options were given.
+      mixtures: length of the list; the experiment's own if 0.
+      sources: stems in each of its mixtures, where they are combined at random; the experiment's own if 0.
       root: folder of the prepared corpora; the run's own if left out.
       corpus: another corpus with the same stems; whole tracks only.
       tracks: how many to score, in order of their names; 0 for all.
@@ -53,6 +55,8 @@ class Evaluate:
     protocol: Name | Literal["excerpts"] = "excerpts"
     split: str = ""
     out: Path | None = None
+    mixtures: int = 0
+    sources: int = 0
     root: str = ""
     corpus: str = ""
     tracks: int = 0
@@ -84,9 +88,9 @@ def _check(options: Evaluate) -> None:
 
 
 def _overridden(experiment: Experiment, options: Evaluate) -> Experiment:
-    if options.split:
-        evaluation = dataclasses.replace(experiment.evaluation, split=options.split)
-        experiment = dataclasses.replace(experiment, evaluation=evaluation)
+    names = ("split", "mixtures", "sources")
+    changes = {name: getattr(options, name) for name in names if getattr(options, name)}
+    experiment = dataclasses.replace(experiment, evaluation=dataclasses.replace(experiment.evaluation, **changes))
     if options.root:
         experiment = dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, root=options.root))
     return experiment
@@ -96,7 +100,10 @@ def on_excerpts(name: str, options: Evaluate, out: Path | None) -> tuple[str, Pa
     """Score a run on its list: the table, where everything is, and the model's improvements."""
     source = find_model(name)
     experiment, model = source.load()
-    place = out or source.evaluation
+    changed = [
+        f"{name}_{getattr(options, name)}" for name in ("split", "mixtures", "sources") if getattr(options, name)
+    ]
+    place = out or source.evaluation / "_".join(changed)
     rows = excerpts.evaluate(source, _overridden(experiment, options), model, place, options.audio)
     listed = json.loads((place / "list.json").read_text())
     gains = {

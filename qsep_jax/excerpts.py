@@ -73,7 +73,8 @@ def _score(sources: np.ndarray, target: int, mixture: np.ndarray, estimate: np.n
 
 
 def _rows(scored: list[Scored], run: str, corpus: str, settings: TestList) -> list[dict]:
-    protocol = f"SI-SDR of whole {settings.seconds:g}-s excerpts, {settings.kind}, list seed {settings.seed}"
+    kind = settings.kind if settings.sources == 2 else f"mixtures of {settings.sources}"
+    protocol = f"SI-SDR of whole {settings.seconds:g}-s excerpts, {kind}, list seed {settings.seed}"
     place = {"run": run, "corpus": corpus, "split": settings.split, "protocol": protocol}
     rows = []
     for stem in ("all", *sorted({score.item.stem for score in scored})):

@@ -34,7 +34,7 @@ def overview(example: Example, metrics: Path, path: Path) -> None:
 
     figure, axes = pyplot.subplots(2, 2, figsize=(12, 7), layout="constrained")
     pictures = {"mixture": example.mixture, f"target: {example.stem}": example.target, "estimate": example.estimate}
-    levels = {name: _spectrogram_db(audio) for name, audio in pictures.items()}
+    levels = {name: spectrogram_db(audio) for name, audio in pictures.items()}
     top = max(float(level.max()) for level in levels.values())
     for axis, (name, level) in zip(axes.flat, levels.items(), strict=False):
         extent = (0.0, len(example.mixture) / example.sample_rate, 0.0, example.sample_rate / 2000)
@@ -42,10 +42,10 @@ def overview(example: Example, metrics: Path, path: Path) -> None:
         axis.set(title=name, xlabel="time in s", ylabel="frequency in kHz")
     figure.colorbar(axes[1, 0].images[0], ax=axes[1, 0], label="level in dB")
     _losses(axes[1, 1], metrics)
-    _save(figure, path)
+    save_png(figure, path)
 
 
-def _save(figure: Any, path: Path) -> None:
+def save_png(figure: Any, path: Path) -> None:
     """Write a PNG that appears when it is whole."""
     from matplotlib import pyplot
 
@@ -56,7 +56,7 @@ def _save(figure: Any, path: Path) -> None:
     unfinished.replace(path)
 
 
-def _spectrogram_db(audio: np.ndarray, window_length: int = 512) -> np.ndarray:
+def spectrogram_db(audio: np.ndarray, window_length: int = 512) -> np.ndarray:
     """`[N, F]` level of `[T, C]`, mixed down, in dB."""
     mono = np.pad(audio.mean(axis=1), (0, max(0, window_length - len(audio))))
     frames = np.lib.stride_tricks.sliding_window_view(mono, window_length)[:: window_length // 4]
@@ -109,4 +109,4 @@ def boxes(scored: Sequence[TrackScores], title: str, path: Path) -> None:
     axis.set(title=title, ylabel=f"{metric} in dB, median over frames of each track")
     axis.grid(axis="y", alpha=0.3)
     axis.legend()
-    _save(figure, path)
+    save_png(figure, path)

@@ -17,7 +17,6 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.fft
 from jax import Array, lax
 
 TAPS = 512
@@ -148,10 +147,12 @@ def _projection_ratios(
     references: np.ndarray, estimates: np.ndarray, parts: list[slice], whole: bool, permute: bool
 ) -> np.ndarray:
     """All metrics of each reference and its own estimate, or with any for `permute`, `[4, S, S, frames]`, else NaN."""
+    from scipy.fft import next_fast_len  # half a second to import
+
     stems, size = len(references), parts[0].stop - parts[0].start
     pairs = tuple((n, m) for n in range(stems) for m in range(stems) if permute or n == m)
     correlations = _correlations(references, estimates)
-    window: Any = scipy.fft.next_fast_len(size + TAPS - 1, real=True)
+    window: Any = next_fast_len(size + TAPS - 1, real=True)
     every = _spectra(_projection(correlations, range(stems), range(stems)), window)
     own = jnp.stack([_spectra(_projection(correlations, [n], [m]), window) for n, m in pairs])
     table = np.full((len(METRICS), stems, stems, len(parts)), np.nan)

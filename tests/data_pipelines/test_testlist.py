@@ -120,7 +120,7 @@ def test_too_few_tracks(kind, tracks, write_corpus):
 
 def test_too_few_stems(write_corpus):
     corpus = write_corpus({"t": {"a": np.ones((9000, 1)) / 2}})
-    with pytest.raises(ValueError, match=r"pairs need two stems or more, .* has a"):
+    with pytest.raises(ValueError, match=r"mixtures of 2 need at least two and as many stems, .* has a"):
         draw(TestList("train", "pairs", seconds=0.5), corpus)
 
 
@@ -130,3 +130,15 @@ def test_nothing_audible(write_corpus):
         draw(TestList("train", "pairs", seconds=0.1), corpus)
     with pytest.raises(ValueError, match=r"has no 0\.1 s in which two stems sound"):
         draw(TestList("train", "tracks", seconds=0.1), corpus)
+
+
+def test_mixtures_of_three(corpus):
+    settings = TestList(kind="pairs", mixtures=5, seconds=0.5, sources=3)
+    items = draw(settings, corpus)
+    assert len(items) == 15
+    assert len({tuple(source.stem for source in item.sources) for item in items}) == 4
+    for item in items:
+        assert len({source.track for source in item.sources}) == 3
+        mixture, sources, _ = waveforms(item, corpus, settings)
+        assert sources.shape[0] == 3
+        np.testing.assert_allclose(mixture, sources.sum(axis=0), atol=1e-6)

@@ -1,0 +1,89 @@
+"""Bundles: a run as config, safetensors and model card separates what the run separates."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from data_pipelines.audio import read_audio
+from qsep_jax import bundle, evaluate, export, separate
+from qsep_jax.bundle import Bundle, carried, describe, find_model
+from tests.commands import command, refused
+
+
+@pytest.fixture(scope="module")
+def exported(run, tmp_path_factory):
+    out = tmp_path_factory.mktemp("bundles") / "tiny"
+    assert command(export, "--workdir", run, "--out", out, "--licence", "CC0", "--note", "For tests.") == 0
+    return out
+
+
+def test_a_bundle_separates_as_its_run_does(run, exported, sounds):
+    ask = (sounds / "mix.wav", "--query", sounds / "query.wav", "--label", "bass")
+    for model in (run, exported):
+        assert command(separate, "--model", model, *ask, "--out", sounds / model.name) == 0
+    for name in ("query", "bass"):
+        one, other = (read_audio(sounds / model.name / "mix" / f"{name}.wav")[0] for model in (run, exported))
+        np.testing.assert_array_equal(one, other)
+    (entry,) = json.loads((sounds / "tiny" / "manifest.json").read_text())
+    assert entry["model"]["bundle"] == "tiny"
+
+
+def test_what_a_bundle_holds(exported):
+    assert {path.name for path in exported.iterdir()} == {
+        "config.json",
+        "variables.safetensors",
+        "conditions.npz",
+        "README.md",
+    }
+    assert all(
+        leaf.dtype == np.float32 for leaf in safetensors.numpy.load_file(exported / "variables.safetensors").values()
+    )
+    card = (exported / "README.md").read_text()
+    for words in ("# tiny", "For tests.", "Lee2019", "musdb18", "4 of 4, batch 8", "| licence of the weights | CC0 |"):
+        assert words in card
+
+
+def test_a_bundle_can_be_evaluated_and_is_left_as_it_is(exported, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(exported.rglob("*"))
+    root = ("--root", next(exported.parents[1].glob("run*/data")))
+    assert command(evaluate, "--workdir", exported, *root) == 0
+    assert (tmp_path / "evaluation" / "tiny" / "table.md").exists()
+    assert sorted(exported.rglob("*")) == before
+
+
+def test_a_carried_bundle_goes_by_its_name(exported, tmp_path, monkeypatch):
+    shutil.copytree(exported, tmp_path / "weights" / "tiny")
+    monkeypatch.setattr(bundle, "CARRIED", tmp_path / "weights")
+    assert find_model("tiny") == Bundle(tmp_path / "weights" / "tiny")
+    assert find_model("") == find_model("tiny")
+    assert describe(find_model(""))["bundle"] == "tiny"
+    with pytest.raises(ValueError, match="carries no model that accepts a video: give --model"):
+        find_model("", "video")
+    with pytest.raises(ValueError, match="carried models are tiny"):
+        find_model("huge")
+
+
+def test_carried_models_are_small_and_have_a_card():
+    for model in carried().values():
+        assert sum(path.stat().st_size for path in model.path.iterdir()) <= 10e6
+        assert "## Scores" in model.card.read_text()
+        model.load()
+
+
+def test_mistakes(run, exported, sounds, capsys, tmp_path):
+    refused(capsys, "exists already", export, "--workdir", run, "--out", exported)
+    refused(capsys, "is no run folder", export, "--workdir", tmp_path, "--out", tmp_path / "out")
+    damaged = tmp_path / "damaged"
+    shutil.copytree(exported, damaged)
+    (damaged / "variables.safetensors").write_bytes((exported / "variables.safetensors").read_bytes()[:1000])
+    ask = (sounds / "mix.wav", "--query", sounds / "query.wav", "--out", sounds / "out")
+    refused(capsys, "variables.safetensors cannot be read", separate, "--model", damaged, *ask)
+    (damaged / "conditions.npz").unlink()
+    shutil.copy(exported / "variables.safetensors", damaged)
+    refused(capsys, "the run has no class means", separate, "--model", damaged, *ask, "--label", "bass")
+    assert not (sounds / "out").exists()
+    assert not list(tmp_path.glob(".*"))
