@@ -83,5 +83,5 @@ def _small(stems: tuple[str, ...], corpus: str, view: View) -> Experiment:
     train = Train(
         steps=8_000, batch_size=8, ema_decay=0.995, validate_every=400, validation_batches=16, save_every=400, workers=0
     )
-    evaluation = TestList("pairs", seconds=4.0) if chamber else TestList()
+    evaluation = TestList(kind="pairs", seconds=4.0) if chamber else TestList()
     return Experiment(system, Data(streams={"cvae": Stream(corpus, recipe, view)}), train, evaluation)

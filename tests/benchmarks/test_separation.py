@@ -55,6 +55,8 @@ def test_the_signal_does_not_depend_on_its_length():
     assert [block.shape for block in short] == [(BLOCK, 2), (1000, 2)]
     np.testing.assert_array_equal(np.concatenate(short), np.concatenate(long)[: BLOCK + 1000])
     assert 0.2 < np.abs(np.concatenate(long)).max() < 1
+    steps = np.abs(np.diff(np.concatenate(long), axis=0))
+    assert (steps[BLOCK - 1] < np.quantile(steps, 0.99, axis=0)).all()  # the tones go on where the next block begins
 
 
 def stub(monkeypatch, cues, frames):
