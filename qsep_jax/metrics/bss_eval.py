@@ -17,7 +17,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 
 TAPS = 512
 METRICS = ("SDR", "ISR", "SIR", "SAR")
@@ -154,12 +154,12 @@ def _projection_ratios(
     correlations = _correlations(references, estimates)
     window: Any = next_fast_len(size + TAPS - 1, real=True)
     every = _spectra(_projection(correlations, range(stems), range(stems)), window)
-    own = jnp.stack([_spectra(_projection(correlations, [n], [m]), window) for n, m in pairs])
+    own = jnp.stack([_spectra(_projection(correlations, [n], [m]), window)[0, :, 0] for n, m in pairs])
     table = np.full((len(METRICS), stems, stems, len(parts)), np.nan)
     rows, columns = np.array(pairs).T
     for frame, part in enumerate(parts):
-        heard = (signals[:, part].astype(float) for signals in (references, estimates))
-        energies = np.asarray(_energies(*heard, every, own, pairs, window))
+        heard = np.concatenate([references[:, part], estimates[:, part]]).swapaxes(1, 2).astype(float)
+        energies = np.asarray(_energies(heard, every, own, pairs, window))
         true, matched, all_, spatial, interference, artefacts, error, filtered_error = energies
         wanted, missed = (matched, filtered_error) if whole else (true, error)
         ratios = ((wanted, missed), (true, spatial), (matched, interference), (all_, artefacts))
@@ -167,7 +167,7 @@ def _projection_ratios(
     return table
 
 
-def _correlations(references: np.ndarray, estimates: np.ndarray) -> Array:
+def _correlations(references: np.ndarray, estimates: np.ndarray) -> np.ndarray:
     """`Σ_u x[u] y[u + lag]` for lags 0 … 511, x the references, y references and estimates: `[S, C, 2S, C, lag]`.
 
     Summed up over blocks, so that the memory does not grow with the signals.
@@ -179,7 +179,7 @@ def _correlations(references: np.ndarray, estimates: np.ndarray) -> Array:
         padded = np.zeros((2 * stems, channels, _BLOCK + TAPS))
         padded[..., : ahead.shape[1]] = ahead.swapaxes(1, 2)
         total = _add_block(total, padded.reshape(-1, _BLOCK + TAPS))
-    lags = jnp.fft.irfft(total, _BLOCK + TAPS)[..., :TAPS]
+    lags = np.asarray(jnp.fft.irfft(total, _BLOCK + TAPS)[..., :TAPS])
     return lags.reshape(stems, channels, 2 * stems, channels, TAPS)
 
 
@@ -189,65 +189,72 @@ def _add_block(total: Array, ahead: Array) -> Array:
     return total + jnp.fft.rfft(here).conj()[:, None] * jnp.fft.rfft(ahead)[None]
 
 
-def _projection(correlations: Array, references: Sequence[int], estimates: Sequence[int]) -> Array:
-    """Filters that bring delayed references nearest to each estimate: `[S, C, taps, estimates, C]`."""
-    chosen = correlations, jnp.asarray(references), jnp.asarray(estimates)
-    solved = _solve(*chosen)
-    if not jnp.isfinite(solved).all():  # references that are linear in one another, to rounding: one panned centre
-        solved = jnp.linalg.solve(*_normal_equations(*chosen))
-    if not jnp.isfinite(solved).all():
-        solved = jnp.linalg.lstsq(*_normal_equations(*chosen))[0]
+def _projection(correlations: np.ndarray, references: Sequence[int], estimates: Sequence[int]) -> np.ndarray:
+    """Filters that bring delayed references nearest to each estimate: `[S, C, taps, estimates, C]`.
+
+    On the host, where the one large matrix is factored in its own memory: an accelerator would gain a second.
+    """
+    import scipy.linalg  # half a second to import
+
     stems, channels = len(references), correlations.shape[1]
+    size = stems * channels * TAPS
+    columns = np.asarray(estimates) + correlations.shape[0]
+    right = correlations[references][:, :, columns].reshape(stems * channels, -1, TAPS)
+    right = right.swapaxes(1, 2).reshape(size, -1)
+    cholesky, pivoted = scipy.linalg.get_lapack_funcs(("potrf", "pstrf"), dtype=float)
+    factor, failed = cholesky(_gram(correlations, references).T, clean=False, overwrite_a=True)
+    if failed:  # references that are linear in one another, to rounding, such as one in the centre of a stereo image
+        factor, order, rank, _ = pivoted(_gram(correlations, references).T, overwrite_a=True)
+        kept, solved = order[:rank] - 1, np.zeros_like(right)
+        solved[kept] = scipy.linalg.cho_solve((factor[:rank, :rank], False), right[kept], check_finite=False)
+    else:
+        solved = scipy.linalg.cho_solve((factor, False), right, check_finite=False)
     return solved.reshape(stems, channels, TAPS, len(estimates), channels)
 
 
-@jax.jit
-def _solve(correlations: Array, references: Array, estimates: Array) -> Array:
-    """By Cholesky, in the memory of the equations; NaN where they are not positive definite."""
-    gram, right = _normal_equations(correlations, references, estimates)
-    factor = lax.linalg.cholesky(gram, symmetrize_input=False)
-    halfway = lax.linalg.triangular_solve(factor, right, left_side=True, lower=True)
-    return lax.linalg.triangular_solve(factor, halfway, left_side=True, lower=True, transpose_a=True)
+def _gram(correlations: np.ndarray, references: Sequence[int]) -> np.ndarray:
+    """Correlations among delayed references, `[S · C · taps]` squared, with a machine epsilon on the diagonal.
 
-
-@jax.jit
-def _normal_equations(correlations: Array, references: Array, estimates: Array) -> tuple[Array, Array]:
-    """Correlations among delayed references, `[n, n]` with n = S · C · taps, and of those with estimates, `[n, …]`.
-
-    A machine epsilon on the diagonal, as museval has it.
+    So has museval.
     """
     forward = correlations[references][:, :, references]  # [S, C, S, C, lag]
     count = forward.shape[0] * forward.shape[1]
     forward = forward.reshape(count, count, TAPS)
-    lags = jnp.concatenate([forward[..., :0:-1], forward.swapaxes(0, 1)], axis=-1)  # of x behind y, −511 … 511
-
-    def row(behind: Array, tap: Array) -> Array:  # [y, 1023] of one x → [y, tap of y]
-        return lax.dynamic_slice_in_dim(behind, TAPS - 1 - tap, TAPS, axis=-1)
-
-    gram = jax.vmap(jax.vmap(row, (None, 0)), (0, None))(lags, jnp.arange(TAPS)).reshape(count * TAPS, count * TAPS)
-    gram = jnp.fill_diagonal(gram, gram.diagonal() + jnp.finfo(gram.dtype).eps, inplace=False)
-    right = correlations[references][:, :, estimates + correlations.shape[0]].reshape(count, -1, TAPS)
-    return gram, right.swapaxes(1, 2).reshape(count * TAPS, -1)
+    behind = np.concatenate([forward[..., :0:-1], forward.swapaxes(0, 1)], axis=-1)  # of x behind y, −511 … 511
+    gram = np.empty((count, TAPS, count, TAPS))
+    for x, y in np.ndindex(count, count):
+        gram[x, :, y] = np.lib.stride_tricks.sliding_window_view(behind[x, y], TAPS)[::-1]
+    gram = gram.reshape(count * TAPS, -1)
+    gram[np.diag_indices(len(gram))] += np.finfo(float).eps
+    return gram
 
 
-def _spectra(filters: Array, window: int) -> Array:
-    return jnp.fft.rfft(filters, window, axis=2)
+def _spectra(filters: np.ndarray, window: int) -> Array:
+    """`[S, C, taps, estimates, C]` → `[S, C, estimates, C, F]`."""
+    return jnp.fft.rfft(jnp.asarray(np.moveaxis(filters, 2, -1)), window)
 
 
-@partial(jax.jit, static_argnums=(4, 5))
-def _energies(
-    references: Array, estimates: Array, every: Array, own: Array, pairs: tuple[tuple[int, int], ...], window: int
-) -> Array:
+@partial(jax.jit, static_argnums=(3, 4))
+def _energies(signals: Array, every: Array, own: Array, pairs: tuple[tuple[int, int], ...], window: int) -> Array:
     """Of one frame, `[8, pairs]`: energies of the reference, its own projection, that on all references, spatial
-    distortion, interference, artefacts, the whole error, and the error against its own projection."""
-    spectra = jnp.fft.rfft(references, window, axis=1)
-    among_all = jnp.fft.irfft(jnp.einsum("sfc,scfkd->kfd", spectra, every), window, axis=1)
+    distortion, interference, artefacts, the whole error, and the error against its own projection.
+
+    In the spectrum, which the energy is the same in (Parseval), so that nothing is transformed back.
+
+    Args:
+      signals: references, then estimates, `[2S, C, T]`.
+      every, own: spectra of the filters from all references to each estimate, `[S, C, S, C, F]`, and from one reference
+        to one estimate for each pair, `[pairs, C, C, F]`.
+    """
+    references, estimates = jnp.split(jnp.fft.rfft(signals, window), 2)
     rows = jnp.array([pair[0] for pair in pairs])
     columns = jnp.array([pair[1] for pair in pairs])
-    matched = jnp.fft.irfft(jnp.einsum("pfc,pcfd->pfd", spectra[rows], own[:, 0, :, :, 0]), window, axis=1)
-    pad = ((0, 0), (0, window - references.shape[1]), (0, 0))
-    true, estimate = jnp.pad(references, pad)[rows], jnp.pad(estimates, pad)[columns]
-    projected = among_all[columns]
-    signals = (true, matched, projected, matched - true, projected - matched, estimate - projected)
-    signals += (estimate - true, estimate - matched)
-    return jnp.stack([jnp.square(signal).sum((1, 2)) for signal in signals])
+    true, estimate = references[rows], estimates[columns]
+    projected = (references[:, :, None, None] * every).sum((0, 1))[columns]
+    matched = (true[:, :, None] * own).sum(1)
+    parts = (true, matched, projected, matched - true, projected - matched, estimate - projected)
+    parts += (estimate - true, estimate - matched)
+    bins = jnp.arange(window // 2 + 1)
+    twice = jnp.where((bins == 0) | (2 * bins == window), 1.0, 2.0) / window  # bins that stand for two
+    energies = [jnp.einsum("pcf,f->p", jnp.square(part.real) + jnp.square(part.imag), twice) for part in parts]
+    return jnp.stack(energies)

@@ -70,6 +70,18 @@ def test_version_4_is_its_definition(channels, monkeypatch):
         np.testing.assert_allclose(found[name], expected[name], atol=1e-6)
 
 
+def test_references_that_depend_on_one_another(monkeypatch):
+    """A stem in the centre of a stereo image, whose channels are equal, and one that is another one delayed."""
+    monkeypatch.setattr("qsep_jax.metrics.bss_eval.TAPS", FEW_TAPS)
+    references, estimates = sounds("noise", 3, 3000, 2)
+    references[0, :, 1] = references[0, :, 0]
+    references[2] = np.roll(references[1], 2, axis=0)
+    references[:, :FEW_TAPS] = references[:, -FEW_TAPS:] = 0
+    expected, found = directly(references, estimates, RATE), bss_eval(references, estimates, RATE)
+    for name in METRICS:
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-6)
+
+
 @pytest.mark.parametrize("kind", ["music", "noise"])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_version_4_agrees_with_museval(kind, channels):
