@@ -12,10 +12,11 @@ import numpy as np
 import safetensors.numpy
 from flax import traverse_util
 
+from data_pipelines.pipeline import Data
 from qsep_jax import __version__, console
 from qsep_jax.bundle import Bundle
 from qsep_jax.excerpts import table
-from qsep_jax.experiment import Experiment
+from qsep_jax.experiment import Experiment, to_json
 from qsep_jax.run import RunFolder
 from qsep_jax.systems.base import Variables, parameter_count
 
@@ -53,9 +54,11 @@ def export(run: RunFolder, out: Path, licence: str = "not stated", note: str = "
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}") as folder:
         bundle = Bundle(Path(folder) / out.name)
         bundle.path.mkdir()
-        shutil.copy(run.config, bundle.config)
+        here = dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, root=Data().root))
+        bundle.config.write_text(to_json(here))  # not where the corpora lay on the machine that trained it
         flat = traverse_util.flatten_dict(jax.device_get(model.variables), sep="/")
-        safetensors.numpy.save_file({path: np.ascontiguousarray(leaf) for path, leaf in flat.items()}, bundle.variables)
+        packed = safetensors.numpy.save({path: np.ascontiguousarray(leaf) for path, leaf in flat.items()})
+        bundle.variables.write_bytes(packed)
         if run.conditions.exists():
             shutil.copy(run.conditions, bundle.conditions)
         bundle.card.write_text(card(run, experiment, model.variables, out.name, licence, note))

@@ -41,6 +41,7 @@ def test_what_a_bundle_holds(exported):
     assert all(
         leaf.dtype == np.float32 for leaf in safetensors.numpy.load_file(exported / "variables.safetensors").values()
     )
+    assert json.loads((exported / "config.json").read_text())["data"]["root"] == "data"
     card = (exported / "README.md").read_text()
     for words in ("# tiny", "For tests.", "Lee2019", "musdb18", "4 of 4, batch 8", "| licence of the weights | CC0 |"):
         assert words in card
