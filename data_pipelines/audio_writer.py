@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +28,10 @@ _SUFFIXES = {
 _KEPT = (*INTEGER[2:], "FLOAT", "DOUBLE", "VORBIS", "OPUS")
 
 
-def suffix_of(container: str) -> str:
-    """The extension for files like one of this container, `.wav` where it cannot be written (MP3)."""
-    names = {"WAVEX": ".wav", "RF64": ".wav", **{name: suffix for suffix, name in reversed(_SUFFIXES.items())}}
-    return names.get(container, ".wav")
+def suffix_like(path: Path) -> str:
+    """The extension for outputs of a file: its own, or `.wav` where that cannot be written (MP3)."""
+    suffix = path.suffix.lower()
+    return suffix if suffix in _SUFFIXES else ".wav"
 
 
 def format_for(path: Path, subtype: str, samples: int) -> tuple[str, str]:
@@ -74,7 +75,7 @@ class AudioWriter:
             self._unfinished.touch()
             self._sound = soundfile.SoundFile(self._unfinished, "w", sample_rate, channels, subtype, format=container)
         except soundfile.LibsndfileError:
-            self._discard()
+            self.discard()
             raise ValueError(
                 f"{path}: {container} with {subtype} cannot hold {channels} channels at {sample_rate} Hz: "
                 "write another format"
@@ -101,17 +102,32 @@ class AudioWriter:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
-            self._discard()
-            return
+            self.discard()
+        else:
+            self.finish()
+            self.appear()
+
+    def finish(self) -> None:
+        """Put all of it on disk, not yet under its name."""
         try:
             self._sound.close()
             with self._unfinished.open("rb") as file:
                 os.fsync(file.fileno())
-            os.replace(self._unfinished, self.path)
+            # libsndfile does not say when the last of what its encoder held did not fit.
+            if soundfile.info(self._unfinished).frames != self.frames:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except (OSError, soundfile.LibsndfileError) as error:
             raise self._in_words(error) from None
 
-    def _discard(self) -> None:
+    def appear(self) -> None:
+        """Give a finished file its name."""
+        try:
+            os.replace(self._unfinished, self.path)
+        except OSError as error:
+            raise self._in_words(error) from None
+
+    def discard(self) -> None:
+        """Leave nothing of an unfinished file, and no folder that was made for it."""
         if hasattr(self, "_sound"):
             self._sound.close()
         if self._unfinished.parent.is_dir():
@@ -121,9 +137,24 @@ class AudioWriter:
                 folder.rmdir()
 
     def _in_words(self, error: Exception) -> OSError:
-        self._discard()
+        self.discard()
         number = getattr(error, "errno", None) or errno.EIO
         return OSError(number, f"cannot write: {getattr(error, 'strerror', None) or error}", str(self.path))
+
+
+@contextlib.contextmanager
+def together(writers: list[AudioWriter]) -> Iterator[list[AudioWriter]]:
+    """Several writers whose files appear when all of them are whole, or not at all."""
+    try:
+        yield writers
+        for writer in writers:
+            writer.finish()
+    except BaseException:
+        for writer in reversed(writers):  # folders were made for the first
+            writer.discard()
+        raise
+    for writer in writers:
+        writer.appear()
 
 
 def write_wav(path: Path, audio: np.ndarray, sample_rate: int, subtype: str = "PCM_16") -> None:

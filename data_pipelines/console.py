@@ -49,7 +49,7 @@ def _set_up() -> None:
     warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
     # Only what this project says: libraries deprecate things that its users cannot change.
     warnings.filterwarnings("ignore")
-    warnings.filterwarnings("default", category=UserWarning, module=r"(qsep_jax|data_pipelines)\b")
+    warnings.filterwarnings("default", category=UserWarning, module=r"(__main__|qsep_jax|data_pipelines)\b")
 
 
 def parse(

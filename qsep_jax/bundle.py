@@ -7,9 +7,12 @@ README.md              the model card
 """
 
 import dataclasses
+import hashlib
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
 import safetensors.numpy
 from flax import traverse_util
 from safetensors import SafetensorError
@@ -118,5 +121,17 @@ def find_model(model: str, cue: str = "query") -> Source:
 def describe(source: Source) -> dict[str, Any]:
     """Which model it is, for manifests and tables."""
     if isinstance(source, Bundle):
-        return {"bundle": source.path.name, "path": str(source.path)}
-    return {"run": source.path.name, "path": str(source.path), "step": source.best_step()}
+        return {"bundle": source.path.resolve().name, "path": str(source.path)}
+    return {"run": source.path.resolve().name, "path": str(source.path), "step": source.best_step()}
+
+
+def identity(source: Source, model: Model, bank: Bank | None) -> dict[str, Any]:
+    """Which model it is, wherever it lies, with a digest of all that an estimate depends on.
+
+    Two models of one name are so never taken for one another.
+    """
+    found = hashlib.sha256()
+    for leaf in jax.tree.leaves((model.variables, bank.tracks if bank else ())):
+        found.update(np.asarray(leaf).tobytes())
+    facts = {key: value for key, value in describe(source).items() if key != "path"}
+    return {**facts, "weights": found.hexdigest()[:16]}

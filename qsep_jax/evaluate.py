@@ -13,7 +13,7 @@ import tyro
 
 from data_pipelines.sources import open_corpus
 from qsep_jax import console, excerpts, whole_tracks
-from qsep_jax.bundle import describe, find_model
+from qsep_jax.bundle import find_model, identity
 from qsep_jax.comparison import Scores, by_track, side_by_side
 from qsep_jax.experiment import Experiment
 from qsep_jax.metrics.protocols import Name, Protocol
@@ -81,15 +81,28 @@ def _check(options: Evaluate) -> None:
     folders = (options.estimates, options.references)
     if (options.workdir == "") == (folders == (None, None)) or (None in folders and folders != (None, None)):
         raise ValueError(f"give either --workdir, or both --estimates and --references. Example: {EXAMPLE}")
-    if options.tracks < 0:
-        raise ValueError(f"--tracks must be 0 or more, not {options.tracks}")
+    for name in ("tracks", "mixtures", "sources", "channels", "audio"):
+        if getattr(options, name) < 0:
+            raise ValueError(f"--{name} must be 0 or more, not {getattr(options, name)}")
     if options.against and not options.workdir:
         raise ValueError("--against compares runs: give --workdir")
+    default, for_tracks = Evaluate(), ("corpus", "tracks", "ask", "oracle", "window", "hop", "channels")
+    for_runs = ("split", "root", "corpus", "ask", "oracle", "channels")
+    unused = ("mixtures", "sources", "audio")
+    if options.protocol == "excerpts":
+        unused = for_tracks
+    elif not options.workdir:
+        unused += for_runs
+    given = [name for name in unused if getattr(options, name) != getattr(default, name)]
+    if given and (options.workdir or options.protocol != "excerpts"):
+        raise ValueError(f"--{given[0]} means nothing here: see what it is for in --help")
 
 
 def _overridden(experiment: Experiment, options: Evaluate) -> Experiment:
     names = ("split", "mixtures", "sources")
     changes = {name: getattr(options, name) for name in names if getattr(options, name)}
+    if options.sources and experiment.evaluation.kind != "pairs":
+        raise ValueError("--sources is for lists that combine stems at random; this run's takes whole tracks")
     experiment = dataclasses.replace(experiment, evaluation=dataclasses.replace(experiment.evaluation, **changes))
     if options.root:
         experiment = dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, root=options.root))
@@ -100,17 +113,18 @@ def on_excerpts(name: str, options: Evaluate, out: Path | None) -> tuple[str, Pa
     """Score a run on its list: the table, where everything is, and the model's improvements."""
     source = find_model(name)
     experiment, model = source.load()
-    changed = [
-        f"{name}_{getattr(options, name)}" for name in ("split", "mixtures", "sources") if getattr(options, name)
-    ]
-    place = out or source.evaluation / "_".join(changed)
-    rows = excerpts.evaluate(source, _overridden(experiment, options), model, place, options.audio)
+    experiment = _overridden(experiment, options)
+    changed = {name: getattr(options, name) for name in ("split", "mixtures", "sources") if getattr(options, name)}
+    changed |= {"root": Path(options.root).resolve().name} if options.root else {}
+    place = out or source.evaluation / "_".join(f"{name}_{value}" for name, value in changed.items())
+    rows = excerpts.evaluate(source, experiment, model, place, options.audio)
     listed = json.loads((place / "list.json").read_text())
     gains = {
         (item["stem"], f"{item['mixture']}/{item['target']}"): item["si_sdr"]["model"] - item["si_sdr"]["mixture"]
         for item in listed
     }
-    return excerpts.table(rows), place, {f"SI-SDR improvement; {rows[0]['protocol']}": gains}
+    data = f"{rows[0]['corpus']} at {model.system.sample_rate} Hz, {rows[0]['split']} split"
+    return excerpts.table(rows), place, {f"SI-SDR improvement; {data}; {rows[0]['protocol']}": gains}
 
 
 def on_tracks(name: str, options: Evaluate, out: Path | None) -> tuple[str, Path, dict[str, Scores]]:
@@ -122,27 +136,26 @@ def on_tracks(name: str, options: Evaluate, out: Path | None) -> tuple[str, Path
     corpus_name = options.corpus or stream.corpus
     rate, root = model.system.sample_rate, experiment.data.root
     corpus = open_corpus(root, corpus_name, rate, split, stream.view, options.channels)
-    queried = "query" in model.system.cues
-    estimates = whole_tracks.by_model(model, source.bank(model) if queried else None, options.ask)
+    bank = source.bank(model) if "query" in model.system.cues else None
+    estimates = whole_tracks.by_model(model, bank, options.ask)
     estimates |= {name: partial(whole_tracks.oracle, name) for name in options.oracle}
     place = out or source.evaluation / f"{corpus_name}_{split}_{protocol.name}"
-    tracks = whole_tracks.of_corpus(corpus, estimates)[: options.tracks or None]
-    facts = {**describe(source), "corpus": f"{corpus_name} at {rate} Hz, {corpus.channels} channels"}
-    scored = whole_tracks.score(tracks, protocol, facts, place)
-    rows = whole_tracks.report(scored, source.path.name, corpus_name, split, place)
+    tracks = whole_tracks.of_corpus(corpus, estimates, identity(source, model, bank))[: options.tracks or None]
+    scored = whole_tracks.score(tracks, protocol, place)
+    rows = whole_tracks.report(scored, source.path.resolve().name, corpus_name, split, place)
+    data = f"{corpus_name} at {rate} Hz, {corpus.channels} channels, {split} split"
     kinds = [estimate for estimate in estimates if estimate.startswith("model")]
-    compared = {f"{protocol.metrics[0]} of {kind}; {protocol}": by_track(scored, kind) for kind in kinds}
-    return whole_tracks.table(rows, len(tracks)), place, compared
+    compared = {f"{protocol.metrics[0]} of {kind}; {data}; {protocol}": by_track(scored, kind) for kind in kinds}
+    return whole_tracks.table(rows, scored), place, compared
 
 
 def on_folders(estimates: Path, references: Path, options: Evaluate) -> tuple[str, Path]:
     """Score folders of estimates: the table, and where everything is."""
-    protocol, place = _protocol(options), options.out or Path("evaluation") / estimates.name
+    protocol, place = _protocol(options), options.out or Path("evaluation") / estimates.resolve().name
     tracks = whole_tracks.of_folders(estimates, references)[: options.tracks or None]
-    facts = {"estimates": str(estimates.resolve()), "references": str(references.resolve())}
-    scored = whole_tracks.score(tracks, protocol, facts, place)
-    rows = whole_tracks.report(scored, estimates.name, str(references), "all", place)
-    return whole_tracks.table(rows, len(tracks)), place
+    scored = whole_tracks.score(tracks, protocol, place)
+    rows = whole_tracks.report(scored, estimates.resolve().name, str(references), "all", place)
+    return whole_tracks.table(rows, scored), place
 
 
 def main() -> None:
@@ -155,14 +168,19 @@ def main() -> None:
         return
     judge = on_excerpts if options.protocol == "excerpts" else on_tracks
     found: dict[str, dict[str, Scores]] = {}
-    for name in (options.workdir, *options.against):
-        out = options.out / Path(name).name if options.out and options.against else options.out
+    for number, name in enumerate((options.workdir, *options.against)):
+        out = options.out / f"{number}_{Path(name).name}" if options.out and options.against else options.out
         table, place, found[name] = judge(name, options, out)
         print(f"{table}\nwritten to {place}\n")
     if options.against:
         place = options.out or find_model(options.workdir).evaluation
         kinds = dict.fromkeys(kind for scores in found.values() for kind in scores)
-        beside = "\n".join(side_by_side({name: scores[kind] for name, scores in found.items()}, kind) for kind in kinds)
+        common = [kind for kind in kinds if all(kind in scores for scores in found.values())]
+        if not common:
+            raise ValueError(f"the runs were not judged alike, so nothing can be set side by side: {'; '.join(kinds)}")
+        beside = "\n".join(
+            side_by_side({name: scores[kind] for name, scores in found.items()}, kind) for kind in common
+        )
         write_text(place / "against.md", beside)
         print(f"{beside}\nwritten to {place / 'against.md'}")
 

@@ -6,6 +6,7 @@ Estimates are scored beside the untouched mixture and the ideal ratio mask; audi
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +16,7 @@ from data_pipelines.progress import Progress
 from data_pipelines.sources import open_corpus
 from data_pipelines.testlist import Item, TestList, draw, waveforms
 from qsep_jax import figures
-from qsep_jax.bundle import Source
+from qsep_jax.bundle import Source, describe
 from qsep_jax.experiment import Experiment
 from qsep_jax.inference.conditions import encode
 from qsep_jax.inference.separation import Model, separate
@@ -55,7 +56,7 @@ def evaluate(run: Source, experiment: Experiment, model: Model, out: Path, audio
                 _write_audio(out / "audio", item, mixture, sources[item.target], estimate, rate)
             shown = shown or figures.Example(mixture, sources[item.target], estimate, item.stem, rate)
             progress.advance()
-    rows = _rows(scored, run.path.name, stream.corpus, settings)
+    rows = _rows(scored, describe(run), stream.corpus, settings)
     write_text(out / "results.json", json.dumps(rows, indent=2))
     write_text(out / "table.md", table(rows))
     write_text(out / "list.json", json.dumps([_listed(score) for score in scored], indent=1))
@@ -72,10 +73,16 @@ def _score(sources: np.ndarray, target: int, mixture: np.ndarray, estimate: np.n
     return {name: float(si_sdr(flat[target].ravel(), jnp.ravel(signal))) for name, signal in estimates.items()}
 
 
-def _rows(scored: list[Scored], run: str, corpus: str, settings: TestList) -> list[dict]:
-    kind = settings.kind if settings.sources == 2 else f"mixtures of {settings.sources}"
+def _rows(scored: list[Scored], run: dict[str, Any], corpus: str, settings: TestList) -> list[dict]:
+    kind = settings.kind if settings.sources == 2 or settings.kind != "pairs" else f"mixtures of {settings.sources}"
     protocol = f"SI-SDR of whole {settings.seconds:g}-s excerpts, {kind}, list seed {settings.seed}"
-    place = {"run": run, "corpus": corpus, "split": settings.split, "protocol": protocol}
+    place = {
+        "run": run.get("run", run.get("bundle")),
+        "step": run.get("step"),
+        "corpus": corpus,
+        "split": settings.split,
+        "protocol": protocol,
+    }
     rows = []
     for stem in ("all", *sorted({score.item.stem for score in scored})):
         chosen = [score for score in scored if stem in ("all", score.item.stem)]

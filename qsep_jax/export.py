@@ -87,9 +87,18 @@ def card(run: RunFolder, experiment: Experiment, variables: Variables, name: str
     }
     lines = [f"# {name}", "", *([note, ""] if note else []), "| | |", "| --- | --- |"]
     lines += [f"| {key} | {value} |" for key, value in facts.items()]
+    return "\n".join([*lines, "", "## Scores", "", _scores(run)])
+
+
+def _scores(run: RunFolder) -> str:
+    """The table of the list of excerpts, if it is of the step that is exported."""
     results = run.evaluation / "results.json"
-    scores = table(json.loads(results.read_text())) if results.exists() else "Not evaluated.\n"
-    return "\n".join([*lines, "", "## Scores", "", scores])
+    rows = json.loads(results.read_text()) if results.exists() else []
+    if not rows or rows[0].get("step") != run.best_step():
+        return (
+            f"Not evaluated at this step; `python -m qsep_jax.evaluate --workdir {run.path}` before the export does.\n"
+        )
+    return table(rows)
 
 
 def main() -> None:

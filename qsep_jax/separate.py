@@ -2,18 +2,20 @@
 
 import dataclasses
 import glob
+import itertools
 import json
 import string
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import tyro
 
 from data_pipelines.audio import READABLE, AudioFile
-from data_pipelines.audio_writer import suffix_of
+from data_pipelines.audio_writer import suffix_like
 from data_pipelines.progress import Progress
 from qsep_jax import __version__, console
 from qsep_jax.bundle import Source, describe, find_model
@@ -141,29 +143,56 @@ def _unique(found: list[tuple[str, Ask]], taken: str) -> dict[str, Ask]:
     return named
 
 
-def find_files(words: tuple[str, ...]) -> dict[Path, str]:
+def find_files(words: tuple[str, ...], out: Path) -> dict[Path, str]:
     """The mixtures that files, folders and patterns stand for, and the name of each track.
 
+    What a folder or pattern holds below `out`, and hidden files, are none.
+
     Raises:
-      ValueError: if one stands for nothing, or two mixtures would have the same name.
+      ValueError: if one stands for nothing.
     """
     found: dict[Path, str] = {}
     for word in words:
         path = Path(word)
         if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in READABLE and file.is_file())
-            named = {file: str(file.relative_to(path).with_suffix("")) for file in inside}
+            start, inside = path, sorted(path.rglob("*"))
         elif glob.has_magic(word) and not path.exists():
-            named = {Path(match): Path(match).stem for match in sorted(glob.glob(word, recursive=True))}
+            parts = list(itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
+            start, inside = Path(*parts), sorted(Path(match) for match in glob.glob(word, recursive=True))
         else:
-            named = {path: path.stem}
+            found[path] = path.stem
+            continue
+        named = {
+            file: str(file.relative_to(start).with_suffix(""))
+            for file in inside
+            if file.suffix.lower() in READABLE and file.is_file() and not file.name.startswith(".")
+            if not file.resolve().is_relative_to(out.resolve())
+        }
         if not named:
             raise ValueError(f"'{word}' holds no audio; known extensions are {', '.join(READABLE)}")
         found |= named
-    names = list(found.values())
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice:
-        raise ValueError(f"two files are named '{twice}' and would share one output: separate them one by one")
+    return found
+
+
+def targets_of(files: dict[Path, str], stems: list[str], options: Separate) -> dict[Path, list[Path]]:
+    """Where each mixture's outputs go, in the order of `stems`.
+
+    Raises:
+      ValueError: if two would be written to one path, or one over a mixture or query.
+    """
+    inputs = [*files, *options.query, *(Path(word) for word in (options.interpolate or ())[:2])]
+    read = {path.resolve() for path in inputs if path.exists()}
+    found: dict[Path, list[Path]] = {}
+    taken: dict[Path, Path] = {}
+    for path, track in files.items():
+        ext = suffix_like(path)[1:]
+        found[path] = [options.out / options.name.format(track=track, stem=stem, ext=ext) for stem in stems]
+        for target in found[path]:
+            if target.resolve() in read:
+                raise ValueError(f"{target} would be written over an input: give another --out or --name")
+            if target in taken:
+                raise ValueError(f"{target} would be of both {taken[target]} and {path}: separate them one by one")
+            taken[target] = path
     return found
 
 
@@ -174,38 +203,35 @@ def _check(options: Separate) -> None:
         if getattr(options, name) < 0:
             raise ValueError(f"--{name} must be 0 or more, not {getattr(options, name)}")
     try:
+        options.name.format(**dict.fromkeys(PLACES, "x"))
         used = {place for _, place, _, _ in string.Formatter().parse(options.name) if place is not None}
-    except ValueError:
+    except (ValueError, KeyError, IndexError, AttributeError):
         used = {options.name}
-    if not used <= set(PLACES) or "stem" not in used or (len(options.files) > 1 and "track" not in used):
-        raise ValueError(f"--name must have {{stem}} and {{track}} and may have {{ext}}, not '{options.name}'")
+    if not used <= set(PLACES) or "stem" not in used:
+        raise ValueError(f"--name must have {{stem}}, and may have {{track}} and {{ext}}, not '{options.name}'")
 
 
-def _separate(path: Path, track: str, options: Separate, model: Model, asks: dict[str, Ask]) -> dict[str, Any]:
+def _separate(path: Path, targets: list[Path], options: Separate, model: Model, asks: dict[str, Ask]) -> dict[str, Any]:
     """Separate one file; its entry in the manifest."""
     file, rate = AudioFile(path), model.system.sample_rate
 
-    def mixture() -> Any:
+    def mixture() -> Iterable[np.ndarray]:
         return mixture_at(file, rate)
 
-    def target(stem: str) -> Path:
-        return options.out / options.name.format(track=track, stem=stem, ext=suffix_of(file.container)[1:])
-
-    found = [
-        iterate(model, mixture, file.channels, ask(mixture, file.channels), options.iterations) for ask in asks.values()
-    ]
-    stems = [*asks, *(["residual"] if options.residual else [])]
+    first = [ask(mixture, file.channels) for ask in asks.values()]
+    found = [iterate(model, mixture, file.channels, condition, options.iterations) for condition in first]
     with Progress(f"separating {path.name}", file.frames, unit="sample") as progress:
         written = separate_file(
             file,
             model,
             found,
-            [target(stem) for stem in asks],
-            residual=target("residual") if options.residual else None,
+            targets[: len(asks)],
+            residual=targets[-1] if options.residual else None,
             rescale=options.clip == "rescale",
             wiener_iterations=options.wiener,
             advance=progress.advance,
         )
+    stems = [*asks, "residual"][: len(written)]
     outputs = [
         {"stem": stem, **dataclasses.asdict(each), "path": str(each.path)}
         for stem, each in zip(stems, written, strict=True)
@@ -228,37 +254,35 @@ def _manifest(out: Path) -> list[Any]:
 def main() -> None:
     options = console.parse(Separate, "python -m qsep_jax.separate", EXAMPLE)
     _check(options)
-    files, before = find_files(options.files), _manifest(options.out)
+    files, before = find_files(options.files, options.out), _manifest(options.out)
     console.cache_compilations()
     source = find_model(options.model)
     if not options.model:
         print(f"model: {source.path.name}, carried by qsep_jax {__version__}")
     _, model = source.load()
     asks = conditions(options, _Asked(source, model))
-    done, failed = [], []
-    for path, track in files.items():
+    targets = targets_of(files, [*asks, *["residual"] * options.residual], options)
+    entry: dict[str, Any] = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "qsep_jax": __version__}
+    entry |= {"model": describe(source), "options": json.loads(json.dumps(dataclasses.asdict(options), default=str))}
+    entry |= {"separated": [], "failed": []}
+    for path in files:
         try:
-            done.append(_separate(path, track, options, model, asks))
-            for output in done[-1]["outputs"]:
+            entry["separated"].append(_separate(path, targets[path], options, model, asks))
+            for output in entry["separated"][-1]["outputs"]:
                 print(output["path"])
                 if output["clipped"]:
                     what = f"{output['path']}: {output['clipped']} samples clipped, peak {output['peak']:.2f}"
                     warnings.warn(f"{what}; --clip rescale turns all outputs down instead", stacklevel=2)
         except (ValueError, OSError) as error:
-            failed.append({"file": str(path), "error": console.in_words(error)})
+            words = console.in_words(error)
+            entry["failed"].append({"file": str(path), "error": words if str(path) in words else f"{path}: {words}"})
             if len(files) > 1:
-                print(f"left out: {failed[-1]['error']}")
-    if done:
-        entry = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "qsep_jax": __version__, "model": describe(source)}
-        entry |= {
-            "options": json.loads(json.dumps(dataclasses.asdict(options), default=str)),
-            "separated": done,
-            "failed": failed,
-        }
-        write_text(options.out / "manifest.json", json.dumps([*before, entry], indent=2) + "\n")
-    if failed:
-        reasons = "; ".join(each["error"] for each in failed)
-        raise ValueError(f"{len(failed)} of {len(files)} files could not be separated: {reasons}")
+                print(f"left out: {entry['failed'][-1]['error']}")
+        if entry["separated"]:
+            write_text(options.out / "manifest.json", json.dumps([*before, entry], indent=2) + "\n")
+    if entry["failed"]:
+        reasons = "; ".join(each["error"] for each in entry["failed"])
+        raise ValueError(f"{len(entry['failed'])} of {len(files)} files could not be separated: {reasons}")
 
 
 if __name__ == "__main__":

@@ -15,19 +15,19 @@ from typing import Any, Literal
 import jax.numpy as jnp
 import numpy as np
 
-from data_pipelines.audio import READABLE, fit_length, read_audio
+from data_pipelines.audio import READABLE, AudioFile, fit_length, read_audio
 from data_pipelines.progress import Progress
 from data_pipelines.sources import Corpus, Excerpt
 from qsep_jax import figures
 from qsep_jax.inference.chunks import default_plan, over_chunks
-from qsep_jax.inference.conditions import Bank, encode, is_loud, iterate
+from qsep_jax.inference.conditions import Bank, encode, is_loud
 from qsep_jax.inference.separation import Model, separate_blocks
 from qsep_jax.metrics import oracles
 from qsep_jax.metrics.protocols import Protocol
 from qsep_jax.metrics.tracks import TrackScores, improvements, rows
 from qsep_jax.run import write_text
 
-Ask = Literal["mean", "gt", "iterative"]
+Ask = Literal["mean", "gt", "iterative", "nearest"]
 # Samples in which the oracles pass, so that a long track does not need its whole spectrogram at once.
 ORACLE_CHUNK = 2**18
 Stems = Mapping[str, np.ndarray]  # [T, C] each
@@ -35,16 +35,26 @@ Stems = Mapping[str, np.ndarray]  # [T, C] each
 
 @dataclasses.dataclass(frozen=True)
 class Track:
-    """A track to be scored: how to get its true stems and, by name, what makes estimates of them out of those."""
+    """A track to be scored: how to get its true stems and, by name, what makes estimates of them out of those.
+
+    `facts` are what the scores depend on: scores with others are made anew.
+    """
 
     name: str
     sample_rate: int
     references: Callable[[], Stems]
     estimates: Mapping[str, Callable[[Stems], Stems]]
+    facts: Mapping[str, Any]
 
 
-def of_corpus(corpus: Corpus, estimates: Mapping[str, Callable[[Stems], Stems]]) -> list[Track]:
-    """The tracks of a split that have two stems or more."""
+def of_corpus(
+    corpus: Corpus, estimates: Mapping[str, Callable[[Stems], Stems]], model: Mapping[str, Any]
+) -> list[Track]:
+    """The tracks of a split that have two stems or more; `model` says which one the estimates come from.
+
+    Raises:
+      ValueError: if there is none.
+    """
 
     def references(name: str) -> Stems:
         stems = [stem for stem in corpus.stems if name in corpus.tracks(stem)]
@@ -53,34 +63,47 @@ def of_corpus(corpus: Corpus, estimates: Mapping[str, Callable[[Stems], Stems]])
 
     names = sorted({track for stem in corpus.stems for track in corpus.tracks(stem)})
     several = [name for name in names if sum(name in corpus.tracks(stem) for stem in corpus.stems) > 1]
-    return [Track(name, corpus.sample_rate, partial(references, name), estimates) for name in several]
+    if not several:
+        raise ValueError(f"{corpus.folder} has no {corpus.split} track with two stems or more")
+    metadata = corpus.metadata
+    facts = {**model, "corpus": metadata.name, "fingerprint": metadata.fingerprint, "split": corpus.split}
+    facts |= {"sample_rate": corpus.sample_rate, "channels": corpus.channels, "stems": list(corpus.stems)}
+    return [Track(name, corpus.sample_rate, partial(references, name), estimates, facts) for name in several]
 
 
 def by_model(model: Model, bank: Bank | None, asks: Sequence[Ask]) -> dict[str, Callable[[Stems], Stems]]:
     """What a model makes of a track, for each way to ask it; a system without queries gives all its stems at once.
 
     `mean`: the class means, one separation (Lee 2019, §4.4); `iterative`: once more with the estimates as queries
-    (§4.6); `gt`: the true stems as queries, an upper bound (§4.7). A stem that is silent is asked for by its mean.
+    (§4.6); `gt`: the true stems as queries, an upper bound (§4.7); `nearest`: the training track nearest to the true
+    stem (§4.5). Where a query would be silent, the class mean asks.
     """
+    if bank is None:
+        return {
+            "model": lambda references: dict(zip(model.system.stems, _separated(model, references, [()]), strict=True))
+        }
+    return {f"model_{ask}": partial(_asked, model, bank, ask) for ask in asks}
 
-    def separated(mixture: np.ndarray, conditions: list[Any]) -> np.ndarray:
-        return np.concatenate(list(separate_blocks(model, [mixture], mixture.shape[1], conditions)), axis=1)
 
-    def at_once(references: Stems) -> Stems:
-        return dict(zip(model.system.stems, separated(_mixture(references), [()]), strict=True))
+def _asked(model: Model, bank: Bank, ask: Ask, references: Stems) -> Stems:
+    means = {stem: bank.mean(stem) for stem in references}
+    queries = references
+    if ask == "iterative":
+        queries = dict(zip(references, _separated(model, references, list(means.values())), strict=True))
+    conditions = []
+    for stem, query in queries.items():
+        condition = means[stem]
+        if ask != "mean" and is_loud(query.mean(axis=1)):
+            condition = encode(model, query, stem)
+            if ask == "nearest":
+                condition = bank.tracks[stem][bank.nearest(stem, condition)]
+        conditions.append(condition)
+    return dict(zip(references, _separated(model, references, conditions), strict=True))
 
-    def asked(ask: Ask, bank: Bank, references: Stems) -> Stems:
-        mixture, conditions = _mixture(references), []
-        for stem, reference in references.items():
-            condition = bank.mean(stem)
-            if ask == "iterative":
-                condition = iterate(model, lambda: [mixture], mixture.shape[1], condition, 1)
-            elif ask == "gt" and is_loud(reference.mean(axis=1)):
-                condition = encode(model, reference, f"the true {stem}")
-            conditions.append(condition)
-        return dict(zip(references, separated(mixture, conditions), strict=True))
 
-    return {"model": at_once} if bank is None else {f"model_{ask}": partial(asked, ask, bank) for ask in asks}
+def _separated(model: Model, references: Stems, conditions: list[Any]) -> np.ndarray:
+    mixture = _mixture(references)
+    return np.concatenate(list(separate_blocks(model, [mixture], mixture.shape[1], conditions)), axis=1)
 
 
 def _mixture(references: Stems) -> np.ndarray:
@@ -116,7 +139,8 @@ def of_folders(estimates: Path, references: Path) -> list[Track]:
     for folder in (estimates, references):
         if not folder.is_dir():
             raise ValueError(f"{folder}: no such folder")
-    names = sorted(path.name for path in references.iterdir() if path.is_dir() and _audio(path)) or ["."]
+    names = sorted(path.name for path in references.iterdir() if path.is_dir() and _audio(path))
+    names = names or ["."] * bool(_audio(references))
     missing = [name for name in names if not _audio(estimates / name)]
     if len(missing) == len(names):
         raise ValueError(f"{estimates} holds no estimate of a track in {references}: give TRACK/STEM.wav in both")
@@ -125,11 +149,17 @@ def of_folders(estimates: Path, references: Path) -> list[Track]:
     found = []
     for name in names:
         if name not in missing:
-            (_, rate), *_ = (read_audio(path) for path in _audio(references / name).values())
+            rate = AudioFile(next(iter(_audio(references / name).values()))).sample_rate
             compared = {"estimates": partial(_read_estimates, estimates / name, references / name, rate)}
-            title = references.name if name == "." else name
-            found.append(Track(title, rate, partial(_read_stems, references / name, rate), compared))
+            title = references.resolve().name if name == "." else name
+            facts = {"files": [_state(folder / name) for folder in (references, estimates)]}
+            found.append(Track(title, rate, partial(_read_references, references / name, rate), compared, facts))
     return found
+
+
+def _state(folder: Path) -> dict[str, list[int]]:
+    """Size and time of each file, by which one sees that it is another one now."""
+    return {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in _audio(folder).values()}
 
 
 def _audio(folder: Path) -> dict[str, Path]:
@@ -139,11 +169,25 @@ def _audio(folder: Path) -> dict[str, Path]:
 
 
 def _read_stems(folder: Path, rate: int) -> Stems:
-    stems = {}
+    stems: dict[str, np.ndarray] = {}
     for stem, path in _audio(folder).items():
         stems[stem], found = read_audio(path)
+        first = next(iter(stems.values()))
         if found != rate:
             raise ValueError(f"{path} has {found} Hz, the first reference {rate} Hz: resample it")
+        if stems[stem].shape[1] != first.shape[1]:
+            raise ValueError(
+                f"{path} has {stems[stem].shape[1]} channels, other stems {first.shape[1]}: convert one of them"
+            )
+    return stems
+
+
+def _read_references(folder: Path, rate: int) -> Stems:
+    stems = _read_stems(folder, rate)
+    length = len(next(iter(stems.values())))
+    for stem, audio in stems.items():
+        if len(audio) != length:
+            raise ValueError(f"{folder}: '{stem}' has {len(audio)} samples, another stem {length}: pad or cut one")
     return stems
 
 
@@ -154,6 +198,9 @@ def _read_estimates(folder: Path, reference_folder: Path, rate: int, references:
         raise ValueError(
             f"{folder} has {', '.join(found)} and {reference_folder} has {', '.join(references)}: no stem is in both"
         )
+    if len(common) < len(references):
+        missing = ", ".join(stem for stem in references if stem not in found)
+        warnings.warn(f"{folder} lacks {missing}: scored without, which changes the scores of the others", stacklevel=2)
     for stem in common:
         estimate, reference = found[stem], references[stem]
         if estimate.shape[1] != reference.shape[1]:
@@ -164,23 +211,23 @@ def _read_estimates(folder: Path, reference_folder: Path, rate: int, references:
     return {stem: fit_length(found[stem], len(references[stem])) for stem in common}
 
 
-def score(tracks: list[Track], protocol: Protocol, source: dict[str, Any], out: Path) -> list[TrackScores]:
+def score(tracks: list[Track], protocol: Protocol, out: Path) -> list[TrackScores]:
     """Score the estimates of every track, those that `out` has no scores of yet; all of them, in order."""
     scored = []
     with Progress(f"scoring by {protocol.name}", len(tracks), unit="track") as progress:
         for track in tracks:
             paths = {name: out / "tracks" / name / f"{_file_name(track.name)}.json" for name in track.estimates}
-            before = {name: _before(path, track.name, protocol, source) for name, path in paths.items()}
+            before = {name: _before(path, track, protocol) for name, path in paths.items()}
             references = track.references() if None in before.values() else {}
             for name, path in paths.items():
                 scores = before[name]
                 if scores is None:
                     estimates = track.estimates[name](references)
-                    stems = list(estimates)
+                    stems = [stem for stem in references if stem in estimates]
                     true, found = (np.stack([each[stem] for stem in stems]) for each in (references, estimates))
                     table = protocol.score(true, found, track.sample_rate)
                     by_stem = {stem: {m: table[m][row] for m in table} for row, stem in enumerate(stems)}
-                    scores = TrackScores(track.name, name, protocol, source, by_stem)
+                    scores = TrackScores(track.name, name, protocol, dict(track.facts), by_stem)
                     write_text(path, scores.to_json())
                 scored.append(scores)
             progress.advance()
@@ -191,31 +238,43 @@ def _file_name(track: str) -> str:
     return re.sub(r"[^\w .,()&+'-]", "_", track)
 
 
-def _before(path: Path, track: str, protocol: Protocol, source: dict[str, Any]) -> TrackScores | None:
+def _before(path: Path, track: Track, protocol: Protocol) -> TrackScores | None:
     """The scores of an earlier evaluation of the same thing."""
     if not path.exists():
         return None
     scores = TrackScores.from_json(path.read_text(), str(path))
-    return scores if (scores.track, scores.protocol, scores.source) == (track, protocol, source) else None
+    same = (scores.track, scores.protocol, scores.facts) == (track.name, protocol, track.facts)
+    return scores if same else None
 
 
 def report(scored: list[TrackScores], run: str, corpus: str, split: str, out: Path) -> list[dict[str, Any]]:
-    """Write `results.json`, `table.md` and `boxes.png`; the rows."""
+    """Write `results.json`, `table.md` and `boxes.png`; the rows.
+
+    Raises:
+      ValueError: if no stem of any track has a score.
+    """
     mixtures = {scores.track: scores for scores in scored if scores.estimate == "mixture"}
-    named = {scores.track: scores for scores in scored}
     if mixtures:
         scored = [improvements(scores, mixtures[scores.track]) for scores in scored]
     found = rows(scored, run, corpus, split)
-    write_text(out / "results.json", json.dumps(found, indent=2))
-    write_text(out / "table.md", table(found, len(named)))
+    if not found:
+        raise ValueError(f"no stem of {corpus} has a score: in every frame one of them is silent")
+    write_text(out / "results.json", json.dumps([_plain(row) for row in found], indent=2))
+    write_text(out / "table.md", table(found, scored))
     figures.boxes(scored, f"{run} on {corpus}, {split}: {scored[0].protocol}", out / "boxes.png")
     return found
 
 
-def table(found: list[dict[str, Any]], tracks: int) -> str:
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """A row in strict JSON, which has no NaN and no infinity."""
+    return {key: None if isinstance(value, float) and not np.isfinite(value) else value for key, value in row.items()}
+
+
+def table(found: list[dict[str, Any]], scored: list[TrackScores]) -> str:
     """The rows as a Markdown table, estimates and stems down, metrics across: median (mean ± 95 %)."""
     metrics = list(dict.fromkeys(row["metric"] for row in found))
     cells = {(row["estimate"], row["stem"], row["metric"]): row for row in found}
+    tracks = len({scores.track for scores in scored})
     lines = [
         f"{found[0]['corpus']}, {found[0]['split']} split, {tracks} tracks; {found[0]['protocol']}; "
         "dB: median over tracks (mean ± 95 % interval)",
@@ -227,9 +286,18 @@ def table(found: list[dict[str, Any]], tracks: int) -> str:
         line = [cells.get((estimate, stem, metric)) for metric in metrics]
         count = max(row["count"] for row in line if row)
         lines.append(f"| {estimate} | {stem} | {count} | {' | '.join(_cell(row) for row in line)} |")
-    unscored = sum(row["unscored"] for row in found if row["metric"] == metrics[0] and row["stem"] != "all")
-    if unscored:
-        lines += ["", f"{unscored} stems of tracks have no score: they are silent, or estimated as silence."]
+    silent = {
+        (scores.track, stem)
+        for scores in scored
+        for stem, values in scores.stems.items()
+        if np.isnan(values[scores.protocol.metrics[0]]).all()
+    }
+    if silent:
+        names = ", ".join(sorted({stem for _, stem in silent}))
+        lines += [
+            "",
+            f"No score for {len(silent)} stems of tracks ({names}), which are silent or estimated as silence.",
+        ]
     return "\n".join(lines) + "\n"
 
 

@@ -26,7 +26,20 @@ def test_every_config_trains_evaluates_and_separates(trained, sounds, tmp_path):
     assert list((trained / "tensorboard").iterdir())
     assert command(evaluate, "--workdir", trained, "--out", tmp_path / "scores") == 0
     rows = json.loads((tmp_path / "scores" / "results.json").read_text())
-    keys = {"run", "estimate", "corpus", "split", "stem", "protocol", "metric", "median", "mean", "ci95", "count"}
+    keys = {
+        "run",
+        "step",
+        "estimate",
+        "corpus",
+        "split",
+        "stem",
+        "protocol",
+        "metric",
+        "median",
+        "mean",
+        "ci95",
+        "count",
+    }
     assert all(row.keys() == keys for row in rows)
     assert {row["estimate"] for row in rows} == {"mixture", "model", "irm"}
     assert (tmp_path / "scores" / "overview.png").stat().st_size > 10_000
@@ -127,7 +140,7 @@ def test_other_mistakes_are_one_line(run, sounds, capsys, tmp_path):
     refused(capsys, "--iterations must be 0 or more", separate, *ask, *query, "--iterations", "-1")
     (sounds / "again").mkdir()
     shutil.copy(mix, sounds / "again")
-    refused(capsys, "two files are named 'mix'", separate, mix, sounds / "again" / "mix.wav", *ask[:2], *query)
+    refused(capsys, "would be of both", separate, mix, sounds / "again" / "mix.wav", *ask[:2], *query)
     refused(capsys, "is no run folder", separate, "--model", tmp_path, mix, *query, "--out", sounds / "out")
     (tmp_path / "file").write_text("")
     refused(capsys, "file", separate, "--model", run, mix, *query, "--out", tmp_path / "file")

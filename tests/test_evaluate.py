@@ -7,6 +7,7 @@ import pytest
 import soundfile
 
 from qsep_jax import evaluate, whole_tracks
+from qsep_jax.comparison import side_by_side
 from qsep_jax.metrics.bss_eval import bss_eval
 from qsep_jax.metrics.protocols import Protocol
 from qsep_jax.metrics.tracks import TrackScores
@@ -70,6 +71,19 @@ def test_every_protocol_says_its_name(run, tmp_path, protocol):
         assert f" {metric} |" in table
 
 
+def test_side_by_side_pairs_items():
+    """Means and medians of the common items, and the second less the first."""
+    first = {("a", "x"): 1.0, ("a", "y"): 2.0, ("b", "x"): 5.0, ("b", "z"): 9.0, ("b", "w"): np.nan}
+    second = {("a", "x"): 2.0, ("a", "y"): 4.0, ("b", "x"): 4.0, ("b", "w"): 1.0}
+    lines = side_by_side({"one": first, "two": second}, "scores").splitlines()
+    assert lines[2] == "| stem | items | one | two | two − one |"
+    assert lines[4].startswith("| all | 3 | 2.67 (2.00) | 3.33 (4.00) | +0.67 ± ")
+    assert lines[5].startswith("| a | 2 | 1.50 (1.50) | 3.00 (3.00) | +1.50 ± 0.98 |")
+    assert lines[6].startswith("| b | 1 | 5.00 (5.00) | 4.00 (4.00) | -1.00 ± 0.00 |")
+    with pytest.raises(ValueError, match="one, two have no item in common"):
+        side_by_side({"one": first, "two": {}}, "scores")
+
+
 def test_runs_side_by_side(run, tmp_path):
     for options in (SDR, ()):
         code = command(
@@ -129,7 +143,46 @@ def test_mistakes_with_folders(folders, capsys, run):
     (folders / "references" / "c" / "rest.wav").unlink()
     refused(capsys, "has 16000 Hz, the first reference 8000 Hz: resample it", evaluate, *both, *SDR)
     soundfile.write(folders / "estimates" / "a" / "voice.wav", np.zeros((RATE, 1)), RATE)
-    refused(capsys, "'voice' has 1 channels, its reference 2", evaluate, *both, *SDR)
+    refused(capsys, "voice.wav has 1 channels, other stems 2", evaluate, *both, *SDR)
+    (folders / "estimates" / "a" / "rest.wav").unlink()
+    with pytest.warns(UserWarning, match="a lacks rest: scored without"):
+        refused(capsys, "'voice' has 1 channels, its reference 2", evaluate, *both, *SDR)
+    soundfile.write(folders / "references" / "a" / "rest.wav", np.zeros((RATE, 2)), RATE)
+    refused(capsys, "samples, another stem", evaluate, *both, *SDR)
+    refused(capsys, "--oracle means nothing here", evaluate, *both, *SDR, "--oracle", "irm")
+    refused(capsys, "--corpus means nothing here", evaluate, "--workdir", run, "--corpus", "band")
+    refused(capsys, "--sources is for lists that combine", evaluate, "--workdir", run, "--sources", 3)
+    refused(capsys, "--mixtures must be 0 or more", evaluate, "--workdir", run, "--mixtures", "-1")
+
+
+def test_files_that_changed_are_scored_again(folders):
+    options = ("--estimates", folders / "estimates", "--references", folders / "references", "--out", folders / "out")
+    tables = []
+    for gain in (1.0, 1.0, 0.5):
+        audio, rate = soundfile.read(folders / "estimates" / "a" / "voice.wav")
+        if gain != 1.0:
+            soundfile.write(folders / "estimates" / "a" / "voice.wav", gain * audio, rate, "FLOAT")
+        with pytest.warns(UserWarning, match="left out"):
+            assert command(evaluate, *options, *SDR) == 0
+        tables.append((folders / "out" / "table.md").read_text())
+    assert tables[0] == tables[1] != tables[2]
+
+
+def test_perfect_and_silent_estimates_have_a_table(tmp_path):
+    """+∞ counts in medians, silence has no score and is counted once, and results.json is strict JSON."""
+    rng = np.random.default_rng(0)
+    for stem in ("a", "b", "mute"):
+        (tmp_path / "refs" / "t").mkdir(parents=True, exist_ok=True)
+        audio = rng.normal(0, 0.1, (2 * RATE, 1)) * (stem != "mute")
+        soundfile.write(tmp_path / "refs" / "t" / f"{stem}.wav", audio, RATE)
+    options = ("--estimates", tmp_path / "refs", "--references", tmp_path / "refs", "--out", tmp_path / "out", *SDR)
+    with pytest.warns(UserWarning, match="stem 2 of 3 is all zero"):
+        assert command(evaluate, *options) == 0
+    table = (tmp_path / "out" / "table.md").read_text()
+    assert "| estimates | a | 1 | inf (nan ± nan) |" in table
+    assert "No score for 1 stems of tracks (mute)" in table
+    rows = json.loads((tmp_path / "out" / "results.json").read_text(), parse_constant=pytest.fail)
+    assert {row["stem"]: row["median"] for row in rows} == {"all": None, "a": None, "b": None}
 
 
 def test_oracles_pass_in_chunks(monkeypatch):

@@ -52,7 +52,7 @@ def test_a_bundle_can_be_evaluated_and_is_left_as_it_is(exported, tmp_path, monk
     before = sorted(exported.rglob("*"))
     root = ("--root", next(exported.parents[1].glob("run*/data")))
     assert command(evaluate, "--workdir", exported, *root) == 0
-    assert (tmp_path / "evaluation" / "tiny" / "table.md").exists()
+    assert (tmp_path / "evaluation" / "tiny" / "root_data" / "table.md").exists()
     assert sorted(exported.rglob("*")) == before
 
 

@@ -105,8 +105,8 @@ def test_stems_and_residual_add_up_to_the_mixture(run, tmp_path):
     assert not np.array_equal(parts["bass"], read_audio(tmp_path / "out0" / "x" / "bass.wav")[0])
 
 
-@pytest.mark.parametrize(("clip", "most"), [("clamp", 1.0), ("rescale", 1.0)])
-def test_what_would_clip(run, tmp_path, clip, most, monkeypatch):
+@pytest.mark.parametrize("clip", ["clamp", "rescale"])
+def test_what_would_clip(run, tmp_path, clip, monkeypatch):
     """One gain for all outputs with `rescale`; with `clamp` those that do not clip stay as they are."""
     soundfile.write(tmp_path / "x.wav", 0.9 * np.sign(NOISE), 22_050, "PCM_24")
     loud = separation.separate_blocks
@@ -120,7 +120,8 @@ def test_what_would_clip(run, tmp_path, clip, most, monkeypatch):
         assert separate(run, tmp_path / "x.wav", *labels, "--out", tmp_path / "out") == 0
     bass, drums = (read_audio(tmp_path / "out" / "x" / f"{stem}.wav")[0] for stem in ("bass", "drums"))
     (entry,) = json.loads((tmp_path / "out" / "manifest.json").read_text())
-    clipped = entry["separated"][0]["outputs"][0]["clipped"]
+    clipped, gain = (entry["separated"][0]["outputs"][0][name] for name in ("clipped", "gain"))
+    assert (gain < 1) == (clip == "rescale")
     assert np.abs(bass).max() == pytest.approx(1.0, abs=1e-6)
     assert (clipped > 0) == (clip == "clamp")
     assert [path.name for path in (tmp_path / "out" / "x").iterdir() if path.name.startswith(".")] == []
@@ -139,6 +140,7 @@ def test_mistakes(run, tmp_path, capsys):
     ask = ("--model", run, tmp_path / "x.wav", "--label", "bass", "--out", tmp_path / "out")
     refused(capsys, "--name must have {stem}", command_of, *ask, "--name", "{track}.{ext}")
     refused(capsys, "--name must have {stem}", command_of, *ask, "--name", "{song}/{stem}.wav")
+    refused(capsys, "--name must have {stem}", command_of, *ask, "--name", "{stem:{x}}")
     refused(capsys, "cannot write '.mp4' files", command_of, *ask, "--name", "{track}/{stem}.mp4")
     refused(capsys, "--wiener must be 0 or more, not -1", command_of, *ask, "--wiener", "-1")
     (tmp_path / "empty").mkdir()
@@ -148,3 +150,40 @@ def test_mistakes(run, tmp_path, capsys):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "manifest.json").write_text("{")
     refused(capsys, "is no manifest of this command", command_of, *ask)
+
+
+def test_nothing_is_written_over_an_input_or_twice(run, tmp_path, capsys):
+    for name in ("bass.wav", "x.wav", "x.flac", "y.wav"):
+        soundfile.write(tmp_path / name, NOISE, 22_050)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    here = ("--label", "bass", "--out", tmp_path, "--name", "{stem}.{ext}")
+    refused(capsys, "would be written over an input", command_of, "--model", run, tmp_path / "bass.wav", *here)
+    query = ("--query", tmp_path / "bass.wav", "--out", tmp_path)
+    refused(capsys, "over an input", command_of, "--model", run, tmp_path / "x.wav", *query, *here[4:])
+    both = (tmp_path / "x.wav", tmp_path / "y.wav")
+    out = ("--label", "bass", "--out", tmp_path / "out", "--name", "{stem}.wav")
+    refused(capsys, "would be of both", command_of, "--model", run, *both, *out)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert separate(run, tmp_path / "x.wav", tmp_path / "x.flac", *out[:4]) == 0
+    assert {path.name for path in (tmp_path / "out" / "x").iterdir()} == {"bass.wav", "bass.flac"}
+
+
+def test_a_folder_that_holds_its_own_outputs(run, tmp_path):
+    """A second round takes neither what the first wrote nor hidden files."""
+    soundfile.write(tmp_path / "x.wav", NOISE, 22_050)
+    (tmp_path / "._x.wav").write_bytes(b"of a Mac")
+    for _ in range(2):
+        assert separate(run, tmp_path, "--label", "bass", "--out", tmp_path / "out") == 0
+    assert {path.name for path in (tmp_path / "out").rglob("*.wav")} == {"bass.wav"}
+    assert not (tmp_path / "out" / "out").exists()
+
+
+def test_a_silent_estimate_is_named_by_its_file(run, tmp_path, capsys):
+    soundfile.write(tmp_path / "soft.wav", 1e-5 * NOISE, 22_050, "FLOAT")
+    options = ("--label", "bass", "--iterations", 1, "--clip", "rescale", "--out", tmp_path / "out")
+    refused(capsys, "soft.wav: the estimate is silent", command_of, "--model", run, tmp_path / "soft.wav", *options)
+    soundfile.write(tmp_path / "none.wav", 0 * NOISE, 22_050)
+    refused(
+        capsys, "none.wav: is silent", command_of, "--model", run, tmp_path / "none.wav", *options[:2], *options[4:]
+    )
+    assert not (tmp_path / "out").exists()

@@ -5,7 +5,6 @@ help more (ΔSDR, Eq. 9) the nearer that latent is to the true one than the mean
 """
 
 import dataclasses
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,12 +16,11 @@ from benchmarks.lee2019.setting import Subject, begin, need_stems
 from data_pipelines.sources import Corpus, Excerpt
 from qsep_jax import console
 from qsep_jax.inference.conditions import Bank, cosine_distance, encode, is_loud
-from qsep_jax.inference.separation import Model, separate_blocks
+from qsep_jax.inference.separation import Model
 from qsep_jax.metrics.aggregate import Summary, summarize
-from qsep_jax.whole_tracks import Stems
 
 EXAMPLE = "python -m benchmarks.lee2019.retrieval --workdir runs/band"
-RETRIEVED, MEAN = "model_retrieved", "model_mean"
+RETRIEVED, MEAN = "model_nearest", "model_mean"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,22 +37,6 @@ class Retrieval(WholeTracks):
         """Raise ValueError for what cannot be done."""
         if not self.stem:
             raise ValueError("--stem needs a name, such as vocals")
-
-
-def by_nearest(model: Model, bank: Bank, references: Stems) -> Stems:
-    """Each stem asked for by the training track nearest to the true stem; by the class mean where that is silent.
-
-    All of them, because a frame is scored for one stem only if it can be for all.
-    """
-    conditions = []
-    for stem, reference in references.items():
-        condition = bank.mean(stem)
-        if is_loud(reference.mean(axis=1)):
-            condition = bank.tracks[stem][bank.nearest(stem, encode(model, reference, f"the true {stem}"))]
-        conditions.append(condition)
-    mixture = np.sum(list(references.values()), axis=0)
-    found = np.concatenate(list(separate_blocks(model, [mixture], mixture.shape[1], conditions)), axis=1)
-    return dict(zip(references, found, strict=True))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,8 +111,7 @@ def main() -> None:
     subject = begin(options, "retrieval", EXAMPLE)
     corpus = subject.corpus(channels=options.channels)
     need_stems(corpus, *options.stem)
-    others = {RETRIEVED: partial(by_nearest, subject.model, subject.bank)}
-    scored = on_tracks(subject, options, corpus, ("mean",), others)
+    scored = on_tracks(subject, options, corpus, ("mean", "nearest"))
     gained = differences(scored, RETRIEVED, MEAN)
     rows = []
     for stem in options.stem:

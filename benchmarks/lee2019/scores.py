@@ -1,7 +1,7 @@
 """SDR of whole tracks, shared by the experiments: one JSON per track and way to ask, made only where it is missing."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from qsep_jax import whole_tracks
 from qsep_jax.comparison import Scores, by_track
 from qsep_jax.metrics.protocols import Protocol
 from qsep_jax.metrics.tracks import TrackScores
-from qsep_jax.whole_tracks import Ask, Stems
+from qsep_jax.whole_tracks import Ask
 
 # SDR as museval computes it, for which the paper uses museval.
 PROTOCOL = Protocol("bss_eval_v4_sdr")
@@ -39,26 +39,17 @@ def on_tracks(
     options: WholeTracks,
     corpus: Corpus,
     asks: Sequence[Ask],
-    others: Mapping[str, Callable[[Stems], Stems]] | None = None,
 ) -> list[TrackScores]:
-    """The scores of all tracks, `model_ASK` for each way to ask and those of `others`.
+    """The scores of all tracks, `model_ASK` for each way to ask.
 
     Raises:
       ValueError: if there is no track to score.
     """
     if options.tracks < 0:
         raise ValueError(f"--tracks must be 0 or more, not {options.tracks}")
-    estimates = {**whole_tracks.by_model(subject.model, subject.bank, asks), **(others or {})}
-    tracks = whole_tracks.of_corpus(corpus, estimates)[: options.tracks or None]
-    if not tracks:
-        raise ValueError(f"{corpus.folder} has no {corpus.split} track with two stems or more")
-    facts = {
-        **subject.facts,
-        "corpus": f"{subject.corpus_name} at {corpus.sample_rate} Hz, {corpus.channels} channels",
-        "split": corpus.split,
-        "fingerprint": corpus.metadata.fingerprint,
-    }
-    return whole_tracks.score(tracks, PROTOCOL, facts, options.scores or subject.shared)
+    estimates = whole_tracks.by_model(subject.model, subject.bank, asks)
+    tracks = whole_tracks.of_corpus(corpus, estimates, subject.facts)[: options.tracks or None]
+    return whole_tracks.score(tracks, PROTOCOL, options.scores or subject.shared)
 
 
 def scoring(corpus: Corpus) -> str:

@@ -1,16 +1,12 @@
 """What every experiment is told, and what it works on: a run, its class means and a corpus."""
 
 import dataclasses
-import hashlib
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
-
 from data_pipelines.sources import Corpus, View, open_corpus
 from qsep_jax import console
-from qsep_jax.bundle import Bundle, describe, find_model
+from qsep_jax.bundle import Bundle, find_model, identity
 from qsep_jax.experiment import Experiment
 from qsep_jax.inference.conditions import Bank
 from qsep_jax.inference.separation import Model
@@ -84,20 +80,11 @@ def begin(setting: Setting, name: str, example: str) -> Subject:
     if "query" not in model.system.cues:
         raise ValueError(f"{setting.workdir} holds a {type(model.system).__name__}, which takes no query")
     run, bank = source.path.resolve().name, source.bank(model)
-    facts = {key: value for key, value in describe(source).items() if key != "path"}
-    facts |= {"run": run, "weights": digest(model, bank)}
+    facts = {"run": run, **identity(source, model, bank)}
     shared = (Path("evaluation") / run if isinstance(source, Bundle) else source.path) / "lee2019"
     out = setting.out or shared / name
     out.mkdir(parents=True, exist_ok=True)  # fails now rather than after minutes
     return Subject(name, setting, facts, experiment, model, bank, shared, out)
-
-
-def digest(model: Model, bank: Bank) -> str:
-    """Of everything that an estimate depends on: two runs of the same name are not taken for one another."""
-    found = hashlib.sha256()
-    for leaf in jax.tree.leaves((model.variables, bank.tracks)):
-        found.update(np.asarray(leaf).tobytes())
-    return found.hexdigest()[:16]
 
 
 def need_stems(corpus: Corpus, *stems: str) -> None:

@@ -1,6 +1,5 @@
 """Audio files through a model, block by block: rate, channels, length and sample format come out as they went in."""
 
-import contextlib
 import dataclasses
 import tempfile
 from collections import deque
@@ -10,14 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from data_pipelines.audio import AudioFile, resample_blocks
-from data_pipelines.audio_writer import INTEGER, AudioWriter, format_for
+from data_pipelines.audio_writer import INTEGER, AudioWriter, format_for, together
 from qsep_jax.inference.separation import Model, separate_blocks
 from qsep_jax.systems.base import Condition
 
 
 @dataclasses.dataclass(frozen=True)
 class Written:
-    """A file that was written: `clipped` of its samples were beyond full scale, the largest was `peak`."""
+    """A file that was written: `clipped` of its samples were beyond full scale, the largest was `peak`.
+
+    It was multiplied by `gain` before, which is 1 unless a rescaling was asked for and needed.
+    """
 
     path: Path
     container: str
@@ -25,6 +27,7 @@ class Written:
     frames: int
     peak: float
     clipped: int
+    gain: float
 
 
 def mixture_at(file: AudioFile, rate: int) -> Iterator[np.ndarray]:
@@ -63,31 +66,35 @@ def separate_file(
     blocks = _stems(file, model, conditions, wiener_iterations, residual is not None, advance)
     if not rescale or all(subtype not in INTEGER for _, subtype in formats):
         return _write(blocks, targets, formats, file.sample_rate, file.channels)
-    targets[0].parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=targets[0].parent, prefix=".unscaled") as folder:
+    there = next(folder for folder in targets[0].parents if folder.is_dir())  # on the disk that the outputs go to
+    with tempfile.TemporaryDirectory(dir=there, prefix=".unscaled") as folder:
         drafts = [Path(folder) / f"{number}.wav" for number in range(len(targets))]
         kind = format_for(drafts[0], "FLOAT", size)
         peaks = [draft.peak for draft in _write(blocks, drafts, [kind] * len(drafts), file.sample_rate, file.channels)]
         gain = 1.0 / max(1.0, *peaks)
         unscaled = zip(*(AudioFile(draft).blocks() for draft in drafts), strict=True)
-        scaled = ([gain * block for block in together] for together in unscaled)
-        return _write(scaled, targets, formats, file.sample_rate, file.channels)
+        scaled = ([gain * block for block in parts] for parts in unscaled)
+        return _write(scaled, targets, formats, file.sample_rate, file.channels, gain)
 
 
 def _write(
-    blocks: Iterable[Sequence[np.ndarray]], paths: list[Path], formats: list[tuple[str, str]], rate: int, channels: int
+    blocks: Iterable[Sequence[np.ndarray]],
+    paths: list[Path],
+    formats: list[tuple[str, str]],
+    rate: int,
+    channels: int,
+    gain: float = 1.0,
 ) -> list[Written]:
     """Write the columns of `blocks` to their paths; all of them or none."""
-    with contextlib.ExitStack() as stack:
-        writers = [
-            stack.enter_context(AudioWriter(path, rate, channels, subtype, container))
-            for path, (container, subtype) in zip(paths, formats, strict=True)
-        ]
-        for together in blocks:
-            for writer, block in zip(writers, together, strict=True):
+    writers: list[AudioWriter] = []
+    with together(writers):
+        for path, (container, subtype) in zip(paths, formats, strict=True):
+            writers.append(AudioWriter(path, rate, channels, subtype, container))
+        for parts in blocks:
+            for writer, block in zip(writers, parts, strict=True):
                 writer.write(block)
     return [
-        Written(writer.path, container, subtype, writer.frames, writer.peak, writer.clipped)
+        Written(writer.path, container, subtype, writer.frames, writer.peak, writer.clipped, gain)
         for writer, (container, subtype) in zip(writers, formats, strict=True)
     ]
 

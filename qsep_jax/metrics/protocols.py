@@ -48,7 +48,8 @@ class Protocol:
             "bss_eval_v4": f"BSS Eval v4 (museval), {frames}",
             "bss_eval_v4_sdr": f"BSS Eval v4 (museval), {frames}",
             "bss_eval_v3": "BSS Eval v3 (mir_eval bss_eval_sources), whole track, mixed down, no permutation",
-            "whole_track": f"ratios over the whole track, all channels; PES and EPS in {self.window:g}-s frames",
+            "whole_track": f"ratios over the whole track, all channels; PES and EPS in {self.window:g}-s frames "
+            f"every {self.hop:g} s",
         }[self.name]
 
     def score(self, references: np.ndarray, estimates: np.ndarray, sample_rate: int) -> dict[str, np.ndarray]:
@@ -65,12 +66,13 @@ class Protocol:
 def _whole_track(
     references: np.ndarray, estimates: np.ndarray, sample_rate: int, window: float, hop: float
 ) -> dict[str, np.ndarray]:
-    """NaN for the ratios of a stem whose reference is all zero."""
+    """NaN for the ratios of a stem whose reference is all zero, and for scale-free ones whose estimate is."""
     flat = [jnp.asarray(signals).reshape(len(signals), -1) for signals in (references, estimates)]
     scores = {"SI-SDR": si_sdr(*flat), "SD-SDR": sd_sdr(*flat), "SNR": snr(*flat)}
     scores["uSDR"] = utterance_sdr(jnp.asarray(references), jnp.asarray(estimates))
-    sounding = references.reshape(len(references), -1).any(axis=1)
+    sounding, made = (signals.reshape(len(signals), -1).any(axis=1) for signals in (references, estimates))
     found = {name: np.where(sounding, np.asarray(values), np.nan) for name, values in scores.items()}
+    found |= {name: np.where(made, found[name], np.nan) for name in ("SI-SDR", "SD-SDR")}
     at_silence = {"PES": predicted_energy_at_silence, "EPS": energy_at_predicted_silence}
     for name, level in at_silence.items():
         found[name] = np.asarray(level(jnp.asarray(references), jnp.asarray(estimates), sample_rate, window, hop))

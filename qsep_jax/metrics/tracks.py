@@ -17,30 +17,33 @@ class TrackScores:
 
     Attributes:
       estimate: `model_mean`, `mixture`, `irm` …
-      source: what was scored: the run and its step, or a folder.
+      facts: what the scores depend on: the model, the corpus, or the files.
     """
 
     track: str
     estimate: str
     protocol: Protocol
-    source: dict[str, Any]
+    facts: dict[str, Any]
     stems: dict[str, dict[str, np.ndarray]]
 
     def to_json(self) -> str:
-        """Museval's layout (`targets`, `frames`, `metrics`), so that its aggregation reads it; NaN where not scored."""
+        """Museval's layout (`targets`, `frames`, `metrics`), so that its aggregation reads it; NaN where not scored.
+
+        A protocol without frames has a single one; its `duration` is null, the length of the track.
+        """
         targets = []
         for stem, scores in self.stems.items():
             count = len(next(iter(scores.values())))
             frames = [
                 {
                     "time": frame * self.protocol.hop,
-                    "duration": self.protocol.window,
+                    "duration": self.protocol.window if self.protocol.framed else None,
                     "metrics": {metric: float(values[frame]) for metric, values in scores.items()},
                 }
                 for frame in range(count)
             ]
             targets.append({"name": stem, "frames": frames})
-        about = {"track": self.track, "estimate": self.estimate, "source": self.source}
+        about = {"track": self.track, "estimate": self.estimate, "facts": self.facts}
         return json.dumps({"targets": targets, **about, "protocol": dataclasses.asdict(self.protocol)}, indent=1)
 
     @staticmethod
@@ -58,7 +61,7 @@ class TrackScores:
                 frames = [frame["metrics"] for frame in target["frames"]]
                 stems[target["name"]] = {name: np.array([frame[name] for frame in frames]) for name in names}
             protocol = Protocol(**content["protocol"])
-            return TrackScores(content["track"], content["estimate"], protocol, content["source"], stems)
+            return TrackScores(content["track"], content["estimate"], protocol, content["facts"], stems)
         except (ValueError, KeyError, TypeError, IndexError):
             raise ValueError(f"{where} is damaged: delete it, and the track is scored again") from None
 
@@ -87,7 +90,7 @@ def rows(scored: Sequence[TrackScores], run: str, corpus: str, split: str) -> li
     place = {"run": run, "corpus": corpus, "split": split, "protocol": str(scored[0].protocol)}
     table = []
     for (estimate, stem, metric), frames in found.items():
-        if any(np.isfinite(values).any() for values in frames):
+        if not all(np.isnan(values).all() for values in frames):
             summary = dataclasses.asdict(summarize_tracks(frames))
             table.append({**place, "estimate": estimate, "stem": stem, "metric": metric, **summary})
     return table

@@ -14,6 +14,8 @@ from data_pipelines.corpora.base import Stem
 from data_pipelines.mixing import rms
 from data_pipelines.schema import FOUR_STEMS
 from data_pipelines.sources import open_corpus
+from qsep_jax import whole_tracks
+from qsep_jax.bundle import Bundle, identity
 from qsep_jax.inference.conditions import Bank, encode
 from qsep_jax.inference.separation import separate
 from qsep_jax.metrics.protocols import Protocol
@@ -133,7 +135,7 @@ def test_what_the_model_is_asked_by(run, band):
     for name, condition in {"query": encode(model, corpus.read(item.query)), "class mean": bank.mean("drums")}.items():
         np.testing.assert_allclose(found[name], separate(model, mixture, condition)[0, :, 0], atol=1e-5)
     stems = {"drums": sources[0][:, None], "bass": 0 * mixture}
-    found = retrieval.by_nearest(model, bank, stems)
+    found = whole_tracks.by_model(model, bank, ("nearest",))["model_nearest"](stems)
     nearest = bank.tracks["drums"][bank.nearest("drums", encode(model, stems["drums"]))]
     for stem, condition in {"drums": nearest, "bass": bank.mean("bass")}.items():
         np.testing.assert_allclose(found[stem], separate(model, stems["drums"], condition)[0], atol=1e-5)
@@ -184,9 +186,8 @@ def test_interpolation_ends_at_the_class_means(run):
         np.testing.assert_allclose(found[index], expected, atol=1e-5)
     assert np.abs(found[2] - found[0]).max() > 1e-4
     other = dataclasses.replace(subject.bank, tracks={**subject.bank.tracks, "vocals": subject.bank.tracks["bass"]})
-    assert (
-        setting.digest(subject.model, other) != subject.facts["weights"] == setting.digest(subject.model, subject.bank)
-    )
+    digests = [identity(Bundle(run), subject.model, bank)["weights"] for bank in (other, subject.bank)]
+    assert digests[0] != subject.facts["weights"] == digests[1]
 
 
 def test_interpolation(run, tmp_path):

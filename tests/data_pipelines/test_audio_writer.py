@@ -2,6 +2,7 @@
 
 import errno
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,9 +10,10 @@ import soundfile
 
 from data_pipelines import audio_writer
 from data_pipelines.audio import AudioFile, read_audio
-from data_pipelines.audio_writer import AudioWriter, format_for, suffix_of, write_wav
+from data_pipelines.audio_writer import AudioWriter, format_for, suffix_like, write_wav
 
 NOISE = np.random.default_rng(0).uniform(-0.9, 0.9, (3000, 2)).astype(np.float32)
+SUFFIXES = {"WAV": ".wav", "FLAC": ".flac", "OGG": ".ogg", "AIFF": ".aiff"}
 STEPS = {"PCM_16": 2**-15, "PCM_24": 2**-23, "FLOAT": 0.0}
 
 
@@ -79,10 +81,10 @@ def test_a_read_only_folder(tmp_path):
 )
 def test_a_file_like_another(container, subtype, tmp_path):
     """What a reader says of a file is enough to write one like it, block by block."""
-    path = tmp_path / f"first{suffix_of(container)}"
+    path = tmp_path / f"first{SUFFIXES[container]}"
     soundfile.write(path, NOISE, 48_000, subtype=subtype, format=container)
     file = AudioFile(path)
-    copy = tmp_path / f"copy{suffix_of(file.container)}"
+    copy = tmp_path / f"copy{suffix_like(path)}"
     kind = format_for(copy, file.subtype, NOISE.size)
     assert kind == (container, subtype)
     with AudioWriter(copy, file.sample_rate, file.channels, kind[1], kind[0]) as out:
@@ -98,7 +100,7 @@ def test_sample_formats_that_a_container_lacks_become_its_usual_one(tmp_path):
     assert format_for(tmp_path / "x.flac", "FLOAT", 10) == ("FLAC", "PCM_24")
     assert format_for(tmp_path / "x.wav", "VORBIS", 10) == ("WAV", "PCM_16")
     assert format_for(tmp_path / "x.wav", "MPEG_LAYER_III", 10) == ("WAV", "PCM_16")
-    assert suffix_of("MP3") == ".wav"
+    assert suffix_like(tmp_path / "x.MP3") == ".wav"
     with pytest.raises(ValueError, match=r"cannot write '.mp4' files; give one of .wav, .flac"):
         format_for(tmp_path / "x.mp4", "PCM_16", 10)
 
@@ -150,5 +152,39 @@ def written(path, blocks):
 def test_a_disk_that_fills_up_midway(tmp_path, monkeypatch):
     monkeypatch.setattr(soundfile.SoundFile, "_array_io", lambda *_: 0)
     with pytest.raises(OSError, match="cannot write: No space left on device"):
+        written(tmp_path / "x.wav", [NOISE])
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_that_belong_together_appear_together(tmp_path, monkeypatch):
+    """The second one fails when it is put on disk: the first is not there either."""
+    calls = []
+
+    def full_at_last(_: int) -> None:
+        calls.append(0)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full_at_last)
+    with pytest.raises(OSError, match="No space left"):
+        written_together([tmp_path / "new" / name for name in ("a.wav", "b.wav", "c.wav")])
+    assert not list(tmp_path.iterdir())
+    monkeypatch.undo()
+    written_together([tmp_path / "new" / name for name in ("a.wav", "b.wav")])
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"a.wav", "b.wav"}
+
+
+def written_together(paths):
+    writers = []
+    with audio_writer.together(writers):
+        for path in paths:
+            writers.append(AudioWriter(path, 8000, 2))
+        for writer in writers:
+            writer.write(NOISE)
+
+
+def test_what_the_encoder_could_not_flush_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.setattr(soundfile, "info", lambda _: SimpleNamespace(frames=2999))
+    with pytest.raises(OSError, match="No space left"):
         written(tmp_path / "x.wav", [NOISE])
     assert not list(tmp_path.iterdir())
