@@ -179,7 +179,8 @@ def _correlations(references: np.ndarray, estimates: np.ndarray) -> np.ndarray:
         ahead = np.concatenate([signals[:, start : start + _BLOCK + TAPS] for signals in (references, estimates)])
         padded = np.zeros((2 * stems, channels, _BLOCK + TAPS))
         padded[..., : ahead.shape[1]] = ahead.swapaxes(1, 2)
-        total = _add_block(total, padded.reshape(-1, _BLOCK + TAPS))
+        # Waited for, or blocks would pile up in memory before the device.
+        total = jax.block_until_ready(_add_block(total, padded.reshape(-1, _BLOCK + TAPS)))
     lags = np.asarray(jnp.fft.irfft(total, _BLOCK + TAPS)[..., :TAPS])
     return lags.reshape(stems, channels, 2 * stems, channels, TAPS)
 
@@ -251,11 +252,13 @@ def _energies(signals: Array, every: Array, own: Array, pairs: tuple[tuple[int, 
     rows = jnp.array([pair[0] for pair in pairs])
     columns = jnp.array([pair[1] for pair in pairs])
     true, estimate = references[rows], estimates[columns]
-    projected = (references[:, :, None, None] * every).sum((0, 1))[columns]
-    matched = (true[:, :, None] * own).sum(1)
+    # Sums of products written out, and elementwise up to the energies: so the terms never lie in memory.
+    among_all: Any = sum(references[at][None, None] * every[at] for at in np.ndindex(every.shape[:2]))
+    projected = among_all[columns]
+    matched: Any = sum(true[:, channel, None] * own[:, channel] for channel in range(own.shape[1]))
     parts = (true, matched, projected, matched - true, projected - matched, estimate - projected)
     parts += (estimate - true, estimate - matched)
     bins = jnp.arange(window // 2 + 1)
     twice = jnp.where((bins == 0) | (2 * bins == window), 1.0, 2.0) / window  # bins that stand for two
-    energies = [jnp.einsum("pcf,f->p", jnp.square(part.real) + jnp.square(part.imag), twice) for part in parts]
+    energies = [((jnp.square(part.real) + jnp.square(part.imag)) * twice[None, None]).sum((1, 2)) for part in parts]
     return jnp.stack(energies)

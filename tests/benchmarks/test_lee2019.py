@@ -241,8 +241,9 @@ def test_whole_tracks_are_scored_once(run, songs, tmp_path, monkeypatch):
     assert made == {"iteration": [4, 0], "table": [2], "retrieval": [2], "latents": [0]}
     path = tmp_path / "tracks" / "model_mean" / "one.json"
     content = json.loads(path.read_text())
-    assert set(content["source"]) == {"run", "step", "weights", "corpus", "split", "fingerprint"}  # not where it lies
-    path.write_text(json.dumps({**content, "source": {**content["source"], "fingerprint": "another"}}))
+    assert {"run", "step", "weights", "corpus", "split", "fingerprint"} < set(content["facts"])
+    assert "path" not in content["facts"]  # wherever it lies
+    path.write_text(json.dumps({**content, "facts": {**content["facts"], "fingerprint": "another"}}))
     scored.clear()
     assert command(iteration, "--workdir", f"{run}/", *songs, "--scores", tmp_path, "--out", tmp_path / "again") == 0
     assert len(scored) == 1
