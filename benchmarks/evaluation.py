@@ -26,7 +26,7 @@ import numpy as np
 from benchmarks import rows
 from benchmarks.memory import MIB, check_memory, memory, settle
 from benchmarks.rounds import Contestant, in_turns
-from data_pipelines.console import parse, run
+from data_pipelines.console import need_positive, parse, run
 
 EXAMPLE = "python -m benchmarks.evaluation --museval museval/metrics.py --json evaluation.json"
 COLUMNS = ("implementation", "metrics", "first_call_s", "median_s", "peak_mib", "peak_above_idle_mib")
@@ -64,9 +64,7 @@ class Evaluation:
 
     def check(self) -> None:
         """Raise ValueError for what cannot be measured; not on construction, where tyro would draw a box around it."""
-        for name in ("stems", "sample_rate", "rounds"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"--{name.replace('_', '-')} must be positive, not {getattr(self, name)}")
+        need_positive(self, "stems", "sample_rate", "rounds")
         if self.seconds < 1:
             raise ValueError(f"--seconds must be at least 1, the length of a frame, not {self.seconds:g}")
         check_memory()

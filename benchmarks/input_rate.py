@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks import rows
 from data_pipelines import mixing, records, sources, store
-from data_pipelines.console import parse, run
+from data_pipelines.console import need_positive, parse, run
 from data_pipelines.corpora.base import Stem
 from data_pipelines.mixing import RandomSplit
 from data_pipelines.pipeline import Data, Pipeline, Shape, Stream
@@ -69,9 +69,7 @@ class InputRate:
 
     def check(self) -> None:
         """Raise ValueError for what cannot be measured; not on construction, where tyro would draw a box around it."""
-        for name in ("batch", "seconds", "sample_rate", "rounds", "mixtures", "tracks", "track_seconds"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"--{name.replace('_', '-')} must be positive, not {getattr(self, name)}")
+        need_positive(self, "batch", "seconds", "sample_rate", "rounds", "mixtures", "tracks", "track_seconds")
 
 
 def make_synthetic(root: Path, options: InputRate) -> None:

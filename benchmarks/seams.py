@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks import rows
 from data_pipelines.progress import Progress
 from data_pipelines.sources import open_corpus
-from data_pipelines.testlist import TestList, draw, waveforms
+from data_pipelines.testlist import AUDIBLE, TestList, draw, waveforms
 from qsep_jax import console
 from qsep_jax.bundle import find_model
 from qsep_jax.inference.chunks import ChunkPlan, default_plan
@@ -25,8 +25,6 @@ from qsep_jax.metrics.aggregate import summarize
 from qsep_jax.metrics.ratios import si_sdr
 
 EXAMPLE = "python -m benchmarks.seams --root data --json seams.json"
-# Root mean square below which a place is too soft for its level to be heard (-50 dB re full scale).
-AUDIBLE = 10.0 ** (-50 / 20)
 
 
 @dataclasses.dataclass(frozen=True)

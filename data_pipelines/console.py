@@ -79,6 +79,13 @@ def parse(
     return value
 
 
+def need_positive(options: Any, *names: str) -> None:
+    """Raise ValueError for the first of these fields that is not positive, by the name of its option."""
+    for name in names:
+        if getattr(options, name) <= 0:
+            raise ValueError(f"--{name.replace('_', '-')} must be positive, not {getattr(options, name):g}")
+
+
 def _options(value: Any, prefix: str = "--") -> list[str]:
     """The options that fill the fields of a dataclass and of all below it."""
     found = []

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import jax
 
-from data_pipelines.console import in_words, parse, run
+from data_pipelines.console import in_words, need_positive, parse, run
 
-__all__ = ["cache_compilations", "in_words", "parse", "run"]
+__all__ = ["cache_compilations", "in_words", "need_positive", "parse", "run"]
 
 
 def cache_compilations() -> None:

@@ -12,7 +12,7 @@ from typing import Literal
 import tyro
 
 from data_pipelines.sources import open_corpus
-from qsep_jax import console, excerpts, whole_tracks
+from qsep_jax import console, excerpts, track_folders, whole_tracks
 from qsep_jax.bundle import find_model, identity
 from qsep_jax.comparison import Scores, by_track, side_by_side
 from qsep_jax.experiment import Experiment
@@ -40,7 +40,8 @@ class Evaluate:
       root: folder of the prepared corpora; the run's own if left out.
       corpus: another corpus with the same stems; whole tracks only.
       tracks: how many to score, in order of their names; 0 for all.
-      ask: how a queried system is asked for the stems of a track: `mean` of the class, `iterative`, `gt`.
+      ask: how a queried system is asked for the stems of a track: `mean` of the class, `iterative`, `gt`,
+        the true stems, or `nearest`, the training track nearest to those.
       oracle: what else is scored: the untouched `mixture`, the ideal ratio mask `irm`, the ideal binary mask `ibm`.
       window: of a frame, seconds.
       hop: from one frame to the next, seconds.
@@ -84,6 +85,8 @@ def _check(options: Evaluate) -> None:
     for name in ("tracks", "mixtures", "sources", "channels", "audio"):
         if getattr(options, name) < 0:
             raise ValueError(f"--{name} must be 0 or more, not {getattr(options, name)}")
+    if not options.workdir:
+        _protocol(options)
     if options.against and not options.workdir:
         raise ValueError("--against compares runs: give --workdir")
     default, for_tracks = Evaluate(), ("corpus", "tracks", "ask", "oracle", "window", "hop", "channels")
@@ -94,7 +97,7 @@ def _check(options: Evaluate) -> None:
     elif not options.workdir:
         unused += for_runs
     given = [name for name in unused if getattr(options, name) != getattr(default, name)]
-    if given and (options.workdir or options.protocol != "excerpts"):
+    if given:
         raise ValueError(f"--{given[0]} means nothing here: see what it is for in --help")
 
 
@@ -152,7 +155,7 @@ def on_tracks(name: str, options: Evaluate, out: Path | None) -> tuple[str, Path
 def on_folders(estimates: Path, references: Path, options: Evaluate) -> tuple[str, Path]:
     """Score folders of estimates: the table, and where everything is."""
     protocol, place = _protocol(options), options.out or Path("evaluation") / estimates.resolve().name
-    tracks = whole_tracks.of_folders(estimates, references)[: options.tracks or None]
+    tracks = track_folders.of_folders(estimates, references)[: options.tracks or None]
     scored = whole_tracks.score(tracks, protocol, place)
     rows = whole_tracks.report(scored, estimates.resolve().name, str(references), "all", place)
     return whole_tracks.table(rows, scored), place

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +34,22 @@ def overview(example: Example, metrics: Path, path: Path) -> None:
 
     figure, axes = pyplot.subplots(2, 2, figsize=(12, 7), layout="constrained")
     pictures = {"mixture": example.mixture, f"target: {example.stem}": example.target, "estimate": example.estimate}
-    levels = {name: spectrogram_db(audio) for name, audio in pictures.items()}
-    top = max(float(level.max()) for level in levels.values())
-    for axis, (name, level) in zip(axes.flat, levels.items(), strict=False):
-        extent = (0.0, len(example.mixture) / example.sample_rate, 0.0, example.sample_rate / 2000)
-        axis.imshow(level.T, origin="lower", aspect="auto", extent=extent, vmin=top - FLOOR_DB, vmax=top, cmap="magma")
-        axis.set(title=name, xlabel="time in s", ylabel="frequency in kHz")
+    panels(axes.flat, pictures, example.sample_rate)
+    for axis in axes.flat[:3]:
+        axis.set_ylabel("frequency in kHz")
     figure.colorbar(axes[1, 0].images[0], ax=axes[1, 0], label="level in dB")
     _losses(axes[1, 1], metrics)
     save_png(figure, path)
+
+
+def panels(axes: Iterable[Any], signals: Mapping[str, np.ndarray], sample_rate: int) -> None:
+    """Spectrograms of waveforms `[T, C]` by title, each in an axis, on one scale of decibels."""
+    levels = {title: spectrogram_db(audio) for title, audio in signals.items()}
+    top = max(float(level.max()) for level in levels.values())
+    for axis, (title, level) in zip(axes, levels.items(), strict=False):
+        extent = (0.0, len(signals[title]) / sample_rate, 0.0, sample_rate / 2000)
+        axis.imshow(level.T, origin="lower", aspect="auto", extent=extent, vmin=top - FLOOR_DB, vmax=top, cmap="magma")
+        axis.set(title=title, xlabel="time in s")
 
 
 def save_png(figure: Any, path: Path) -> None:

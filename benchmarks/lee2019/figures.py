@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from qsep_jax.figures import FLOOR_DB, save_png, spectrogram_db
+from qsep_jax.figures import panels, save_png
 
 MARKED = "red"
 # Of classes: none is red, and with more classes than colours they are used again.
@@ -27,17 +27,11 @@ def strips(rows: Mapping[str, Mapping[str, np.ndarray]], sample_rate: int, path:
 
     The panels of a row share their scale of decibels, so that levels can be compared.
     """
-    columns = max(len(panels) for panels in rows.values())
+    columns = max(len(signals) for signals in rows.values())
     figure, axes = _axes(len(rows), columns, (2.6 * columns, 2.8 * len(rows)), sharey=True)
-    for line, (heading, panels) in zip(axes, rows.items(), strict=True):
-        levels = {title: spectrogram_db(audio) for title, audio in panels.items()}
-        top = max(float(level.max()) for level in levels.values())
-        for axis, (title, level) in zip(line, levels.items(), strict=False):
-            extent = (0.0, len(panels[title]) / sample_rate, 0.0, sample_rate / 2000)
-            shades = {"vmin": top - FLOOR_DB, "vmax": top, "cmap": "magma"}
-            axis.imshow(level.T, origin="lower", aspect="auto", extent=extent, **shades)
-            axis.set(title=title, xlabel="time in s")
-        for axis in line[len(levels) :]:
+    for line, (heading, signals) in zip(axes, rows.items(), strict=True):
+        panels(line, signals, sample_rate)
+        for axis in line[len(signals) :]:
             axis.set_axis_off()
         line[0].set_ylabel(f"{heading}\nfrequency in kHz")
     save_png(figure, path)

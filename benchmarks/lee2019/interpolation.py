@@ -42,8 +42,7 @@ class Interpolation(Setting):
 
     def check(self) -> None:
         """Raise ValueError for what cannot be done."""
-        if self.excerpts < 1 or self.seconds <= 0:
-            raise ValueError(f"--excerpts and --seconds must be positive, not {self.excerpts} and {self.seconds:g}")
+        console.need_positive(self, "excerpts", "seconds")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -49,8 +49,7 @@ class Targeting(Setting):
 
     def check(self) -> None:
         """Raise ValueError for what cannot be done."""
-        if self.mixtures < 1 or self.seconds <= 0:
-            raise ValueError(f"--mixtures and --seconds must be positive, not {self.mixtures} and {self.seconds:g}")
+        console.need_positive(self, "mixtures", "seconds")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -93,7 +93,7 @@ class _Window:
 
     def __init__(self, blocks: Iterable[np.ndarray], before: int):
         self._blocks, self._held = iter(blocks), np.zeros((0, 0), np.float32)
-        self._before, self.length, self.ended = before, 0, False
+        self.length, self.ended = 0, False
         self._take()
         if not self._held.shape[1]:
             raise ValueError("there is no signal to separate: it has no channels")

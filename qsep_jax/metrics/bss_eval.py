@@ -79,9 +79,11 @@ def bss_eval(
     table = np.full((len(METRICS), len(heard), len(heard), len(starts)), np.nan)
     scored = [part for part, sound in zip(parts, sounding, strict=True) if sound]
     if len(heard) and scored:
-        ratios = _energy_ratios if set(metrics) == {"SDR"} and not (whole or permute) else _projection_ratios
-        with jax.enable_x64(True):
-            table[..., sounding] = ratios(references, estimates, scored, whole, permute)
+        if set(metrics) == {"SDR"} and not (whole or permute):
+            table[..., sounding] = _energy_ratios(references, estimates, scored)
+        else:
+            with jax.enable_x64(True):
+                table[..., sounding] = _projection_ratios(references, estimates, scored, whole, permute)
     order = _best_order(table[METRICS.index("SIR")][..., sounding]) if permute else np.arange(len(heard))
 
     scores = {name: np.full((stems, len(starts)), np.nan) for name in metrics}
@@ -125,9 +127,7 @@ def _decibels(signal: np.ndarray, distortion: np.ndarray) -> np.ndarray:
         return np.where(distortion == 0, np.inf, 10 * np.log10(signal / distortion))
 
 
-def _energy_ratios(
-    references: np.ndarray, estimates: np.ndarray, parts: list[slice], whole: bool, permute: bool
-) -> np.ndarray:
+def _energy_ratios(references: np.ndarray, estimates: np.ndarray, parts: list[slice]) -> np.ndarray:
     """SDR of version 4 of each reference and its own estimate, `[4, S, S, frames]`, the others NaN."""
     table = np.full((len(METRICS), len(references), len(references), len(parts)), np.nan)
     for frame, part in enumerate(parts):
