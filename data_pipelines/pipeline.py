@@ -14,10 +14,13 @@ import grain
 import numpy as np
 
 from data_pipelines.mixing import RandomSplit
+from data_pipelines.pairs import InstrumentPairs
 from data_pipelines.sources import Corpus, View, open_corpus
 from data_pipelines.workers import end_with_parent
 
 Batch = dict[str, dict[str, np.ndarray]]
+# `recipe(rng, corpus, samples) → example`.
+Recipe = RandomSplit | InstrumentPairs
 
 # Batches are numbered below this; a run never gets there.
 _ENDLESS = 2**40
@@ -35,7 +38,7 @@ class Stream:
     """
 
     corpus: str = "chamber"
-    recipe: RandomSplit = RandomSplit()
+    recipe: Recipe = RandomSplit()
     view: View = dataclasses.field(default_factory=dict)
     channels: int = 1
 
@@ -60,7 +63,7 @@ class Shape:
 @dataclasses.dataclass(frozen=True)
 class _Mix(grain.transforms.RandomMap):
     corpus: Corpus
-    recipe: RandomSplit
+    recipe: Recipe
     samples: int
 
     def random_map(self, element: int, rng: np.random.Generator) -> dict[str, np.ndarray]:

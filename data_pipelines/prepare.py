@@ -27,8 +27,9 @@ from data_pipelines.corpora.base import Corpus, Stem, Track
 from data_pipelines.corpora.chamber import Chamber
 from data_pipelines.corpora.folder import Folder
 from data_pipelines.corpora.musdb18 import Musdb18
+from data_pipelines.corpora.urmp import Urmp
 from data_pipelines.progress import Progress
-from data_pipelines.schema import SPLITS
+from data_pipelines.schema import MADE_HERE, SPLITS
 from data_pipelines.workers import end_with_parent
 
 DEFAULT_ROOT = Path("data")
@@ -189,14 +190,18 @@ def _write(
 
 
 def made_here(name: str) -> Corpus | None:
-    """The corpus `name` with its default options, if it is one that needs no source."""
-    return {corpus.kind: corpus for corpus in (Chamber(), Band())}.get(name)
+    """The corpus `name` as `schema.MADE_HERE` describes it, if it is one that needs no source."""
+    if name not in MADE_HERE:
+        return None
+    kind, options = MADE_HERE[name]
+    return {Chamber.kind: Chamber, Band.kind: Band}[kind](**options)
 
 
 AnyCorpus = (
     Annotated[Chamber, tyro.conf.subcommand("chamber")]
     | Annotated[Band, tyro.conf.subcommand("band")]
     | Annotated[Musdb18, tyro.conf.subcommand("musdb18")]
+    | Annotated[Urmp, tyro.conf.subcommand("urmp")]
     | Annotated[Folder, tyro.conf.subcommand("folder")]
 )
 

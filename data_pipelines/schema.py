@@ -3,8 +3,8 @@
 import numpy as np
 
 # A record is a segment of one stem. `audio` is int16 `[T, C]`, full scale 32768; `segment` counts from the start of the
-# track; `parent` is the stem that a sub-stem is part of, or empty; `notes` are rows of onset s, offset s and MIDI
-# pitch, in the time of the track, that sound during the segment.
+# track; `parent` is the stem that a sub-stem is part of, or that the record is a pitch-shifted variant of, or empty;
+# `notes` are rows of onset s, offset s and MIDI pitch, in the time of the track, that sound during the segment.
 RECORD_FIELDS = ("audio", "track", "stem", "parent", "segment", "sample_rate", "notes")
 AUDIO_DTYPE = np.int16
 FULL_SCALE = 32768.0
@@ -15,6 +15,17 @@ SPLITS = ("train", "validation", "test")
 MIXTURE = "mixture"
 TARGET = "target"
 QUERY = "query"
+# Of pairs of instruments: sources and the same again otherwise `[S, T, C]`, queries `[S, Q, T, C]`, and the notes of
+# the sources `[S, M, 3]`, padded with rows of zeros.
+SOURCES = "sources"
+OTHERS = "others"
+QUERIES = "queries"
+NOTES = "notes"
+
+# Classes of a frame of a piano roll: the 88 keys of a piano from this MIDI pitch on, and silence.
+LOWEST_PITCH = 21
+SILENCE_CLASS = 88
+CLASSES = 89
 
 # The 13 instruments of URMP (Li et al. 2019) with the range that each is written for here (sounding MIDI pitch) and its
 # General MIDI program, counted from 0.
@@ -39,6 +50,10 @@ FAMILIES = {
     "brass": ("trumpet", "horn", "trombone", "tuba"),
 }
 
+# Lin et al. 2021, section 3.1: pieces in which any of the unseen instruments plays are for testing only.
+SEEN_INSTRUMENTS = ("cello", "clarinet", "flute", "saxophone", "trombone", "trumpet", "viola", "violin")
+UNSEEN_INSTRUMENTS = ("bassoon", "double_bass", "horn", "oboe", "tuba")
+
 FOUR_STEMS = ("vocals", "drums", "bass", "other")
 # Sub-stems of the `band` corpus and the stem that each is part of.
 BAND_PARENTS = {
@@ -50,3 +65,15 @@ BAND_PARENTS = {
     "organ": "other",
     "strings": "other",
 }
+
+# Corpora that are made on the spot, from no source: the kind of each and the options that differ from its defaults.
+MADE_HERE = {
+    "chamber": ("chamber", {}),
+    "chamber_shifted": ("chamber", {"works": 60, "longest": 60.0, "shifts": 4}),
+    "band": ("band", {}),
+}
+
+
+def variant_name(stem: str, semitones: int) -> str:
+    """What a stem shifted in pitch is stored as: `violin@+2`, `violin@-4`; `violin` itself for 0."""
+    return f"{stem}@{semitones:+d}" if semitones else stem

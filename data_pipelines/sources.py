@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from data_pipelines import records
-from data_pipelines.schema import FULL_SCALE, SPLITS
+from data_pipelines.schema import FULL_SCALE, MADE_HERE, SPLITS, variant_name
 from data_pipelines.store import Metadata, Row, folder_of, shards
 
 # A view names the stems that a recipe sees and the stored stems that each is the sum of:
@@ -51,6 +51,33 @@ class Corpus:
             self._parts[stem] = {
                 track: [rows[track, part] for part in stored if (track, part) in rows] for track in tracks
             }
+        self._shifts = {stem: self._add_variants(stem, rows) for stem in self.stems}
+        self._notes: dict[tuple[str, str], np.ndarray] = {}
+
+    def _add_variants(self, stem: str, rows: dict[tuple[str, str], Row]) -> tuple[int, ...]:
+        """Find the pitch-shifted variants of all tracks of a stem that all of its parts have; their semitones."""
+        parts, shifts = self._parts[stem], [0]
+        for shift in sorted({int(name.rpartition("@")[2]) for _, name in rows if "@" in name}):
+            names = {track: [(track, variant_name(row.stem, shift)) for row in parts[track]] for track in parts}
+            if all(name in rows for each in names.values() for name in each):
+                variant = {track: [rows[name] for name in each] for track, each in names.items()}
+                self._parts[variant_name(stem, shift)] = variant
+                shifts.append(shift)
+        return tuple(sorted(shifts))
+
+    def shifts(self, stem: str) -> tuple[int, ...]:
+        """Semitones in which `stem` is stored: 0, and those of its pitch-shifted variants."""
+        return self._shifts[stem]
+
+    def variant(self, stem: str, shift: int) -> str:
+        """The name by which `stem` is read as it was shifted by semitones.
+
+        Raises:
+          ValueError: if that is not stored.
+        """
+        if shift not in self._shifts[stem]:
+            raise ValueError(f"{self.folder} has '{stem}' shifted by {self._shifts[stem]} semitones, not {shift}")
+        return variant_name(stem, shift)
 
     def tracks(self, stem: str) -> tuple[str, ...]:
         """Names of the tracks that have `stem`."""
@@ -100,6 +127,11 @@ class Corpus:
 
     def notes(self, track: str, stem: str) -> np.ndarray:
         """All notes of a stem, rows of onset s, offset s, MIDI pitch `[n, 3]`, in order of onset; possibly none."""
+        if (track, stem) not in self._notes:
+            self._notes[track, stem] = self._read_notes(track, stem)
+        return self._notes[track, stem]
+
+    def _read_notes(self, track: str, stem: str) -> np.ndarray:
         size, found = self.metadata.segment_samples, []
         for row in self._parts[stem][track]:
             for record in range(row.first, row.first + -(-row.samples // size)):
@@ -122,7 +154,7 @@ class Corpus:
         return source
 
     def __getstate__(self):
-        return {key: value for key, value in self.__dict__.items() if key != "_records"}
+        return {key: value for key, value in self.__dict__.items() if key != "_records"} | {"_notes": {}}
 
 
 def _to_float(audio: np.ndarray, gain: float, out: np.ndarray) -> np.ndarray:
@@ -198,5 +230,10 @@ def open_corpus(
 
 def prepare_command(root: Path | str, name: str, sample_rate: int) -> str:
     """The command that prepares a corpus, with a place to fill in where it needs a source."""
-    source = "" if name in ("chamber", "band") else " --source DIR"
-    return f"python -m data_pipelines.prepare {name}{source} --out {root} --sample-rate {sample_rate}"
+    kind, options = MADE_HERE.get(name, (name, {"source": "DIR"}))
+    named = {"name": name, **options} if kind != name else options
+    words = [
+        f"--{option} {value:g}" if isinstance(value, float) else f"--{option} {value}"
+        for option, value in named.items()
+    ]
+    return " ".join(["python -m data_pipelines.prepare", kind, *words, f"--out {root} --sample-rate {sample_rate}"])

@@ -40,8 +40,16 @@ def folder_of(root: Path | str, name: str, sample_rate: int) -> Path:
 
 
 def fingerprint(corpus: Corpus, sample_rate: int) -> str:
-    """A digest of everything that the stored corpus depends on: options, inputs, rate, code version."""
-    options = {field.name: str(getattr(corpus, field.name)) for field in dataclasses.fields(corpus)}  # pyright: ignore
+    """A digest of everything that the stored corpus depends on: options, inputs, rate, code version.
+
+    An option that a corpus got later, a field with `metadata={"added": True}`, counts only where it differs from its
+    default: corpora prepared before it was there stay valid.
+    """
+    options = {
+        field.name: str(getattr(corpus, field.name))
+        for field in dataclasses.fields(corpus)  # pyright: ignore
+        if not (field.metadata.get("added") and getattr(corpus, field.name) == field.default)
+    }
     content = [FORMAT, corpus.kind, corpus.version, sample_rate, SEGMENT_SECONDS, options, corpus.inputs()]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -7,22 +7,24 @@ on the command line. A run keeps the resolved experiment as JSON.
 import dataclasses
 import importlib.util
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import cattrs
 import cattrs.v
 
-from data_pipelines.pipeline import Data
+from data_pipelines.mixing import RandomSplit
+from data_pipelines.pipeline import Data, Recipe
 from data_pipelines.testlist import TestList
 from qsep_jax.systems.base import System
 from qsep_jax.systems.lee2019 import Lee2019
+from qsep_jax.systems.lin2021 import Lin2021
 from qsep_jax.training.settings import Train
 
 # Raised when a run folder of before can no longer be read.
 RUN_FORMAT = 1
-SYSTEMS: tuple[type[System], ...] = (Lee2019,)
+SYSTEMS: tuple[type[System], ...] = (Lee2019, Lin2021)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,22 +70,28 @@ def variant_words(variant: str, known: tuple[str, ...]) -> set[str]:
 
 
 def _converter() -> cattrs.Converter:
-    """JSON in and out; a system carries the name of its class, and unknown keys are refused."""
+    """JSON in and out; systems and recipes carry the name of their class, and unknown keys are refused."""
     converter = cattrs.Converter(forbid_extra_keys=True)
-    by_name = {system.__name__: system for system in SYSTEMS}
+    _name_classes(converter, System, SYSTEMS, "system", "")
+    # Recipes of before there were several have no name.
+    _name_classes(converter, Recipe, get_args(Recipe), "recipe", RandomSplit.__name__)
+    return converter
 
-    def structure(value: dict[str, Any], _: type) -> System:
-        name = value.get("name")
+
+def _name_classes(converter: cattrs.Converter, kind: Any, members: Iterable[type], word: str, default: str) -> None:
+    by_name = {member.__name__: member for member in members}
+
+    def structure(value: dict[str, Any], _: Any) -> Any:
+        name = value.get("name", default)
         if name not in by_name:
-            raise ValueError(f"unknown system '{name}'; there are {', '.join(by_name)}")
+            raise ValueError(f"unknown {word} '{name}'; there are {', '.join(by_name)}")
         return converter.structure({key: item for key, item in value.items() if key != "name"}, by_name[name])
 
-    def unstructure(system: System) -> dict[str, Any]:
-        return {"name": type(system).__name__, **converter.unstructure(system, type(system))}
+    def unstructure(value: Any) -> dict[str, Any]:
+        return {"name": type(value).__name__, **converter.unstructure(value, type(value))}
 
-    converter.register_structure_hook_func(lambda kind: kind is System, structure)
-    converter.register_unstructure_hook_func(lambda kind: kind is System, unstructure)
-    return converter
+    converter.register_structure_hook_func(lambda asked: asked == kind, structure)
+    converter.register_unstructure_hook_func(lambda asked: asked == kind, unstructure)
 
 
 def to_json(experiment: Experiment) -> str:

@@ -9,19 +9,21 @@ import time
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import tyro
 
 from data_pipelines.audio import READABLE, AudioFile
 from data_pipelines.audio_writer import suffix_like
+from data_pipelines.notes import read_voice, voice_classes
 from data_pipelines.progress import Progress
 from qsep_jax import __version__, console
 from qsep_jax.bundle import Source, describe, find_model
 from qsep_jax.inference.conditions import Bank, Mixture, encode_blocks, iterate, mean, slerp
-from qsep_jax.inference.files import mixture_at, separate_file
+from qsep_jax.inference.files import Written, mixture_at, separate_file
 from qsep_jax.inference.separation import Model
+from qsep_jax.inference.transcription import frame_rate_of, need, separate_file_by_score
 from qsep_jax.run import write_text
 from qsep_jax.systems.base import Condition
 
@@ -29,6 +31,9 @@ EXAMPLE = "python -m qsep_jax.separate mix.wav --query violin.wav --out separate
 PLACES = ("track", "stem", "ext")
 # Given a mixture at the model's rate and its channel count, the condition to separate it with.
 Ask = Callable[[Mixture, int], Condition]
+T = TypeVar("T")
+# What cannot be asked for together with a score.
+NOT_BY_SCORE = ("label", "retrieve", "interpolate", "iterations", "wiener", "residual")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +53,8 @@ class Separate:
       retrieve: a class, by its training track that is nearest to the query or, without one, to a first estimate.
       interpolate: two labels or query files A and B and ALPHA from 0 (A) to 1 (B), for what lies between them.
       average_queries: whether all queries together ask for one source.
+      score: what the source plays, one voice in a MIDI file or a .csv as `transcribe` writes it; for a single --query.
+      track: which of the tracks of --score that hold notes other than drums, from 1; all by default.
       iterations: rounds of separating and asking again with the estimate.
       wiener: iterations of a multichannel Wiener filter over everything asked for and the rest.
       residual: whether to write what the outputs leave of the mixture, too.
@@ -64,6 +71,8 @@ class Separate:
     retrieve: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     interpolate: tuple[str, str, float] | None = None
     average_queries: bool = False
+    score: Path | None = None
+    track: int | None = None
     iterations: int = 0
     wiener: int = 0
     residual: bool = False
@@ -126,20 +135,21 @@ def conditions(options: Separate, asked: _Asked) -> dict[str, Ask]:
         found.append((f"{Path(first).stem}_{Path(second).stem}_{alpha:g}", _always(between)))
     if not found:
         raise ValueError("nothing is asked for: give --query, --label, --retrieve or --interpolate")
-    return _unique(found, "residual" if options.residual else "")
+    return unique(found, "residual" if options.residual else "")
 
 
 def _always(condition: Condition) -> Ask:
     return lambda mixture, channels: condition
 
 
-def _unique(found: list[tuple[str, Ask]], taken: str) -> dict[str, Ask]:
-    named: dict[str, Ask] = {}
-    for name, ask in found:
+def unique(found: list[tuple[str, T]], taken: str = "") -> dict[str, T]:
+    """By name; those that have one which another has already, or which is taken, get a number."""
+    named: dict[str, T] = {}
+    for name, value in found:
         number, free = 2, name
         while free in named or free == taken:
             free, number = f"{name}_{number}", number + 1
-        named[free] = ask
+        named[free] = value
     return named
 
 
@@ -180,7 +190,12 @@ def targets_of(files: dict[Path, str], stems: list[str], options: Separate) -> d
     Raises:
       ValueError: if two would be written to one path, or one over a mixture or query.
     """
-    inputs = [*files, *options.query, *(Path(word) for word in (options.interpolate or ())[:2])]
+    inputs = [
+        *files,
+        *options.query,
+        *([options.score] if options.score else []),
+        *(Path(word) for word in (options.interpolate or ())[:2]),
+    ]
     read = {path.resolve() for path in inputs if path.exists()}
     found: dict[Path, list[Path]] = {}
     taken: dict[Path, Path] = {}
@@ -202,6 +217,16 @@ def _check(options: Separate) -> None:
     for name in ("iterations", "wiener"):
         if getattr(options, name) < 0:
             raise ValueError(f"--{name} must be 0 or more, not {getattr(options, name)}")
+    if options.track is not None and not options.score:
+        raise ValueError("--track says which track of a --score: give one")
+    if options.score:
+        for name in NOT_BY_SCORE:
+            if getattr(options, name):
+                raise ValueError(f"--score is for a --query alone: leave out --{name}")
+        if options.clip != "clamp":
+            raise ValueError(f"with --score, peaks are cut off: leave out --clip {options.clip}")
+        if len(options.query) > 1 and not options.average_queries:
+            raise ValueError("--score is what one source plays: give one --query, or --average-queries")
     try:
         options.name.format(**dict.fromkeys(PLACES, "x"))
         used = {place for _, place, _, _ in string.Formatter().parse(options.name) if place is not None}
@@ -214,6 +239,8 @@ def _check(options: Separate) -> None:
 def _separate(path: Path, targets: list[Path], options: Separate, model: Model, asks: dict[str, Ask]) -> dict[str, Any]:
     """Separate one file; its entry in the manifest."""
     file, rate = AudioFile(path), model.system.sample_rate
+    if options.score:
+        return _separate_by_score(file, targets[0], options.score, options.track, model, asks)
 
     def mixture() -> Iterable[np.ndarray]:
         return mixture_at(file, rate)
@@ -231,12 +258,27 @@ def _separate(path: Path, targets: list[Path], options: Separate, model: Model, 
             wiener_iterations=options.wiener,
             advance=progress.advance,
         )
-    stems = [*asks, "residual"][: len(written)]
+    return _entry(file, [*asks, "residual"][: len(written)], written)
+
+
+def _separate_by_score(
+    file: AudioFile, target: Path, score: Path, track: int | None, model: Model, asks: dict[str, Ask]
+) -> dict[str, Any]:
+    """Separate what plays the notes of a score out of one file; its entry in the manifest."""
+    ((stem, ask),) = asks.items()
+    classes = voice_classes(read_voice(score, track), score, frame_rate_of(model.system))
+    with Progress(f"separating {file.path.name} by score", file.frames, unit="sample") as progress:
+        condition = ask(file.blocks, file.channels)
+        written = separate_file_by_score(file, model, condition, classes, target, progress.advance)
+    return _entry(file, [stem], [written])
+
+
+def _entry(file: AudioFile, stems: list[str], written: list[Written]) -> dict[str, Any]:
     outputs = [
         {"stem": stem, **dataclasses.asdict(each), "path": str(each.path)}
         for stem, each in zip(stems, written, strict=True)
     ]
-    return {"file": str(path), "sample_rate": file.sample_rate, "channels": file.channels, "outputs": outputs}
+    return {"file": str(file.path), "sample_rate": file.sample_rate, "channels": file.channels, "outputs": outputs}
 
 
 def _manifest(out: Path) -> list[Any]:
@@ -256,7 +298,10 @@ def main() -> None:
     _check(options)
     files, before = find_files(options.files, options.out), _manifest(options.out)
     console.cache_compilations()
-    source = find_model(options.model)
+    source = find_model(options.model, cue="score" if options.score else "query")
+    if options.score:
+        need(source.experiment().system, "separate_by_score")
+        read_voice(options.score, options.track)
     if not options.model:
         print(f"model: {source.path.name}, carried by qsep_jax {__version__}")
     _, model = source.load()

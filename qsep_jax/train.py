@@ -95,7 +95,7 @@ def prepare_missing(experiment: Experiment) -> None:
             continue
         if not folder.exists():
             print(f"preparing the corpus '{stream.corpus}' at {rate} Hz in {root}", flush=True)
-            build(corpus, root, sample_rate=rate)
+            build(corpus, root, name=stream.corpus, sample_rate=rate)
         elif Metadata.load(folder).fingerprint != fingerprint(corpus, rate):
             renew = f"{prepare_command(root, stream.corpus, rate)} --overwrite"
             warnings.warn(f"{folder} is of other options or another version; '{renew}' renews it", stacklevel=2)

@@ -80,6 +80,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train_debug("lee2019.py", tmp_path_factory.mktemp("run"))
 
 
+@pytest.fixture(scope="session")
+def score_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a tiny Lin 2021, which separates, transcribes and plays scores."""
+    from tests.commands import train_debug
+
+    return train_debug("lin2021.py", tmp_path_factory.mktemp("score_run"))
+
+
 @pytest.fixture
 def sounds(tmp_path: Path) -> Path:
     """A folder of audio: a stereo mixture of 1.3 s at 44.1 kHz in 24 bits, and queries."""

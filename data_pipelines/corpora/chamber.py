@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from data_pipelines import pitch_shift
 from data_pipelines.audio import to_int16
 from data_pipelines.corpora.base import Corpus, OrderedMap, Stem, Track
 from data_pipelines.corpora.render import RELEASE, default_soundfont, level, render
@@ -42,6 +43,7 @@ class Chamber(Corpus):
       longest: seconds after which a work is cut off.
       seed: of the order, the tempi, the players and the dynamics.
       soundfont: a `.sf2` or `.sf3` file instead of the one that pretty_midi carries.
+      shifts: semitones up and down for which pitch-shifted variants of the training and validation stems are stored.
     """
 
     kind: ClassVar[str] = "chamber"
@@ -51,9 +53,10 @@ class Chamber(Corpus):
     longest: float = 120.0
     seed: int = 0
     soundfont: Path | None = None
+    shifts: int = dataclasses.field(default=0, metadata={"added": True})
 
     def inputs(self) -> list[str]:
-        return score_inputs(self.soundfont)
+        return [*score_inputs(self.soundfont), *pitch_shift.inputs(self.shifts)]
 
     def sample_rate(self) -> int:
         return 44_100
@@ -112,7 +115,8 @@ class Chamber(Corpus):
             program = INSTRUMENTS[instrument][2]
             audio = render(notes, dynamics(rng, len(notes)), program, seconds, sample_rate, soundfont)
             stems.append(Stem(instrument, to_int16(level(audio, STEM_RMS)), notes=notes))
-        return stems
+        most = 0 if track.split == "test" else self.shifts
+        return stems + [variant for stem in stems for variant in pitch_shift.shifted(stem, most, sample_rate)]
 
 
 def score_inputs(soundfont: Path | None) -> list[str]:

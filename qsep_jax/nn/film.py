@@ -1,4 +1,4 @@
-"""Conditioning of feature maps by a vector: adaptive instance normalisation."""
+"""Conditioning of feature maps by a vector: adaptive instance normalisation, and FiLM."""
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -23,3 +23,23 @@ class AdaIN(nn.Module):
         scale = nn.Dense(features, use_bias=False, dtype=self.dtype, name="scale")(latent)
         bias = nn.Dense(features, use_bias=False, dtype=self.dtype, name="bias")(latent)
         return instance_norm(x) * scale[:, None, None, :] + bias[:, None, None, :]
+
+
+class FiLM(nn.Module):
+    """`γ · x + β`, both linear in a vector, for every channel and frequency bin, constant over time.
+
+    Without "1 +" on the scale. Perez et al. 2018; per bin as in the code of Lin et al. 2021.
+    """
+
+    dtype: jnp.dtype = jnp.dtype("float32")
+
+    @nn.compact
+    def __call__(self, x: Array, condition: Array) -> Array:
+        """`x` `[B, N, F, C]`, `condition` `[B, Z]` → `[B, N, F, C]`."""
+        bins, channels = x.shape[2:]
+
+        def linear(name: str) -> Array:
+            dense = nn.Dense(bins * channels, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform(), name=name)
+            return dense(condition).reshape(-1, 1, bins, channels)
+
+        return x * linear("scale") + linear("bias")

@@ -6,7 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
+import numpy as np
 from jax import Array
+
+from data_pipelines.schema import MIXTURE, TARGET
 
 # {collection: {network: tree}}, float32.
 Variables = dict[str, Any]
@@ -36,7 +39,7 @@ class Optimizer:
       warmup: updates over which the rate grows linearly from 0, before any schedule.
     """
 
-    name: Literal["adam", "sgd"] = "adam"
+    name: Literal["adam", "amsgrad", "sgd"] = "adam"
     learning_rate: float = 1e-3
     b1: float = 0.9
     b2: float = 0.999
@@ -99,6 +102,21 @@ class System(abc.ABC):
     @abc.abstractmethod
     def query_samples(self) -> int:
         """The T of a query."""
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What it can be used for: methods of the system; some also `transcribe`, `synthesize`."""
+        return ("separate",)
+
+    def noise(self, rng: np.random.Generator, batch_size: int) -> Batch:
+        """A batch of noise of the shapes that it trains on, for timing and comparisons."""
+        batch = {}
+        for phase in self.phases():
+            repeats = () if phase.repeats == 1 else (phase.repeats,)
+            shape = (*repeats, batch_size, self.chunk_samples, 1)
+            target, rest = (0.1 * rng.standard_normal(shape, np.float32) for _ in range(2))
+            batch[phase.source] = {MIXTURE: target + rest, TARGET: target}
+        return batch
 
     @abc.abstractmethod
     def init(self, key: Array, spec: BatchSpec) -> Variables:

@@ -34,8 +34,10 @@ def build(optimizer: Optimizer, updates: int) -> optax.GradientTransformation:
     decay = [optax.add_decayed_weights(optimizer.weight_decay)] if optimizer.weight_decay else []
     if optimizer.name == "adam":
         rule = optax.scale_by_adam(optimizer.b1, optimizer.b2, optimizer.epsilon)
+    elif optimizer.name == "amsgrad":
+        rule = optax.scale_by_amsgrad(optimizer.b1, optimizer.b2, optimizer.epsilon)
     elif optimizer.name == "sgd":
         rule = optax.trace(optimizer.b1)
     else:
-        raise ValueError(f"unknown optimizer '{optimizer.name}'; there are adam and sgd")
+        raise ValueError(f"unknown optimizer '{optimizer.name}'; there are adam, amsgrad and sgd")
     return optax.chain(*clip, rule, *decay, optax.scale_by_learning_rate(schedule))

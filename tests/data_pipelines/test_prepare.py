@@ -14,9 +14,10 @@ import soundfile
 from array_record.python.array_record_module import ArrayRecordReader
 from signals import write_tracks
 
-from data_pipelines import console, prepare, records, store
+from data_pipelines import console, prepare, records, schema, store
+from data_pipelines.corpora.chamber import Chamber
 from data_pipelines.corpora.folder import Folder
-from data_pipelines.sources import Excerpt, open_corpus
+from data_pipelines.sources import Excerpt, open_corpus, prepare_command
 
 ROOT = Path(__file__).parents[2]
 TRACKS = {"train/a": ["bass", "drums"], "train/b": ["bass", "drums"], "train/c": ["bass"], "test/d": ["bass", "drums"]}
@@ -269,6 +270,30 @@ def test_a_mistake_is_one_line(tmp_path):
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.parametrize("name", schema.MADE_HERE)
+def test_the_command_that_is_named_makes_what_training_would_make(name, monkeypatch, tmp_path):
+    """Else `train` would find a corpus of another fingerprint after its own advice was followed."""
+    words = prepare_command(tmp_path, name, 16_000).split()
+    assert words[:3] == ["python", "-m", "data_pipelines.prepare"]
+    built = []
+    monkeypatch.setattr(prepare, "build", lambda corpus, root, **options: built.append((corpus, root, options)))
+    monkeypatch.setattr(sys, "argv", words[2:])
+    prepare.main()
+    ((corpus, root, options),) = built
+    assert corpus == prepare.made_here(name)
+    assert store.fingerprint(corpus, 16_000) == store.fingerprint(prepare.made_here(name), 16_000)
+    assert (root, options["name"] or corpus.kind, options["sample_rate"]) == (tmp_path, name, 16_000)
+
+
+def test_the_command_of_the_shifted_corpus():
+    assert prepare_command("data", "chamber_shifted", 16_000) == (
+        "python -m data_pipelines.prepare chamber --name chamber_shifted --works 60 --longest 60 --shifts 4 "
+        "--out data --sample-rate 16000"
+    )
+    assert prepare.made_here("chamber_shifted") == Chamber(works=60, longest=60.0, shifts=4)
+    assert prepare.made_here("urmp") is None
+
+
 MISTAKES = {
     "folder --source x --overwrit": "unknown option '--overwrit'; did you mean '--overwrite'?",
     "folder --source x --workrs 2": "unknown option '--workrs'; did you mean '--workers'?",
@@ -277,6 +302,9 @@ MISTAKES = {
     "chamber --longst 3": "unknown option '--longst'; did you mean '--longest'?",
     "band --frobnicate": "unknown option '--frobnicate'; see python -m data_pipelines.prepare --help",
     "chamber --name Bad": "the name 'Bad' of a corpus may hold small letters, digits and '_' only",
+    "urmp --source none": "none: no such folder",
+    "urmp --source x --merge": "unknown option '--merge'; did you mean '--merged'?",
+    "chamber --shifts 13": "--shifts 13 is outside 0 to 12 semitones",
     "chamber --soundfont none.sf2": "none.sf2: no such SoundFont",
     "chamber --sample-rate 100": "--sample-rate 100 is outside 8000 to 192000 Hz",
 }

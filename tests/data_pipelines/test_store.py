@@ -1,5 +1,6 @@
 """The stored form: what is written is what is read, by TFDS too, and a folder is whole or not there."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -8,6 +9,7 @@ import tensorflow_datasets as tfds
 
 from data_pipelines import store
 from data_pipelines.corpora.base import Stem
+from data_pipelines.corpora.chamber import Chamber
 from data_pipelines.sources import Excerpt, open_corpus
 
 SEGMENT = 12_000  # samples of a record at 8 kHz
@@ -70,6 +72,19 @@ def test_many_shards_are_read_as_one(toy, tmp_path, monkeypatch):
     for (t, s), original in noise.items():
         read = corpus.read(Excerpt(f"t{t}", f"s{s}", 0, 29_999))
         np.testing.assert_array_equal(read * 32768, original)
+
+
+def test_options_that_came_later_count_once_they_are_used():
+    """What corpora were marked with before `shifts` was an option, and still are where it is not used."""
+    corpus = Chamber()
+    options = {"works": "160", "longest": "120.0", "seed": "0", "soundfont": "None"}
+    content = [1, "chamber", 3, 22_050, 1.5, options, corpus.inputs()]
+    before = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    assert store.fingerprint(corpus, 22_050) == store.fingerprint(Chamber(shifts=0), 22_050) == before
+    marks = {store.fingerprint(Chamber(shifts=shifts), 22_050) for shifts in (0, 1, 2)}
+    assert len(marks) == 3
+    # Options that were always there count at their default too.
+    assert store.fingerprint(Chamber(works=60), 22_050) not in marks
 
 
 def test_nothing_is_left_beside_the_folder(toy):

@@ -1,5 +1,6 @@
 """`chamber`: instruments within their ranges, no tune in two splits, and what is stored is what was played."""
 
+import dataclasses
 import itertools
 from collections import Counter
 
@@ -164,3 +165,54 @@ def test_more_works_than_there_are(monkeypatch):
 
 def test_inputs_name_the_versions_and_the_soundfont():
     assert [line.split()[0] for line in CORPUS.inputs()] == ["music21", "symusic", "soxr", "TimGM6mb.sf2"]
+
+
+@pytest.fixture(scope="module")
+def shifting(tracks) -> dict[str, tuple[Track, list[Stem]]]:
+    """One track of each split, loaded with variants."""
+    by_split = {track.split: track for track in tracks}
+    corpus = dataclasses.replace(CORPUS, shifts=1, longest=4.0)
+    return {split: (track, corpus.load(track, RATE)) for split, track in by_split.items()}
+
+
+def test_variants_of_the_splits_that_train(shifting):
+    for split, (track, stems) in shifting.items():
+        played = [name for _, name, _ in track.source.players]
+        wanted = [f"{name}@{shift}" for name in played for shift in ("-1", "+1")] if split != "test" else []
+        assert [stem.name for stem in stems] == played + wanted
+        assert len({stem.audio.shape for stem in stems}) == 1
+        originals = {stem.name: stem for stem in stems if not stem.parent}
+        for stem in stems[len(played) :]:
+            original = originals[stem.parent]
+            np.testing.assert_array_equal(stem.notes - original.notes, [[0, 0, int(stem.name[-2:])]] * len(stem.notes))
+            assert stem.audio.any()
+            assert (stem.audio != original.audio).any()
+
+
+def test_variants_leave_the_stems_as_they_were(shifting):
+    plain = dataclasses.replace(CORPUS, longest=4.0)
+    track, stems = shifting["train"]
+    loaded = plain.load(track, RATE)
+    assert len(loaded) == len(track.source.players)
+    for one, other in zip(loaded, stems, strict=False):
+        assert one.name == other.name
+        np.testing.assert_array_equal(one.audio, other.audio)
+
+
+def test_default_views_leave_variants_out(tracks, tmp_path, monkeypatch):
+    (track, *_) = (track for track in tracks if track.split == "train")
+    monkeypatch.setattr(Chamber, "tracks", lambda self, ordered_map: [track])
+    prepare.build(dataclasses.replace(CORPUS, shifts=1, longest=4.0), tmp_path, sample_rate=RATE, workers=1)
+    corpus = open_corpus(tmp_path, "chamber", RATE, "train")
+    names = sorted(name for _, name, _ in track.source.players)
+    assert list(corpus.stems) == names
+    assert len(corpus.metadata.index["train"]) == 3 * len(names)
+
+
+def test_variants_depend_on_their_range_and_on_librosa():
+    assert [line.split()[0] for line in Chamber(shifts=1).inputs()] == [
+        *(line.split()[0] for line in CORPUS.inputs()),
+        "librosa",
+    ]
+    with pytest.raises(ValueError, match="--shifts -1 is outside 0 to 12"):
+        Chamber(shifts=-1).inputs()

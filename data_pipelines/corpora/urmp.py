@@ -1,0 +1,236 @@
+"""`urmp`: the University of Rochester multi-modal music performance corpus (Li et al. 2019), in its published layout.
+
+    01_Jupiter_vn_vc/AuSep_1_vn_01_Jupiter.wav   one player by himself, 48 kHz mono
+    01_Jupiter_vn_vc/Notes_1_vn_01_Jupiter.txt   his notes: onset s, frequency Hz, duration s
+
+Mixtures, scores and videos are left alone. A track is one player, since two players of one instrument are two sources:
+it has the name of its file and one stem, the instrument. With `merged`, a track is a piece, and players of the same
+instrument are summed. The trombone of piece 15 is misnamed in the published copy, `tbt` for `tbn`, and taken as such.
+
+Splits are those of Lin et al. 2021: songs in which any of `schema.UNSEEN_INSTRUMENTS` plays, in any arrangement, are
+for testing, all others for training. It goes by song and not by piece: their test pairs take tracks of 32_Fugue,
+36_Rondeau and 37_Rondeau, in which none of these play, as they do in other arrangements of the same songs. Of the 68
+tracks that this leaves for training their lists name 55; which tracks they train on and which pairs they test, with
+what query, lies beside this file.
+"""
+
+import csv
+import dataclasses
+import re
+from importlib import resources
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from data_pipelines import pitch_shift
+from data_pipelines.audio import fit_channels, fit_length, read_audio, resample, to_int16
+from data_pipelines.corpora.base import Corpus, OrderedMap, Stem, Track
+from data_pipelines.corpora.folder import file_inputs
+from data_pipelines.schema import UNSEEN_INSTRUMENTS
+
+TAGS = {
+    "bn": "bassoon",
+    "cl": "clarinet",
+    "db": "double_bass",
+    "fl": "flute",
+    "hn": "horn",
+    "ob": "oboe",
+    "sax": "saxophone",
+    "tba": "tuba",
+    "tbn": "trombone",
+    "tpt": "trumpet",
+    "va": "viola",
+    "vc": "cello",
+    "vn": "violin",
+}
+MISNAMED = {"tbt": "tbn"}
+# Songs with an unseen instrument in one arrangement at least, of all 44 pieces: also right for part of the corpus.
+TEST_SONGS = frozenset(
+    (
+        "Arioso",
+        "Chorale",
+        "Elise",
+        "Fugue",
+        "Jerusalem",
+        "Maria",
+        "Miserere",
+        "Rejouissance",
+        "Rondeau",
+        "Slavonic",
+    )
+)
+PIECE = re.compile(r"\d+_([^_]+)((?:_[a-z]+)+)")
+AUDIO = re.compile(r"AuSep_(\d+)_([a-z]+)_(\d+_[^_]+)\.wav")
+
+
+@dataclasses.dataclass(frozen=True)
+class Player:
+    """One player of a piece: the published name of the track, the instrument, and the two files."""
+
+    name: str
+    instrument: str
+    audio: Path
+    notes: Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Urmp(Corpus):
+    """URMP, a track for each player; training and test pieces as Lin et al. 2021 split them.
+
+    Attributes:
+      source: the folder that holds the pieces, 01_Jupiter_vn_vc and so on.
+      shifts: semitones up and down for which pitch-shifted variants of the training stems are stored.
+      merged: make a track of each piece instead, and one stem of all players of an instrument.
+    """
+
+    kind: ClassVar[str] = "urmp"
+    version: ClassVar[int] = 1
+
+    source: Path
+    shifts: int = 4
+    merged: bool = False
+
+    def inputs(self) -> list[str]:
+        players = [player for _, members in self._pieces() for player in members]
+        files = [path for player in players for path in (player.audio, player.notes)]
+        return [*file_inputs(self.source, files), *pitch_shift.inputs(self.shifts)]
+
+    def sample_rate(self) -> int:
+        return 44_100
+
+    def tracks(self, ordered_map: OrderedMap) -> list[Track]:
+        tracks = []
+        for piece, players in self._pieces():
+            if self.merged:
+                tracks.append(Track(piece, split_of(piece), players))
+            else:
+                tracks += [Track(player.name, split_of(piece), (player,)) for player in players]
+        return sorted(tracks, key=lambda track: track.split != "train")
+
+    def load(self, track: Track, sample_rate: int) -> list[Stem]:
+        players: tuple[Player, ...] = track.source
+        audio = {player: _read_mono(player.audio, sample_rate) for player in players}
+        length = max(len(samples) for samples in audio.values())
+        stems = []
+        for instrument in dict.fromkeys(player.instrument for player in players):
+            members = [player for player in players if player.instrument == instrument]
+            total = np.sum([fit_length(audio[player], length) for player in members], axis=0)
+            notes = np.concatenate([read_notes(player.notes) for player in members])
+            notes = notes[np.argsort(notes[:, 0], kind="stable")]
+            stems.append(Stem(instrument, to_int16(total), notes=notes))
+        most = self.shifts if track.split == "train" else 0
+        return stems + [variant for stem in stems for variant in pitch_shift.shifted(stem, most, sample_rate)]
+
+    def _pieces(self) -> list[tuple[str, tuple[Player, ...]]]:
+        """Name and players of each piece, in order."""
+        if not self.source.is_dir():
+            raise ValueError(f"{self.source}: no such folder")
+        folders = [path for path in sorted(self.source.iterdir()) if path.is_dir() and PIECE.fullmatch(path.name)]
+        if not folders:
+            raise ValueError(
+                f"{self.source} holds no piece of URMP, such as 01_Jupiter_vn_vc: give the folder that does"
+            )
+        return [(folder.name, _players(folder)) for folder in folders]
+
+
+def _players(folder: Path) -> tuple[Player, ...]:
+    """The players of a piece, in the order of their numbers."""
+    files, found, promised = sorted(folder.glob("AuSep_*.wav")), {}, len(_tags(folder.name))
+    if len(files) != promised:
+        raise ValueError(f"{folder} holds {len(files)} AuSep_*.wav of {promised} players: fetch the piece again")
+    for path in files:
+        if not (parts := AUDIO.fullmatch(path.name)):
+            raise ValueError(f"{path} is not named as URMP names it, AuSep_1_vn_01_Jupiter.wav: restore its name")
+        number, tag, piece = int(parts[1]), MISNAMED.get(parts[2], parts[2]), parts[3]
+        instrument = _instrument(tag, path)
+        # By its number: of the misnamed ones, either file may have been renamed.
+        notes = sorted(folder.glob(f"Notes_{number}_*.txt"))
+        if len(notes) != 1:
+            found_here = ", ".join(note.name for note in notes) or "none"
+            raise ValueError(f"{path} needs one Notes_{number}_{tag}_{piece}.txt beside it ({found_here} found)")
+        found[number] = Player(f"AuSep_{number}_{tag}_{piece}", instrument, path, notes[0])
+    return tuple(found[number] for number in sorted(found))
+
+
+def _tags(piece: str) -> list[str]:
+    parts = PIECE.fullmatch(piece)
+    if not parts:
+        raise ValueError(f"'{piece}' is no piece of URMP, such as 01_Jupiter_vn_vc")
+    return parts[2].strip("_").split("_")
+
+
+def _instrument(tag: str, place: Path | str) -> str:
+    tag = MISNAMED.get(tag, tag)
+    if tag not in TAGS:
+        raise ValueError(f"{place}: '{tag}' is no instrument of URMP; rename it to one of {', '.join(TAGS)}")
+    return TAGS[tag]
+
+
+def split_of(piece: str) -> str:
+    """The split of a piece by its name, `01_Jupiter_vn_vc`: test for the songs in which an unseen instrument plays.
+
+    Raises:
+      ValueError: if the name is of another form or holds an unknown instrument.
+    """
+    instruments = {_instrument(tag, piece) for tag in _tags(piece)}
+    song = piece.split("_")[1]
+    return "test" if song in TEST_SONGS or instruments.intersection(UNSEEN_INSTRUMENTS) else "train"
+
+
+def _read_mono(path: Path, sample_rate: int) -> np.ndarray:
+    audio, rate = read_audio(path)
+    return resample(fit_channels(audio, 1), rate, sample_rate)
+
+
+def read_notes(path: Path) -> np.ndarray:
+    """`[n, 3]` rows of onset s, offset s and MIDI pitch, rounded to semitones, from lines of onset, Hz and duration.
+
+    Raises:
+      ValueError: if a line is not three numbers that can be a note, or there is no line at all.
+    """
+    rows = []
+    for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            onset, frequency, duration = (float(word) for word in line.split())
+        except ValueError:
+            onset = frequency = duration = np.nan
+        # Written so that NaN fails.
+        if not (0 <= onset < np.inf and 0 < frequency < np.inf and 0 <= duration < np.inf):
+            raise ValueError(
+                f"{path}, line {number}: '{line}' is not onset in s, frequency in Hz and duration in s: repair the line"
+            )
+        rows.append((onset, onset + duration, np.rint(69.0 + 12.0 * np.log2(frequency / 440.0))))
+    if not rows:
+        raise ValueError(f"{path} holds no notes: fetch the file again")
+    return np.array(rows, np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class PublishedPair:
+    """A test mixture of Lin et al. 2021: two tracks of one song, each with the track that it is asked for by."""
+
+    instrument_a: str
+    track_a: str
+    query_track_a: str
+    instrument_b: str
+    track_b: str
+    query_track_b: str
+
+
+def published_pairs() -> list[PublishedPair]:
+    """The 32 test pairs of Lin et al. 2021 with their queries (`data/urmp/testset` of the published code)."""
+    names = [field.name for field in dataclasses.fields(PublishedPair)]
+    return [PublishedPair(**{name: row[name] for name in names}) for row in _published("urmp_lin2021.csv")]
+
+
+def published_train_tracks() -> dict[str, str]:
+    """The 55 training tracks of Lin et al. 2021, each with its instrument (`data/urmp/*/train.lst`)."""
+    return {row["track"]: row["instrument"] for row in _published("urmp_lin2021_train.csv")}
+
+
+def _published(name: str) -> list[dict[str, str]]:
+    text = resources.files("data_pipelines.corpora").joinpath(name).read_text()
+    return list(csv.DictReader(text.splitlines()))

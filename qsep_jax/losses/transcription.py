@@ -1,0 +1,10 @@
+"""How well the frames are written down."""
+
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+
+def frame_cross_entropy(logits: Array, classes: Array) -> Array:
+    """Cross-entropy of logits `[..., K]` against classes `[...]`, the mean over all frames (Lin et al. 2021, Eq. 15)."""
+    return optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), classes).mean()

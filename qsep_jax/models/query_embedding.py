@@ -1,0 +1,35 @@
+"""QueryNet of Lin et al. 2021 (§3.2, Eq. 5): an audio example becomes a point in a small cube."""
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+
+from qsep_jax.nn.blocks import XAVIER, ConvBlock, batch_norm, pool
+
+
+class QueryEmbedding(nn.Module):
+    """Convolution blocks, each halving time and frequency; a linear layer and tanh per frame; the mean over time.
+
+    Attributes:
+      channels: of the blocks.
+      layers: convolutions in a block: one in the code, two in the paper.
+      pooling: `average` (the code) or `max` (the paper).
+    """
+
+    channels: tuple[int, ...] = (2, 4)
+    layers: int = 1
+    latent_size: int = 6
+    pooling: str = "average"
+    dtype: jnp.dtype = jnp.dtype("float32")
+
+    @nn.compact
+    def __call__(self, magnitude: Array, train: bool) -> Array:
+        """`[B, N, F]` magnitudes → `[B, Z]` float32 in −1 … 1; frames after the last whole pooling are left out."""
+        frames = magnitude.shape[1] - magnitude.shape[1] % 2 ** len(self.channels)
+        x = batch_norm(train, self.dtype, "input_norm")(magnitude[:, :frames, :, None].astype(self.dtype))
+        for block, channels in enumerate(self.channels):
+            x = ConvBlock(channels, self.layers, dtype=self.dtype, name=f"block_{block}")(x, train)
+            x = pool(x, (2, 2), self.pooling)
+        x = x.reshape(*x.shape[:2], -1)
+        x = nn.Dense(self.latent_size, dtype=self.dtype, kernel_init=XAVIER, name="latent")(x)
+        return jnp.tanh(x.astype(jnp.float32)).mean(axis=1)

@@ -1,0 +1,27 @@
+"""From the bottleneck of an encoder to the note that sounds in each frame (Lin et al. 2021, §3.1, Eq. 9)."""
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+
+from qsep_jax.nn.blocks import XAVIER, ConvBlock, pool
+
+
+class Transcriber(nn.Module):
+    """Blocks of two convolutions, each halving frequency, then a linear layer per frame."""
+
+    channels: tuple[int, ...] = (128, 256)
+    classes: int = 89
+    pooling: str = "average"
+    dtype: jnp.dtype = jnp.dtype("float32")
+
+    @nn.compact
+    def __call__(self, bottleneck: Array, train: bool) -> Array:
+        """`[B, N, F, C]` → logits `[B, N, classes]` float32."""
+        x = bottleneck
+        for block, channels in enumerate(self.channels):
+            x = ConvBlock(channels, layers=2, dtype=self.dtype, name=f"block_{block}")(x, train)
+            x = pool(x, (1, 2), self.pooling)
+        x = x.reshape(*x.shape[:2], -1)
+        logits = nn.Dense(self.classes, dtype=self.dtype, kernel_init=XAVIER, name="classes")(x)
+        return logits.astype(jnp.float32)

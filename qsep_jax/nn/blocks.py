@@ -1,0 +1,46 @@
+"""Convolution, batch normalisation and ReLU: the block that the networks of Lin et al. 2021 are made of."""
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+
+from qsep_jax.nn.conv import Conv
+
+XAVIER = nn.initializers.xavier_uniform()
+
+
+def batch_norm(train: bool, dtype: jnp.dtype, name: str | None = None) -> nn.BatchNorm:
+    """Batch normalisation with PyTorch's defaults of the paper's code: ε 1e-5, running statistics kept to 0.99.
+
+    With `train` the statistics are the batch's, over all devices, and the running ones (collection `batch_stats`) move.
+    """
+    return nn.BatchNorm(use_running_average=not train, momentum=0.99, epsilon=1e-5, dtype=dtype, name=name)
+
+
+class ConvBlock(nn.Module):
+    """`layers` times 3×3 convolution without bias, batch normalisation, ReLU: `[B, N, F, C]` → `[B, N, F, features]`.
+
+    Attributes:
+      plain: the convolutions alone, without normalisation and ReLU.
+    """
+
+    features: int
+    layers: int = 1
+    plain: bool = False
+    dtype: jnp.dtype = jnp.dtype("float32")
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        for layer in range(self.layers):
+            conv = Conv(self.features, (3, 3), use_bias=False, dtype=self.dtype, kernel_init=XAVIER)
+            x = conv.copy(name=f"conv_{layer}")(x)
+            if not self.plain:
+                x = nn.relu(batch_norm(train, self.dtype, f"norm_{layer}")(x))
+        return x
+
+
+def pool(x: Array, window: tuple[int, int], kind: str) -> Array:
+    """Average or maximum (`kind`) of windows of `[B, N, F, C]` that the image divides into."""
+    batch, frames, bins, channels = x.shape
+    cut = x.reshape(batch, frames // window[0], window[0], bins // window[1], window[1], channels)
+    return cut.max((2, 4)) if kind == "max" else cut.mean((2, 4))

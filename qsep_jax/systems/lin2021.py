@@ -1,0 +1,304 @@
+"""Lin, Kong, Jiang, Xia 2021, "A unified model for zero-shot music source separation, transcription and synthesis".
+
+A query says which instrument of a mixture is wanted. Its notes are written down, its timbre is what else the encoder
+finds of it, and the decoder draws the source from the two: MSI. MSI-DIS learns to draw it from the timbre of the same
+instruments playing other pitches, and so can play any score with it. The paper's three baselines are here as well.
+"""
+
+import dataclasses
+from typing import Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from data_pipelines.schema import CLASSES, NOTES, OTHERS, QUERIES, SEEN_INSTRUMENTS, SOURCES
+from qsep_jax.dsp.rolls import frame_classes
+from qsep_jax.dsp.stft import istft, stft
+from qsep_jax.losses.contrastive import query_loss
+from qsep_jax.losses.reconstruction import l1
+from qsep_jax.losses.transcription import frame_cross_entropy
+from qsep_jax.models.msi import MSI
+from qsep_jax.systems.base import Aux, Batch, BatchSpec, Optimizer, Phase, System, Variables
+
+STREAM = "pairs"
+AMSGRAD = Optimizer("amsgrad", learning_rate=5e-4)
+
+
+@dataclasses.dataclass(frozen=True)
+class Lin2021(System):
+    """MSI, MSI-DIS and the baselines. The defaults are those of the authors' code, and MSI.
+
+    | system     | decoding     | transcription | translation_invariance |
+    | ---------- | ------------ | ------------- | ---------------------- |
+    | AMT-only   | nothing      | yes           | no                     |
+    | MSS-only   | skips        | no            | no                     |
+    | multi-task | skips        | yes           | no                     |
+    | MSI        | disentangled | yes           | no                     |
+    | MSI-DIS    | disentangled | yes           | yes                    |
+
+    Several channels go through the network one by one with the same query; a query is mixed down first.
+
+    Attributes:
+      frames: STFT frames of a training example and of a chunk: 3 s.
+      translation_invariance: pitch comes from the mixture, timbre from another one of the same instruments in other
+        pitch shifts, and the first is to be drawn; it takes the place of the separation loss.
+      second_mixture: in that other mixture `both` sources are shifted anew (the code) or the `target` alone (§3.4).
+      query_layers: convolutions in a block of the QueryNet: 1 (the code) or 2 (the paper).
+      pooling: `average` (the code) or `max` (the paper).
+      normalise_timbre: whether the TimbreFilter has batch normalisation and ReLU (the code) or neither (the paper).
+      query_form: of the query loss: `squared` (the code) or `norm` (Eq. 6).
+      query_clips: 4: two of each instrument, each instrument in turn is the anchor (the code); 3: two of the first and
+        one of the second (the paper).
+      margin: by which queries of different instruments are to differ.
+      joint: one optimiser for the sum of all losses; by default the query loss makes an update of its own before the
+        others do, with an optimiser of its own, as in the code.
+    """
+
+    cues: ClassVar[tuple[str, ...]] = ("query", "score")
+
+    stems: tuple[str, ...] = SEEN_INSTRUMENTS
+    sample_rate: int = 16_000
+    window_length: int = 2048
+    hop_length: int = 160
+    frames: int = 300
+    channels: tuple[int, ...] = (2, 4, 8, 16, 32, 64)
+    query_channels: tuple[int, ...] = (2, 4)
+    query_layers: int = 1
+    latent_size: int = 6
+    transcriber_channels: tuple[int, ...] = (128, 256)
+    decoding: Literal["nothing", "skips", "disentangled"] = "disentangled"
+    transcription: bool = True
+    translation_invariance: bool = False
+    second_mixture: Literal["both", "target"] = "both"
+    pooling: Literal["average", "max"] = "average"
+    normalise_timbre: bool = True
+    query_form: Literal["squared", "norm"] = "squared"
+    query_clips: Literal[4, 3] = 4
+    margin: float = 0.125
+    joint: bool = False
+    optimizer: Optimizer = AMSGRAD
+    compute_dtype: str = "float32"
+
+    def __post_init__(self):
+        bins, halvings = self.window_length // 2, len(self.channels) - 1 + len(self.transcriber_channels)
+        if bins % 2**halvings or bins % 2 ** len(self.query_channels):
+            raise ValueError(
+                f"{bins} bins are halved {halvings} times by encoder and transcriber and {len(self.query_channels)} "
+                "times by the QueryNet, which must come out even: change channels or window_length"
+            )
+        if self.frames < 2 ** len(self.query_channels):
+            raise ValueError(f"the QueryNet needs {2 ** len(self.query_channels)} frames, not {self.frames}")
+        if self.decoding == "nothing" and not self.transcription:
+            raise ValueError("with decoding = nothing and without transcription there is nothing to learn")
+        if self.decoding == "disentangled" and not self.transcription:
+            raise ValueError("decoding = disentangled draws from the notes that are written down: set transcription")
+        if self.translation_invariance and self.decoding != "disentangled":
+            raise ValueError(f"translation_invariance needs decoding = disentangled, not {self.decoding}")
+
+    @property
+    def chunk_samples(self) -> int:
+        return self.frames * self.hop_length
+
+    @property
+    def query_samples(self) -> int:
+        return self.chunk_samples
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second."""
+        return self.sample_rate / self.hop_length
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        able = {"separate": self.decoding != "nothing", "transcribe": self.transcription}
+        able |= dict.fromkeys(("separate_by_score", "synthesize"), self.decoding == "disentangled")
+        return tuple(task for task, can in able.items() if can)
+
+    @property
+    def networks(self) -> MSI:
+        return MSI(
+            self.channels,
+            self.query_channels,
+            self.query_layers,
+            self.latent_size,
+            self.transcriber_channels,
+            self.decoding,
+            self.transcription,
+            self.pooling,
+            self.normalise_timbre,
+            jnp.dtype(self.compute_dtype),
+        )
+
+    def init(self, key: Array, spec: BatchSpec) -> Variables:
+        def everything(networks: MSI, magnitude: Array) -> None:
+            networks(magnitude, networks.embed(magnitude, True)[:, None], True)
+
+        magnitude = jnp.zeros((1, self.frames, self.window_length // 2))
+        return dict(self.networks.init(key, magnitude, method=everything))
+
+    def phases(self) -> tuple[Phase, ...]:
+        names = ["query_net", "encoder"] + ["transcriber"] * self.transcription
+        names += ["decoder"] * (self.decoding != "nothing")
+        names += ["timbre_filter", "pitch_extractor"] * (self.decoding == "disentangled")
+        if self.joint:
+            return (Phase("all", tuple(names), self.joint_loss, self.optimizer, stream=STREAM),)
+        return (
+            Phase("query", ("query_net",), self.query_loss, self.optimizer, stream=STREAM),
+            Phase("tasks", tuple(names), self.task_loss, self.optimizer, stream=STREAM),
+        )
+
+    def query_loss(self, variables: Variables, batch: dict[str, Array], key: Array) -> tuple[Array, Aux]:
+        """The contrastive loss (Eq. 6) of `queries` `[B, 2, 2, T, C]`."""
+
+        def run(networks: MSI) -> Array:
+            queries = self._magnitude(batch[QUERIES].mean(-1))
+            latents = networks.embed(queries.reshape(-1, *queries.shape[3:]), True)
+            return self._contrast(latents.reshape(-1, 2, 2, self.latent_size))
+
+        loss, updates = self._train(variables, run)
+        return loss, Aux({}, updates)
+
+    def task_loss(self, variables: Variables, batch: dict[str, Array], key: Array) -> tuple[Array, Aux]:
+        """Separation or translation invariance, plus transcription (Eq. 14 to 16), of a batch of `InstrumentPairs`."""
+        (terms, _), updates = self._train(variables, lambda networks: self._tasks(networks, batch, train=True))
+        return sum(terms.values(), jnp.zeros(())), Aux(terms, updates)
+
+    def joint_loss(self, variables: Variables, batch: dict[str, Array], key: Array) -> tuple[Array, Aux]:
+        """The sum of all."""
+
+        def run(networks: MSI) -> dict[str, Array]:
+            terms, latents = self._tasks(networks, batch, train=True)
+            return {"query": self._contrast(latents), **terms}
+
+        terms, updates = self._train(variables, run)
+        return sum(terms.values(), jnp.zeros(())), Aux(terms, updates)
+
+    def validate(self, variables: Variables, batch: Batch, key: Array) -> dict[str, Array]:
+        """The losses with running statistics; `loss` is the sum of the tasks'."""
+        run = self.networks.apply(variables, batch[STREAM], method=lambda net, data: self._tasks(net, data, train=False))
+        terms, latents = run  # pyright: ignore[reportGeneralTypeIssues]
+        return {"loss": sum(terms.values(), jnp.zeros(())), **terms, "query": self._contrast(latents)}
+
+    def _contrast(self, latents: Array) -> Array:
+        """Of latents `[B, 2, 2, Z]`: instruments, then clips."""
+        anchor, same, other = latents[:, :, 0], latents[:, :, 1], latents[:, ::-1, 0]
+        if self.query_clips == 3:
+            anchor, same, other = anchor[:, :1], same[:, :1], other[:, :1]
+        return query_loss(anchor, same, other, self.margin, self.query_form)
+
+    def _tasks(self, networks: MSI, batch: dict[str, Array], *, train: bool) -> tuple[dict[str, Array], Array]:
+        """The losses of the tasks by name, and the latents of the queries `[B, 2, 2, Z]`."""
+        sources, queries = _first_channel(batch[SOURCES]), _first_channel(batch[QUERIES])  # [B, 2, T], [B, 2, 2, T]
+        clips = queries if self.joint or not train else queries[:, :, :1]
+        magnitudes = self._magnitude(clips.reshape(-1, clips.shape[-1]))
+        latents = networks.embed(magnitudes, train).reshape(*clips.shape[:3], -1)
+        mixture, condition = self._magnitude(sources.sum(1)), latents[:, :, 0]
+        timbre = None
+        if self.translation_invariance and train:
+            others = _first_channel(batch[OTHERS])
+            if self.second_mixture == "both":
+                timbre = self._magnitude(others.sum(1))
+            else:  # each source shifted beside the other one as it was: two mixtures, asked once each
+                shifted = self._magnitude(others + sources[:, ::-1])
+                timbre = shifted.reshape(-1, *shifted.shape[2:])
+                mixture = jnp.repeat(mixture, 2, axis=0)
+                condition = condition.reshape(-1, 1, condition.shape[-1])
+        estimates, logits = networks(mixture, condition, train, timbre=timbre)
+        terms = {}
+        if estimates is not None:
+            targets = self._magnitude(sources)
+            name = "translation" if timbre is not None else "separation"
+            terms[name] = l1(estimates, targets.reshape(estimates.shape))
+        if logits is not None:
+            classes = frame_classes(batch[NOTES], self.frames, self.frame_rate)
+            terms["transcription"] = frame_cross_entropy(logits, classes.reshape(logits.shape[:-1]))
+        return terms, latents
+
+    def _train(self, variables: Variables, run: Any) -> tuple[Any, dict[str, Any]]:
+        """What `run` makes of the networks, and the running statistics that they have after it."""
+        result: Any = self.networks.apply(variables, method=run, mutable=["batch_stats"])
+        value, changed = result
+        return value, {"batch_stats": changed["batch_stats"]}
+
+    def preview(self, variables: Variables, batch: Batch) -> dict[str, Array]:
+        """The mixture, its first source, and what the first query gets out of it."""
+        sources = batch[STREAM][SOURCES]
+        mixture = sources.sum(1)
+        found = {"mixture": mixture, "target": sources[:, 0]}
+        if self.decoding != "nothing":
+            condition = self.condition(variables, {"query": batch[STREAM][QUERIES][:, 0, 0]})
+            found["estimate"] = self.separate(variables, mixture, condition)[:, 0]
+        return found
+
+    def condition(self, variables: Variables, cues: dict[str, Array]) -> Array:
+        """The latent of `query` `[B, query_samples, C]`: `[B, Z]`."""
+        magnitude = self._magnitude(cues["query"].mean(axis=-1))
+        latent: Any = self.networks.apply(variables, magnitude, False, method=MSI.embed)
+        return latent
+
+    def separate(self, variables: Variables, mixture: Array, condition: Array) -> Array:
+        """The spectrogram that is drawn with the mixture's phase: `[B, T, C]` → `[B, 1, T, C]`.
+
+        Raises:
+          ValueError: if it has no decoder.
+        """
+        self._need("separate")
+        return self._drawn(variables, mixture, condition, None)
+
+    def separate_by_score(self, variables: Variables, mixture: Array, condition: Array, roll: Array) -> Array:
+        """The same with the notes of `roll`, one-hot `[B, N, K]`, instead of those that are written down: MSI-S."""
+        self._need("separate_by_score")
+        return self._drawn(variables, mixture, condition, roll)
+
+    def transcribe(self, variables: Variables, mixture: Array, condition: Array) -> Array:
+        """Probabilities of the classes `[B, N, K]`, silence last, of the source in `[B, T, C]`, which is mixed down."""
+        self._need("transcribe")
+        logits = self._infer(variables, self._magnitude(mixture.mean(-1)), condition, None)[1]
+        return jax.nn.softmax(logits)
+
+    def synthesize(self, variables: Variables, mixture: Array, condition: Array, roll: Array) -> Array:
+        """Magnitudes `[B, N, window_length // 2 + 1]` of the source in `[B, T, C]` playing `roll` `[B, N, K]`."""
+        self._need("synthesize")
+        estimate = self._infer(variables, self._magnitude(mixture.mean(-1)), condition, roll)[0]
+        return jnp.pad(jnp.maximum(estimate, 0.0), ((0, 0), (0, 0), (0, 1)))
+
+    def _need(self, task: str) -> None:
+        if task not in self.tasks:
+            raise ValueError(
+                f"this model cannot {task.replace('_', ' ')} (decoding = {self.decoding}, transcription = "
+                f"{self.transcription}): it can {', '.join(self.tasks).replace('_', ' ')}"
+            )
+
+    def _infer(self, variables: Variables, magnitude: Array, condition: Array, roll: Array | None) -> Any:
+        return self.networks.apply(variables, magnitude, condition[:, None], False, roll=roll)
+
+    def _drawn(self, variables: Variables, mixture: Array, condition: Array, roll: Array | None) -> Array:
+        batch, length, channels = mixture.shape
+        spectrogram = stft(mixture.swapaxes(1, 2).reshape(-1, length), self.window_length, self.hop_length)
+        magnitude, latent = jnp.abs(spectrogram), jnp.repeat(condition, channels, axis=0)
+        roll = None if roll is None else jnp.repeat(roll, channels, axis=0)
+        estimate = self._infer(variables, magnitude[..., :-1], latent, roll)[0]
+        phase = spectrogram / jnp.maximum(magnitude, 1e-12)  # zero where there is nothing
+        drawn = jnp.pad(estimate, ((0, 0), (0, 0), (0, 1))) * phase  # the Nyquist bin, which is never drawn
+        signal = istft(drawn, self.window_length, self.hop_length)
+        return signal.reshape(batch, channels, length).swapaxes(1, 2)[:, None]
+
+    def _magnitude(self, signal: Array) -> Array:
+        """`[..., T]` → linear magnitudes `[..., N, F]` without the Nyquist bin."""
+        return jnp.abs(stft(signal, self.window_length, self.hop_length))[..., :-1]
+
+    def noise(self, rng: np.random.Generator, batch_size: int) -> Batch:
+        shape = (batch_size, 2, self.chunk_samples, 1)
+        audio = {name: 0.1 * rng.standard_normal(shape, np.float32) for name in (SOURCES, OTHERS)}
+        audio[QUERIES] = 0.1 * rng.standard_normal((*shape[:2], 2, *shape[2:]), np.float32)
+        onsets = np.linspace(0.0, 0.8 * self.frames / self.frame_rate, 4, dtype=np.float32)
+        rows = np.broadcast_to(np.stack([onsets, onsets + onsets[1], 0 * onsets], axis=-1), (batch_size, 2, 4, 3))
+        pitches = rng.integers(21, 21 + CLASSES - 1, (batch_size, 2, 4))
+        return {STREAM: {**audio, NOTES: np.concatenate([rows[..., :2], pitches[..., None]], -1).astype(np.float32)}}
+
+
+def _first_channel(audio: Array) -> Array:
+    """Examples are mono: `[..., T, 1]` → `[..., T]`."""
+    return audio[..., 0]

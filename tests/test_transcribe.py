@@ -1,0 +1,103 @@
+"""`transcribe` on files: notes, table, frames, picture and sound for each query; each mistake one clear line."""
+
+import numpy as np
+import pytest
+import soundfile
+
+from data_pipelines.notes import notes_of, read_csv, read_midi
+from data_pipelines.schema import CLASSES
+from qsep_jax import transcribe as command_of
+from qsep_jax.run import RunFolder
+from tests.commands import command, refused
+
+ENDINGS = (".mid", ".csv", ".npz", ".png", "_sonified.wav")
+
+
+@pytest.fixture
+def loud(monkeypatch):
+    """A network of a few steps hears nothing: what is given out as probabilities says a scale instead."""
+
+    def scale(model, blocks, condition):
+        length = sum(map(len, blocks))
+        frames = -(-length // model.system.hop_length)
+        classes = np.repeat([88, 39, 41, 43, 88, 44], 2 + frames // 6)[:frames]
+        yield np.eye(CLASSES, dtype=np.float32)[classes]
+
+    monkeypatch.setattr(command_of, "transcribe_blocks", scale)
+
+
+def transcribe(run, *options) -> int:
+    return command(command_of, "--model", run, *options)
+
+
+def test_a_query_gives_all_that_is_known(score_run, sounds, loud):
+    query = ("--query", sounds / "query.wav")
+    assert transcribe(score_run, sounds / "mix.wav", *query, "--out", sounds / "out", "--program", "40") == 0
+    folder = sounds / "out" / "mix"
+    assert sorted(path.name for path in folder.iterdir()) == sorted(f"query{ending}" for ending in ENDINGS)
+    table = read_csv(folder / "query.csv")
+    np.testing.assert_array_equal(table[:, 2], [60, 62, 64, 65])
+    np.testing.assert_allclose(read_midi(folder / "query.mid"), table, atol=2e-3)
+    system = RunFolder(score_run).experiment().system
+    with np.load(folder / "query.npz") as arrays:
+        assert arrays["probabilities"].shape == (len(arrays["classes"]), CLASSES)
+        assert arrays["frame_rate"] == system.sample_rate / system.hop_length
+        np.testing.assert_array_equal(arrays["classes"], arrays["probabilities"].argmax(1))
+        np.testing.assert_allclose(notes_of(arrays["classes"], float(arrays["frame_rate"])), table, atol=1e-3)
+    info = soundfile.info(folder / "query_sonified.wav")
+    assert (info.samplerate, info.channels, info.frames) == (44_100, 1, 57_331)
+    assert np.abs(soundfile.read(folder / "query_sonified.wav")[0]).max() > 0.1
+    assert (folder / "query.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_network_itself_and_several_queries(score_run, sounds):
+    queries = ("--query", sounds / "query.wav", "--query", sounds / "other.flac")
+    assert transcribe(score_run, sounds / "mix.wav", *queries, "--out", sounds / "out") == 0
+    names = {path.name for path in (sounds / "out" / "mix").iterdir()}
+    assert names == {f"{query}{ending}" for query in ("query", "other") for ending in ENDINGS}
+    with np.load(sounds / "out" / "mix" / "query.npz") as arrays:
+        np.testing.assert_allclose(arrays["probabilities"].sum(1), 1.0, atol=1e-4)
+        rate = float(arrays["frame_rate"])
+        assert len(arrays["classes"]) == pytest.approx(57_331 / 44_100 * rate, abs=1)
+    assert transcribe(score_run, sounds / "mix.wav", *queries, "--average-queries", "--out", sounds / "one") == 0
+    names = {path.name for path in (sounds / "one" / "mix").iterdir()}
+    assert names == {f"query+other{ending}" for ending in ENDINGS}
+
+
+def test_short_notes_are_left_out(score_run, sounds, loud):
+    query = ("--query", sounds / "query.wav", "--out", sounds / "out")
+    assert transcribe(score_run, sounds / "mix.wav", *query, "--shortest", "10") == 0
+    assert not len(read_csv(sounds / "out" / "mix" / "query.csv"))
+    assert not np.any(soundfile.read(sounds / "out" / "mix" / "query_sonified.wav")[0])
+
+
+def test_one_broken_file_stops_none_of_the_others(score_run, sounds, capsys, loud):
+    album = sounds / "album"
+    album.mkdir()
+    (album / "a.wav").write_bytes((sounds / "mix.wav").read_bytes())
+    (album / "b.wav").write_bytes(b"no audio")
+    (album / "c.wav").write_bytes((sounds / "silent.wav").read_bytes())
+    options = ("--model", score_run, album, "--query", sounds / "query.wav", "--out", sounds / "out")
+    refused(capsys, "2 of 3 files could not be transcribed", command_of, *options)
+    assert {path.name for path in (sounds / "out").iterdir()} == {"a"}
+
+
+def test_mistakes_are_one_line(run, score_run, sounds, capsys):
+    mix, query, out = sounds / "mix.wav", ("--query", sounds / "query.wav"), ("--out", sounds / "out")
+    ask = ("--model", score_run, mix, *out)
+    refused(capsys, "(Lee2019) cannot transcribe, it can separate", command_of, "--model", run, mix, *query, *out)
+    refused(capsys, "nothing is asked for: give --query", command_of, *ask)
+    refused(capsys, "silent.wav is silent", command_of, *ask, "--query", sounds / "silent.wav")
+    refused(capsys, "none.wav: no such file", command_of, *ask, "--query", sounds / "none.wav")
+    silent = ("--model", score_run, sounds / "silent.wav", *query, *out)
+    refused(capsys, "silent.wav: is silent: there is nothing to transcribe", command_of, *silent)
+    refused(capsys, "--shortest must be 0 or more seconds, not -1", command_of, *ask, *query, "--shortest", "-1")
+    refused(capsys, "--program must be 0 to 127, not 128", command_of, *ask, *query, "--program", "128")
+    refused(capsys, "did you mean '--query'?", command_of, *ask, "--qery", "x.wav")
+    refused(capsys, "is no run folder", command_of, "--model", sounds, mix, *query, *out)
+    (sounds / "mix").mkdir()
+    (sounds / "mix" / "q_sonified.wav").write_bytes((sounds / "query.wav").read_bytes())
+    (sounds / "q.wav").write_bytes((sounds / "query.wav").read_bytes())
+    over = ("--model", score_run, mix, "--query", sounds / "mix" / "q_sonified.wav", "--query", sounds / "q.wav")
+    refused(capsys, "would be written over an input", command_of, *over, "--out", sounds)
+    assert not (sounds / "out").exists()
