@@ -13,9 +13,8 @@ import jax
 import numpy as np
 from jax import Array, lax
 
-from data_pipelines.schema import MIXTURE, TARGET
 from qsep_jax import console
-from qsep_jax.systems.base import System, parameter_count
+from qsep_jax.systems.base import Phase, System, Variables, parameter_count
 from qsep_jax.training import sharding
 from qsep_jax.training.loop import Compiled
 from qsep_jax.training.precision import with_precision
@@ -28,11 +27,19 @@ Facts = dict[str, Any]
 # or, where float32 cannot tell that much, to ROUNDINGS times the distance between the twin in float32 and in float64.
 # The full-size network needs the second: an activation whose sign hangs on the last bit changes single elements of the
 # deep layers' gradients by up to a tenth, in JAX and in PyTorch alike.
-TOLERANCE, ROUNDINGS = 1e-3, 10.0
+# A parameter's norm counts as NEGLIGIBLE times that of the whole gradient at least: the scale of a spectrogram's batch
+# normalisation, say, is nearly free, and what its gradient's sum over all bins leaves is rounding.
+TOLERANCE, ROUNDINGS, NEGLIGIBLE = 1e-3, 10.0, 1e-3
 
 
 def twin_of(system: System) -> ModuleType:
-    """The module with the PyTorch twin of a system.
+    """The module with the PyTorch twin of a system. It offers
+
+    * `Twin(system)`, a module whose children are named as the networks that phases train; its `losses(phase's name,
+      batch of the stream, noise)` gives the loss of a phase, drawing noise of its own where none is given;
+      `load(params)` takes the weights of the system, and `named(params)` gives them in its own names and shapes;
+    * `make_optimizer(twin, phase)`, for what the phase trains;
+    * `jax_noise(system, key, batch of the stream)`, the noise that the JAX loss draws from `key`.
 
     Raises:
       ValueError: if it has none, or PyTorch is not installed.
@@ -45,15 +52,9 @@ def twin_of(system: System) -> ModuleType:
     return importlib.import_module(name)
 
 
-def noise_batch(system: System, batch_size: int, seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
-    """White noise as target and as the rest of the mixture, `{stream: {mixture, target}}`, each `[B, T, 1]`."""
-    rng, batch = np.random.default_rng(seed), {}
-    for phase in system.phases():
-        repeats = () if phase.repeats == 1 else (phase.repeats,)
-        shape = (*repeats, batch_size, system.chunk_samples, 1)
-        target, rest = (0.1 * rng.standard_normal(shape, np.float32) for _ in range(2))
-        batch[phase.source] = {MIXTURE: target + rest, TARGET: target}
-    return batch
+def noise_batch(system: System, batch_size: int, seed: int = 0) -> dict[str, Any]:
+    """A batch of noise of the shapes that the system trains on, the same for the same seed."""
+    return dict(system.noise(np.random.default_rng(seed), batch_size))
 
 
 def make_jax(system: System, train: Train, devices: int, native: bool) -> tuple[Run, Facts]:
@@ -90,7 +91,7 @@ def make_jax(system: System, train: Train, devices: int, native: bool) -> tuple[
 
 
 def make_torch(system: System, train: Train, layout: str, weights: Path, platform: str) -> tuple[Run, Facts]:
-    """The whole step of the twin: forward, backward, clipping, optimizer, averaged parameters.
+    """The whole step of the twin: for each phase forward, backward, clipping, optimizer; then averaged parameters.
 
     Args:
       layout: `contiguous` or `channels_last`.
@@ -107,29 +108,28 @@ def make_torch(system: System, train: Train, layout: str, weights: Path, platfor
             raise ValueError("JAX sees a GPU and PyTorch does not: install torch with CUDA, or set JAX_PLATFORMS=cpu")
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True  # as JAX does
         torch.backends.cudnn.benchmark = True
-    (phase,) = system.phases()
     twin = module.Twin(system)
     twin.load_state_dict(torch.load(weights, weights_only=True))
     twin = twin.to(
         device=device, memory_format=getattr(torch, f"{layout}_format" if layout == "contiguous" else layout)
     )
-    optimizer, clip = module.make_optimizer(twin, phase.optimizer), phase.optimizer.clip_norm
+    updates = [(phase, module.make_optimizer(twin, phase)) for phase in system.phases()]
     averaged = None
     if train.ema_decay:
         average = torch.optim.swa_utils.get_ema_multi_avg_fn(train.ema_decay)
         averaged = torch.optim.swa_utils.AveragedModel(twin, multi_avg_fn=average)
-    batch = noise_batch(system, train.batch_size)[phase.source]
-    mixture, target = (torch.from_numpy(batch[name]).to(device) for name in (MIXTURE, TARGET))
+    batch = jax.tree.map(lambda leaf: torch.from_numpy(leaf).to(device), noise_batch(system, train.batch_size))
     wide = system.compute_dtype == "float32"
 
     def run() -> None:
-        optimizer.zero_grad()
-        with torch.autocast(device, torch.bfloat16, enabled=not wide):
-            loss = twin(mixture, target)
-        loss.backward()
-        if clip:
-            torch.nn.utils.clip_grad_norm_(twin.parameters(), clip)
-        optimizer.step()
+        for phase, optimizer in updates:
+            optimizer.zero_grad()
+            with torch.autocast(device, torch.bfloat16, enabled=not wide):
+                loss = twin.losses(phase.name, batch[phase.source])
+            loss.backward()
+            if phase.optimizer.clip_norm:
+                torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], phase.optimizer.clip_norm)
+            optimizer.step()
         if averaged is not None:
             averaged.update_parameters(twin)
         if device == "cuda":
@@ -140,10 +140,11 @@ def make_torch(system: System, train: Train, layout: str, weights: Path, platfor
 
 
 def compare(system: System, batch_size: int, weights: Path) -> tuple[Run, Facts]:
-    """Loss and gradients of the system, float32 on CPU, beside its twin's: same weights, waveforms and noise.
+    """Loss and gradients of each phase of the system, float32 on CPU, beside its twin's: same weights, batch and noise.
 
-    The twin computes in float64, and in float32 to learn how much of a difference is rounding. Leaves its weights in
-    the file `weights`. The facts hold `is_peer` and, as the largest of all parameters, `max_relative_difference`,
+    The twin computes in float64, and in float32 to learn how much of a difference is rounding. With batch normalisation
+    the weights are fresh ones whose scales and biases are moved. Leaves its weights in the file `weights`. The facts
+    hold `is_peer` and, as the largest of all phases and the parameters that they train, `max_relative_difference`,
     `where` that is (of those that are too large if any is), `twin_rounding`, the same between the twin in float32 and
     in float64, and `max_element_difference`, relative to the largest element; and the `loss_relative_difference`.
     """
@@ -153,44 +154,43 @@ def compare(system: System, batch_size: int, weights: Path) -> tuple[Run, Facts]
     import torch  # pyright: ignore[reportMissingImports]
 
     system = with_precision(system, "float32")
-    (phase,) = system.phases()
     data = noise_batch(system, batch_size)
-    batch = data[phase.source]
     spec = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), data)
     variables = jax.jit(lambda key: system.init(key, spec))(jax.random.key(0))
-    key = jax.random.key(1)
-    gradient = jax.value_and_grad(lambda params: phase.loss({**variables, "params": params}, batch, key)[0])
-    loss, gradients = jax.device_get(jax.jit(gradient)(variables["params"]))
+    if "batch_stats" in variables:
+        variables = {**variables, "params": _unsettled(variables["params"])}
     twin = module.Twin(system)
     twin.load(jax.device_get(variables["params"]))
     torch.save(twin.state_dict(), weights)
-    audio = [torch.from_numpy(batch[name]) for name in (MIXTURE, TARGET)]
-    inputs = [*audio, *module.jax_noise(system, key, audio[0].shape[0] * audio[0].shape[-1])]
-
-    def of_twin(dtype: torch.dtype) -> tuple[float, dict[str, np.ndarray]]:
-        twin.to(dtype).zero_grad()
-        loss = twin(*(leaf.to(dtype) for leaf in inputs))
-        loss.backward()
-        return loss.item(), {name: leaf.grad.numpy().copy() for name, leaf in twin.named_parameters()}
-
-    (_, rounded), (exact_loss, exact) = of_twin(torch.float32), of_twin(torch.float64)
-    named = dict(twin.named(gradients))
-    if set(named) != set(exact):
-        raise ValueError(f"the twin has other parameters than the system: {set(named) ^ set(exact)}")
-    differences = {name: _distance(named[name], exact[name]) for name in exact}
-    rounding = {name: _distance(rounded[name], exact[name]) for name in exact}
-    failed = {name: differences[name] for name in exact if not differences[name] <= _allowed(rounding[name])}
-    of_loss = abs(float(loss) - exact_loss) / abs(exact_loss)
+    key, tensors = jax.random.key(1), jax.tree.map(torch.from_numpy, data)
+    of_loss, differences, elements, rounding = [], {}, {}, {}
+    for phase in system.phases():
+        loss, found = _of_phase(phase, variables, data[phase.source], key)
+        batch = tensors[phase.source]
+        noise = module.jax_noise(system, key, batch)
+        _, rounded = _of_twin(twin.to(torch.float32), phase, batch, noise)
+        exact_loss, exact = _of_twin(twin.to(torch.float64), phase, batch, noise)
+        named = dict(twin.named(found))
+        if unknown := set(named) ^ {name for name, _ in twin.named_parameters()}:
+            raise ValueError(f"the twin has other parameters than the system: {unknown}")
+        if {name for name in named if name.partition(".")[0] in phase.trainable} != set(exact):
+            raise ValueError(f"phase {phase.name} of the twin has gradients of other networks: {sorted(exact)}")
+        of_loss.append(abs(loss - exact_loss) / abs(exact_loss))
+        least = NEGLIGIBLE * float(np.sqrt(sum(np.square(wanted).sum() for wanted in exact.values())))
+        for name, wanted in exact.items():
+            where = f"{phase.name}: {name}"
+            differences[where] = _distance(named[name], wanted, least)
+            elements[where] = float(np.max(np.abs(named[name] - wanted)) / np.max(np.abs(wanted)))
+            rounding[where] = _distance(rounded[name], wanted, least)
+    failed = {where: each for where, each in differences.items() if not each <= _allowed(rounding[where])}
     where, worst = max((failed or differences).items(), key=lambda item: item[1])
     return lambda: None, {
-        "is_peer": not failed and of_loss <= TOLERANCE,
+        "is_peer": not failed and max(of_loss) <= TOLERANCE,
         "max_relative_difference": worst,
         "where": where,
         "twin_rounding": max(rounding.values()),
-        "max_element_difference": max(
-            float(np.max(np.abs(named[name] - exact[name])) / np.max(np.abs(exact[name]))) for name in exact
-        ),
-        "loss_relative_difference": of_loss,
+        "max_element_difference": max(elements.values()),
+        "loss_relative_difference": max(of_loss),
     }
 
 
@@ -212,9 +212,41 @@ def use_native_convolutions() -> None:
     layers.conv, layers.conv_transpose = conv, conv_transpose
 
 
-def _distance(found: np.ndarray, wanted: np.ndarray) -> float:
-    """Norm of the difference relative to the norm of `wanted`."""
-    return float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
+def _unsettled(params: Variables) -> Variables:
+    """The weights with noise on scales and biases.
+
+    What batch normalisation follows is free in scale, so as long as biases are zero the gradient of a scale before it
+    is nothing but rounding, which no twin can share.
+    """
+    rng = np.random.default_rng(0)
+
+    def moved(leaf: Array) -> Array:
+        return leaf + 0.3 * rng.standard_normal(leaf.shape, np.float32) if leaf.ndim == 1 else leaf
+
+    return jax.tree.map(moved, params)
+
+
+def _of_phase(phase: Phase, variables: Variables, batch: Any, key: Array) -> tuple[float, Variables]:
+    """Loss of a phase, in training mode, and its gradients."""
+    gradient = jax.value_and_grad(lambda params: phase.loss({**variables, "params": params}, batch, key)[0])
+    loss, gradients = jax.device_get(jax.jit(gradient)(variables["params"]))
+    return float(loss), gradients
+
+
+def _of_twin(twin: Any, phase: Phase, batch: Any, noise: tuple[Any, ...]) -> tuple[float, dict[str, np.ndarray]]:
+    """The same of a twin, in its precision, by the names of the parameters that the loss depends on."""
+    dtype = next(twin.parameters()).dtype
+    twin.zero_grad()
+    batch, noise = jax.tree.map(lambda leaf: leaf.to(dtype), (batch, noise))
+    loss = twin.losses(phase.name, batch, noise)
+    loss.backward()
+    gradients = {name: leaf.grad for name, leaf in twin.named_parameters() if leaf.grad is not None}
+    return loss.item(), {name: gradient.numpy().copy() for name, gradient in gradients.items()}
+
+
+def _distance(found: np.ndarray, wanted: np.ndarray, least: float) -> float:
+    """Norm of the difference relative to the norm of `wanted`, or to `least` where that is smaller."""
+    return float(np.linalg.norm(found - wanted) / max(np.linalg.norm(wanted), least))
 
 
 def _allowed(rounding: float) -> float:

@@ -95,16 +95,23 @@ class RunFolder:
             raise ValueError(f"{self.path} is no run folder: it has no config.json")
         return from_json(self.config.read_text(), str(self.config))
 
-    def load(self) -> tuple[Experiment, Model]:
-        """The experiment and the model of its best checkpoint, on all local devices.
+    def load(self, step: int | None = None) -> tuple[Experiment, Model]:
+        """The experiment and the model of a checkpoint, by default the best one, on all local devices.
 
         Raises:
           ValueError: if there is no run or no whole checkpoint here, or it is damaged.
         """
-        experiment, step = self.experiment(), self.best_step()
+        experiment, step = self.experiment(), self.best_step() if step is None else step
         with self._checkpoints() as checkpoints:
             variables = inference_variables(*checkpoints.restore_variables(step))
         return experiment, on_all_devices(with_precision(experiment.system, experiment.train.precision), variables)
+
+    def steps(self) -> list[int]:
+        """The steps of all whole checkpoints, in order."""
+        if not self.checkpoints.is_dir():
+            return []
+        with self._checkpoints() as checkpoints:
+            return checkpoints.steps()
 
     def best_step(self) -> int:
         """The step of the best checkpoint.

@@ -8,7 +8,8 @@ import dataclasses
 
 import numpy as np
 
-from benchmarks.lee2019 import figures, places, report
+from benchmarks import published
+from benchmarks.lee2019 import figures, places
 from benchmarks.lee2019.setting import Setting, Subject, begin, need_stems
 from data_pipelines.progress import Progress
 from data_pipelines.sources import Corpus
@@ -143,7 +144,7 @@ def table(rows: list[dict]) -> str:
         for row in rows
     }
     listed = "".join(f"- {note}\n" for note in sorted(notes))
-    return report.markdown(title, columns, lines, words=2) + f"\nShare of the first source:\n{listed}"
+    return published.markdown(title, columns, lines, words=2) + f"\nShare of the first source:\n{listed}"
 
 
 def main() -> None:
@@ -166,7 +167,7 @@ def main() -> None:
         pictures[" → ".join(pair)] = shown(subject, pair, _read(corpus, found[0]))
     figures.strips(pictures, corpus.sample_rate, subject.out / "spectrograms.png")
     figures.shares(ALPHAS, curves, subject.out / "shares.png")
-    report.publish(subject.out, rows, table(rows))
+    published.publish(subject.out, rows, table(rows))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.lee2019 import figures, report
+from benchmarks import published
+from benchmarks.lee2019 import figures
 from benchmarks.lee2019.scores import WholeTracks, differences, frames, on_tracks, scoring, title
 from benchmarks.lee2019.setting import Subject, begin
 from qsep_jax import console
@@ -66,9 +67,9 @@ def table(rows: list[dict[str, Any]], heading: str) -> str:
         ours = [f"{row['single_step_median']:.2f}", f"{row['iterative_median']:.2f}"]
         difference = Summary(row["mean"], row["median"], row["ci95"], row["count"])
         paper = [f"{value:.2f}" for value in PAPER.get(row["stem"], ())] or ["–", "–"]
-        paired = [report.spread(difference), f"{row['median']:+.2f}", str(len(row["marked"]))]
+        paired = [published.spread(difference), f"{row['median']:+.2f}", str(len(row["marked"]))]
         lines.append([row["stem"], str(row["count"]), *ours, *paired, *paper])
-    return report.markdown(f"{heading}; dB: medians over tracks, differences paired", columns, lines)
+    return published.markdown(f"{heading}; dB: medians over tracks, differences paired", columns, lines)
 
 
 def main() -> None:
@@ -83,7 +84,7 @@ def main() -> None:
     y = {stem: np.array([gained[key] for key in keys]) for stem, keys in groups.items()}
     texts = {"title": "what iteration adds, track by track", "xlabel": "SDR of the single step, dB"}
     figures.scatter(x, y, subject.out / "gains.png", **texts, ylabel="SDR iterative − single step, dB")
-    report.publish(subject.out, rows, table(rows, title(rows, scored)))
+    published.publish(subject.out, rows, table(rows, title(rows, scored)))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks.lee2019 import figures, report
+from benchmarks import published
+from benchmarks.lee2019 import figures
 from benchmarks.lee2019.iteration import MARK_DB, gains, marked
 from benchmarks.lee2019.scores import WholeTracks, on_tracks, scoring, title
 from benchmarks.lee2019.setting import Subject, begin
@@ -146,13 +147,13 @@ def table(rows: list[dict[str, Any]], heading: str) -> str:
         cells = []
         for name in ("marked", "unmarked"):
             summary = Summary(**row[f"{name}_distance"]) if row[f"{name}_distance"] else None
-            cells += [str(summary.count if summary else 0), report.spread(summary, 3, "")]
+            cells += [str(summary.count if summary else 0), published.spread(summary, 3, "")]
         lines.append([*line, str(row["marked_windows"]), *cells])
     what = (
         f"silhouette by cosine distance; marked: tracks that gain more than {MARK_DB:g} dB by iteration; cosine "
         "distance from the class mean of the training tracks, mean over tracks ± 95 %"
     )
-    return report.markdown(f"{heading}; {what}", columns, lines)
+    return published.markdown(f"{heading}; {what}", columns, lines)
 
 
 def main() -> None:
@@ -172,7 +173,7 @@ def main() -> None:
     name = f"{rows[0]['run']} on {subject.corpus_name}, {corpus.split}: t-SNE of {len(flat)} latents"
     figures.classes(flat, found.stems, subject.out / "classes.png", name)
     figures.marked(flat, found.stems, red, subject.out / "gains.png", f"{name}, red: gain > {MARK_DB:g} dB")
-    report.publish(subject.out, rows, table(rows, title(rows, scored)))
+    published.publish(subject.out, rows, table(rows, title(rows, scored)))
 
 
 if __name__ == "__main__":

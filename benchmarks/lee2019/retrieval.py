@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from benchmarks.lee2019 import figures, report
+from benchmarks import published
+from benchmarks.lee2019 import figures
 from benchmarks.lee2019.scores import WholeTracks, differences, on_tracks, scoring, title
 from benchmarks.lee2019.setting import Subject, begin, need_stems
 from data_pipelines.sources import Corpus, Excerpt
@@ -99,10 +100,10 @@ def table(rows: list[dict[str, Any]], heading: str) -> str:
         halves = []
         for name in ("nearer", "farther"):
             found = Summary(**row[name]) if row[name] else None
-            halves.append(f"{report.spread(found)} ({found.count if found else 0})")
+            halves.append(f"{published.spread(found)} ({found.count if found else 0})")
         whole = [f"{row['mean']:+.2f} ± {row['ci95']:.2f}", f"{row['median']:+.2f}"]
         lines.append([row["stem"], str(row["count"]), rho, p, *whole, *halves])
-    return report.markdown(f"{heading}; nearest training track less class mean, dB", columns, lines)
+    return published.markdown(f"{heading}; nearest training track less class mean, dB", columns, lines)
 
 
 def main() -> None:
@@ -117,7 +118,7 @@ def main() -> None:
     for stem in options.stem:
         of_stem = {track: gain for (name, track), gain in gained.items() if name == stem}
         rows.append(study(subject, stem, points(subject.model, subject.bank, corpus, stem, of_stem), scoring(corpus)))
-    report.publish(subject.out, rows, table(rows, title(rows, scored)))
+    published.publish(subject.out, rows, table(rows, title(rows, scored)))
 
 
 if __name__ == "__main__":

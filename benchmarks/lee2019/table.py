@@ -7,7 +7,7 @@ against or for them.
 import dataclasses
 from typing import Any
 
-from benchmarks.lee2019 import report
+from benchmarks import published
 from benchmarks.lee2019.iteration import PAPER
 from benchmarks.lee2019.scores import WholeTracks, frames, on_tracks, scoring, title
 from benchmarks.lee2019.setting import begin, need_stems
@@ -45,7 +45,7 @@ def comparable(corpus: str, split: str, tracks: int) -> str:
 
 def table(rows: list[dict[str, Any]], heading: str) -> str:
     """The paper's rows, then ours."""
-    published = [
+    theirs = [
         [name, *(f"{value:.2f}" for value in values), "MUSDB18, as published"] for name, values in PUBLISHED.items()
     ]
     ours = []
@@ -60,7 +60,7 @@ def table(rows: list[dict[str, Any]], heading: str) -> str:
         'the paper scored its own it does not say. Its "mean" row has the iterative numbers of §4.6; a single step is '
         f"given there as {single}.\n"
     )
-    return report.markdown(f"This run: {heading}; dB, medians over tracks", columns, published + ours) + note
+    return published.markdown(f"This run: {heading}; dB, medians over tracks", columns, theirs + ours) + note
 
 
 def main() -> None:
@@ -77,7 +77,7 @@ def main() -> None:
             rows.append(subject.row(scoring(corpus), ask=ask, stem=stem, metric="SDR", **summary, holds_for=holds_for))
     heading = f"{rows[0]['run']} on {subject.corpus_name}, {corpus.split}: SDR by BSS Eval v4"
     figures.boxes(scored, heading, subject.out / "boxes.png")
-    report.publish(subject.out, rows, table(rows, title(rows, scored)))
+    published.publish(subject.out, rows, table(rows, title(rows, scored)))
 
 
 if __name__ == "__main__":

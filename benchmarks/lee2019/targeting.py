@@ -10,7 +10,8 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.lee2019 import figures, places, report
+from benchmarks import published
+from benchmarks.lee2019 import figures, places
 from benchmarks.lee2019.setting import Setting, Subject, begin
 from data_pipelines.mixing import rms
 from data_pipelines.progress import Progress
@@ -145,7 +146,7 @@ def table(rows: list[dict]) -> str:
     levels = ", ".join(dict.fromkeys(f"{row['sources'][0]}: levels {row['levels']}" for row in rows))
     title = f"{first['corpus']}, {first['split']} split; {first['protocol']}; {levels}; dB: mean ± 95 % over mixtures; "
     title += f"{GAP}: paired, made worse where the query is"
-    return report.markdown(title, columns, lines.values(), words=3)
+    return published.markdown(title, columns, lines.values(), words=3)
 
 
 def main() -> None:
@@ -167,7 +168,7 @@ def main() -> None:
         heading, panels = shown(subject, items[typical], corpus)
         pictures[heading] = panels
     figures.strips(pictures, corpus.sample_rate, subject.out / "spectrograms.png")
-    report.publish(subject.out, rows, table(rows))
+    published.publish(subject.out, rows, table(rows))
 
 
 if __name__ == "__main__":

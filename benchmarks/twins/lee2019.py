@@ -6,7 +6,7 @@ one batch (as the JAX system has them), fused Adam.
 
     twin = Twin(system)                         # a `Lee2019`
     twin.load(variables["params"])              # of the JAX system, as numpy arrays
-    loss = twin(mixture, target)                # or, to compare: twin(mixture, target, *jax_noise(…))
+    loss = twin.losses("cvae", batch)           # or, to compare: twin.losses("cvae", batch, jax_noise(…))
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,8 @@ import torch  # pyright: ignore[reportMissingImports]
 from torch import Tensor, nn  # pyright: ignore[reportMissingImports]
 from torch.nn import functional  # pyright: ignore[reportMissingImports]
 
-from qsep_jax.systems.base import Optimizer
+from data_pipelines.schema import MIXTURE, TARGET
+from qsep_jax.systems.base import Phase
 from qsep_jax.systems.lee2019 import Lee2019
 
 Tree = dict[str, Any]
@@ -128,6 +129,10 @@ class Twin(nn.Module):
             + system.latent_weight * regression
         )
 
+    def losses(self, phase: str, batch: dict[str, Tensor], noise: tuple[Tensor, ...] = ()) -> Tensor:
+        """The loss of the only phase, of `{mixture, target}`; the noise is drawn here if it is not given."""
+        return self(batch[MIXTURE], batch[TARGET], *noise)
+
     def load(self, params: Tree) -> None:
         """Take the weights of the JAX system, a tree of numpy arrays."""
         self.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in self.named(params)})
@@ -179,19 +184,21 @@ class Twin(nn.Module):
         return self.separator(self._compress(magnitude), latent) * magnitude
 
 
-def jax_noise(system: Lee2019, key: jax.Array, rows: int) -> tuple[Tensor, Tensor]:
-    """What the JAX loss draws from `key` for `rows` = B · C latents: of the posterior and of the prior."""
+def jax_noise(system: Lee2019, key: jax.Array, batch: dict[str, Tensor]) -> tuple[Tensor, ...]:
+    """What the JAX loss draws from `key` for the B · C latents of the batch: of the posterior and of the prior."""
+    rows = batch[MIXTURE].shape[0] * batch[MIXTURE].shape[-1]
     keys, shape = jax.random.split(key), (rows, system.latent_size)
     posterior, prior = (torch.from_numpy(np.array(jax.random.normal(key, shape))) for key in keys)
     return posterior, prior
 
 
-def make_optimizer(twin: Twin, optimizer: Optimizer) -> torch.optim.Optimizer:
-    """The rule of an `Optimizer` at its learning rate, whose schedule costs nothing.
+def make_optimizer(twin: Twin, phase: Phase) -> torch.optim.Optimizer:
+    """The rule of the only phase at its learning rate, whose schedule costs nothing.
 
     Raises:
       ValueError: for a rule that has no counterpart here.
     """
+    optimizer = phase.optimizer
     if optimizer.name != "adam" or optimizer.weight_decay:
         raise ValueError(f"the twin knows plain Adam, not {optimizer.name} with decay {optimizer.weight_decay}")
     betas = (optimizer.b1, optimizer.b2)

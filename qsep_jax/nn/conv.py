@@ -230,7 +230,7 @@ def _band(window: int, fold: int, stride: int, dtype: Any) -> np.ndarray:
 
 
 def _conv_folded(x, kernel, *, strides, padding):
-    rows, columns, inputs, outputs = kernel.shape
+    rows, columns, _, outputs = kernel.shape
     height, width = _output_size((x.shape[1], x.shape[2]), (rows, columns), strides, padding)
     fold = _fold(x, kernel.shape, strides, padding)
     slabs = _slabs(x, fold, (rows, columns), strides[1], padding)

@@ -177,8 +177,12 @@ class Lin2021(System):
 
     def validate(self, variables: Variables, batch: Batch, key: Array) -> dict[str, Array]:
         """The losses with running statistics; `loss` is the sum of the tasks'."""
-        run = self.networks.apply(variables, batch[STREAM], method=lambda net, data: self._tasks(net, data, train=False))
-        terms, latents = run  # pyright: ignore[reportGeneralTypeIssues]
+
+        def run(networks: MSI) -> tuple[dict[str, Array], Array]:
+            return self._tasks(networks, batch[STREAM], train=False)
+
+        found: Any = self.networks.apply(variables, method=run)
+        terms, latents = found
         return {"loss": sum(terms.values(), jnp.zeros(())), **terms, "query": self._contrast(latents)}
 
     def _contrast(self, latents: Array) -> Array:

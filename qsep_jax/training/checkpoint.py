@@ -49,6 +49,10 @@ class Checkpoints:
         """The step of the newest whole checkpoint, None if there is none."""
         return self._manager.latest_step()
 
+    def steps(self) -> list[int]:
+        """The steps of all whole checkpoints, in order."""
+        return sorted(self._manager.all_steps())
+
     def best(self) -> int | None:
         """The step with the lowest validation loss; the newest one if none was validated."""
         return self._manager.best_step() or self.latest()

@@ -101,10 +101,64 @@ def test_the_twin_trains_without_the_second_bias():
 
     twins = twin_of(SMALL)
     twin = twins.Twin(SMALL)
-    optimizer = twins.make_optimizer(twin, SMALL.optimizer)
+    (phase,) = SMALL.phases()
+    optimizer = twins.make_optimizer(twin, phase)
     before = twin.query_net.gru.bias_hh_l0.detach().clone()
     audio = torch.from_numpy(np.random.default_rng(0).normal(size=(2, SMALL.chunk_samples, 1)).astype(np.float32))
     twin(audio, audio / 2).backward()
     optimizer.step()
     moved = (twin.query_net.gru.bias_hh_l0 != before).numpy()
     np.testing.assert_array_equal(moved, np.arange(24) >= 16)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("variant", ["msi", "msi_dis"])
+def test_the_twin_of_lin2021_gives_the_same_losses_and_gradients_in_both_phases(variant, tmp_path):
+    _, facts = compare(load_config(f"configs/lin2021.py:{variant},debug").system, 2, tmp_path / "weights.pt")
+    assert facts["is_peer"]
+    assert facts["max_relative_difference"] < 1e-3
+    assert facts["loss_relative_difference"] < 1e-5
+
+
+@pytest.mark.torch
+def test_a_kernel_the_wrong_way_round_is_noticed_in_lin2021(tmp_path, monkeypatch):
+    system = load_config("configs/lin2021.py:msi,debug").system
+    twins = twin_of(system)
+    load = twins.Twin.load
+
+    def load_flipped(twin, params):
+        load(twin, params)
+        weight = twin.decoder.up[0].weight
+        weight.data = weight.data.flip(2, 3)
+
+    monkeypatch.setattr(twins.Twin, "load", load_flipped)
+    _, facts = compare(system, 2, tmp_path / "weights.pt")
+    assert not facts["is_peer"]
+    assert facts["where"].startswith("tasks: ")
+    assert facts["max_relative_difference"] > 0.01
+
+
+@pytest.mark.torch
+def test_each_phase_of_the_twin_of_lin2021_moves_what_it_trains():
+    import torch
+
+    system = load_config("configs/lin2021.py:msi,debug").system
+    twins = twin_of(system)
+    twin = twins.Twin(system)
+    noise = system.noise(np.random.default_rng(0), 2)["pairs"]
+    batch = {name: torch.from_numpy(leaf) for name, leaf in noise.items()}
+    for phase in system.phases():
+        before = {name: weight.detach().clone() for name, weight in twin.named_parameters()}
+        optimizer = twins.make_optimizer(twin, phase)
+        optimizer.zero_grad()
+        twin.losses(phase.name, batch).backward()
+        optimizer.step()
+        moved = {name.split(".")[0] for name, weight in twin.named_parameters() if (weight != before[name]).any()}
+        assert moved == set(phase.trainable)
+
+
+@pytest.mark.torch
+def test_forms_that_the_twin_of_lin2021_lacks_are_refused():
+    system = load_config("configs/lin2021.py:msi,paper,debug").system
+    with pytest.raises(NotImplementedError, match="authors' code only: query_layers = 1, pooling = average"):
+        twin_of(system).Twin(system)

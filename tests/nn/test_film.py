@@ -1,10 +1,10 @@
-"""AdaIN against numpy and PyTorch."""
+"""AdaIN and FiLM against numpy and PyTorch."""
 
 import jax
 import numpy as np
 import pytest
 
-from qsep_jax.nn.film import AdaIN
+from qsep_jax.nn.film import AdaIN, FiLM
 
 RNG = np.random.default_rng(0)
 X = (RNG.standard_normal((2, 5, 7, 3)) * 4 + 2).astype(np.float32)
@@ -26,6 +26,18 @@ def test_is_a_normalised_map_with_scale_and_bias_linear_in_the_latent():
 def test_a_zero_latent_silences_the_map():
     y, _ = jax.jit(AdaIN().init_with_output)(jax.random.key(0), X, np.zeros_like(LATENT))
     np.testing.assert_array_equal(y, 0.0)
+
+
+def test_film_is_linear_in_the_latent_for_every_bin_and_channel():
+    y, variables = jax.jit(FiLM().init_with_output)(jax.random.key(0), X, LATENT)
+    weights = variables["params"]
+    shape = {"kernel": (6, 7 * 3), "bias": (21,)}
+    assert jax.tree.map(np.shape, weights) == {"scale": shape, "bias": shape}
+    scale, bias = (
+        (LATENT @ np.asarray(weights[name]["kernel"]) + np.asarray(weights[name]["bias"])).reshape(2, 1, 7, 3)
+        for name in ("scale", "bias")
+    )
+    np.testing.assert_allclose(y, X * scale + bias, atol=1e-5)
 
 
 @pytest.mark.torch

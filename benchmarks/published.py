@@ -1,4 +1,4 @@
-"""What the experiments leave behind: rows as JSON and a Markdown table."""
+"""What experiments of papers leave behind: rows as JSON and a Markdown table."""
 
 import json
 from collections.abc import Iterable, Sequence

@@ -1,0 +1,77 @@
+"""The test mixtures of Lin et al. 2021: two players of one song, each with a query from another song."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+
+from data_pipelines.corpora.urmp import published_pairs
+from data_pipelines.pairs import sounding_parts
+from data_pipelines.sources import Corpus, Excerpt
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """One player, and the one whose sounding parts ask for him; each a track and its stem."""
+
+    track: str
+    stem: str
+    query_track: str
+
+
+Pair = tuple[Source, Source]
+
+
+def test_pairs(corpus: Corpus, most: int, seed: int) -> list[Pair]:
+    """The published pairs on `urmp`; on a corpus of pieces, pairs of instruments of a piece, drawn from a seed.
+
+    The pieces take turns; a query is of the same instrument in another piece. At most `most` pairs (0: all).
+
+    Raises:
+      ValueError: if there is no pair.
+    """
+    if corpus.metadata.options.get("kind") == "urmp":
+        pairs = [
+            (
+                Source(pair.track_a, pair.instrument_a, pair.query_track_a),
+                Source(pair.track_b, pair.instrument_b, pair.query_track_b),
+            )
+            for pair in published_pairs()
+        ]
+    else:
+        pairs = _drawn(corpus, seed)
+    if not pairs:
+        raise ValueError(f"{corpus.folder} has no {corpus.split} piece of two instruments that others play, too")
+    return pairs[: most or None]
+
+
+def _drawn(corpus: Corpus, seed: int) -> list[Pair]:
+    rng = np.random.default_rng(seed)
+    by_piece: list[list[Pair]] = []
+    for piece in sorted({track for stem in corpus.stems for track in corpus.tracks(stem)}):
+        others = {stem: [track for track in corpus.tracks(stem) if track != piece] for stem in corpus.stems}
+        players = [stem for stem in corpus.stems if piece in corpus.tracks(stem) and others[stem]]
+        together = list(itertools.combinations(players, 2))
+        found = []
+        for index in rng.permutation(len(together)):
+            first, second = (
+                Source(piece, stem, others[stem][rng.integers(len(others[stem]))]) for stem in together[index]
+            )
+            found.append((first, second))
+        by_piece.append(found)
+    return [pair for turn in itertools.zip_longest(*by_piece) for pair in turn if pair is not None]
+
+
+def waveforms(corpus: Corpus, pair: Pair, seconds: float) -> np.ndarray:
+    """The sources of a pair `[2, T, 1]` from their beginning on, as long as the shorter, or `seconds` (0: all)."""
+    length = min(corpus.length(source.track, source.stem) for source in pair)
+    length = min(length, round(seconds * corpus.sample_rate)) if seconds else length
+    return np.stack([corpus.read(Excerpt(source.track, source.stem, 0, length)) for source in pair])
+
+
+def query(corpus: Corpus, source: Source) -> np.ndarray:
+    """Everything in the query's track that its notes do not call silent `[T, 1]`."""
+    parts = sounding_parts(corpus, source.query_track, source.stem)
+    return np.concatenate(
+        [corpus.read(Excerpt(source.query_track, source.stem, start, stop - start)) for start, stop in parts]
+    )

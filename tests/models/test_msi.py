@@ -1,0 +1,143 @@
+"""The networks of Lin et al. 2021: the published sizes, and what depends on what."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from data_pipelines.schema import CLASSES
+from qsep_jax.models.msi import MSI
+from qsep_jax.systems.base import parameter_count
+from qsep_jax.systems.lin2021 import Lin2021
+
+KEY = jax.random.key(0)
+FRAMES, BINS = 8, 32
+tiny = partial(
+    MSI,
+    channels=(2, 3, 4),
+    query_channels=(2, 4),
+    query_layers=1,
+    latent_size=6,
+    transcriber_channels=(5,),
+    decoding="disentangled",
+    transcription=True,
+    pooling="average",
+    normalise_timbre=True,
+)
+
+
+def test_the_published_parameter_counts():
+    """`papers-in-detail`, section 2.3: derived from the authors' code."""
+    variables = jax.eval_shape(lambda: Lin2021().init(KEY, {}))
+    counts = {name: parameter_count(tree) for name, tree in variables["params"].items()}
+    film = sum(parameter_count(tree) for name, tree in variables["params"]["encoder"].items() if "film" in name)
+    assert film == 172_032
+    assert counts == {
+        "encoder": 74_216 + film,
+        "decoder": 49_355,
+        "transcriber": 1_289_817,
+        "query_net": 6_254,
+        "pitch_extractor": 2_187_264,
+        "timbre_filter": 49_392,
+    }
+    assert parameter_count(variables["params"]) == 3_828_330
+
+
+@pytest.mark.parametrize(
+    ("decoding", "transcription", "networks"),
+    [
+        ("nothing", True, {"query_net", "encoder", "transcriber"}),
+        ("skips", False, {"query_net", "encoder", "decoder"}),
+        ("skips", True, {"query_net", "encoder", "decoder", "transcriber"}),
+    ],
+)
+def test_the_baselines_have_only_what_they_use(decoding, transcription, networks):
+    variables = jax.eval_shape(lambda: Lin2021(decoding=decoding, transcription=transcription).init(KEY, {}))
+    assert set(variables["params"]) == networks
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    magnitude = jnp.abs(jax.random.normal(KEY, (2, FRAMES, BINS)))
+    condition = jax.random.uniform(KEY, (2, 2, 6), minval=-1.0)
+    roll = jax.nn.one_hot(jax.random.randint(KEY, (4, FRAMES), 0, CLASSES), CLASSES)
+    return magnitude, condition, roll
+
+
+def variables_of(networks, inputs):
+    def everything(networks, magnitude, condition):
+        networks.embed(magnitude, True)
+        networks(magnitude, condition, True)
+
+    return networks.init(KEY, *inputs[:2], method=everything)
+
+
+def test_shapes(inputs):
+    networks = tiny()
+    variables = variables_of(networks, inputs)
+    estimate, logits = networks.apply(variables, inputs[0], inputs[1], False)
+    assert estimate.shape == (4, FRAMES, BINS)
+    assert logits.shape == (4, FRAMES, CLASSES)
+    latent = networks.apply(variables, inputs[0], False, method=MSI.embed)
+    assert latent.shape == (2, 6)
+    assert np.abs(latent).max() <= 1
+
+
+def test_each_source_is_asked_for_on_its_own(inputs):
+    """Rows are mixture by mixture, source by source, and do not see each other but for batch statistics."""
+    magnitude, condition, _ = inputs
+    networks = tiny()
+    variables = variables_of(networks, inputs)
+    together, _ = networks.apply(variables, magnitude, condition, False)
+    for mixture in range(2):
+        for source in range(2):
+            alone, _ = networks.apply(
+                variables,
+                magnitude[mixture : mixture + 1],
+                condition[mixture : mixture + 1, source : source + 1],
+                False,
+            )
+            np.testing.assert_allclose(alone[0], together[2 * mixture + source], atol=1e-5)
+
+
+def test_the_score_decides_the_pitch_and_the_mixture_the_timbre(inputs):
+    magnitude, condition, roll = inputs
+    networks = tiny()
+    variables = variables_of(networks, inputs)
+    apply = partial(networks.apply, variables, train=False)
+    by_score, logits = apply(magnitude, condition, roll=roll)
+    assert not np.allclose(by_score, apply(magnitude, condition)[0])
+    assert not np.allclose(by_score, apply(magnitude, condition, roll=roll[:, ::-1])[0])
+    other, same_logits = apply(magnitude, condition, timbre=2 * magnitude, roll=roll)
+    assert not np.allclose(other, by_score)
+    np.testing.assert_array_equal(same_logits, logits)  # notes are always read from the mixture itself
+
+
+def test_a_soft_roll_is_a_mixture_of_the_codebooks_entries(inputs):
+    """Eq. 10: the representation is linear in the probabilities."""
+    networks = tiny()
+    variables = variables_of(networks, inputs)
+    timbre = [jnp.ones((4, FRAMES, BINS // 2**level, channels)) for level, channels in enumerate((2, 3, 4))]
+
+    def entangled(roll):
+        return networks.apply(variables, roll, timbre, method=lambda n, r, t: n.pitch_extractor(r, t))
+
+    first, second = (jax.nn.one_hot(jnp.full((4, FRAMES), note), CLASSES) for note in (30, 50))
+    for a, b, half in zip(entangled(first), entangled(second), entangled(0.5 * (first + second)), strict=True):
+        np.testing.assert_allclose(half, 0.5 * (a + b), atol=1e-6)
+
+
+def test_a_query_of_odd_length_is_cut():
+    networks = tiny()
+    variables = variables_of(networks, (jnp.ones((1, FRAMES, BINS)), jnp.ones((1, 1, 6))))
+    query = jax.random.normal(KEY, (1, FRAMES + 3, BINS))
+    embed = partial(networks.apply, variables, train=False, method=MSI.embed)
+    np.testing.assert_array_equal(embed(query), embed(query[:, :FRAMES]))
+
+
+def test_the_decoder_may_draw_below_zero(inputs):
+    networks = tiny(decoding="skips")
+    estimate, _ = networks.apply(variables_of(networks, inputs), *inputs[:2], False)
+    assert estimate.min() < 0

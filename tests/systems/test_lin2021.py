@@ -1,0 +1,207 @@
+"""Lin 2021: which losses each of the five systems has, and what they compare."""
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs.lin2021 import get_config
+from data_pipelines.schema import CLASSES, NOTES, OTHERS, QUERIES, SOURCES
+from qsep_jax.systems.lin2021 import STREAM, Lin2021
+
+KEY = jax.random.key(0)
+SYSTEMS = {name: get_config(f"{name},debug").system for name in ("amt", "mss", "multitask", "msi", "msi_dis")}
+TINY = SYSTEMS["msi"]
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return TINY.noise(np.random.default_rng(0), 2)[STREAM]
+
+
+def variables_of(system):
+    return jax.jit(lambda: system.init(KEY, {}))()
+
+
+@partial(jax.jit, static_argnums=0)
+def task_loss(system, variables, batch):
+    value, aux = system.task_loss(variables, batch, KEY)
+    return value, aux.metrics
+
+
+@partial(jax.jit, static_argnums=0)
+def query_loss(system, variables, batch):
+    return system.query_loss(variables, batch, KEY)[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "terms"),
+    [
+        ("amt", {"transcription"}),
+        ("mss", {"separation"}),
+        ("multitask", {"separation", "transcription"}),
+        ("msi", {"separation", "transcription"}),
+        ("msi_dis", {"translation", "transcription"}),
+    ],
+)
+def test_the_losses_of_the_five_systems(name, terms, batch):
+    system = SYSTEMS[name]
+    total, found = task_loss(system, variables_of(system), batch)
+    assert set(found) == terms
+    assert total == pytest.approx(float(sum(found.values())), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "tasks"),
+    [
+        ("amt", ("transcribe",)),
+        ("mss", ("separate",)),
+        ("multitask", ("separate", "transcribe")),
+        ("msi", ("separate", "transcribe", "separate_by_score", "synthesize")),
+    ],
+)
+def test_what_each_system_can_do(name, tasks):
+    assert SYSTEMS[name].tasks == tasks
+
+
+def test_what_a_system_cannot_do_is_said():
+    mixture, latent = jnp.zeros((1, TINY.chunk_samples, 1)), jnp.zeros((1, TINY.latent_size))
+    with pytest.raises(ValueError, match=r"cannot separate \(decoding = nothing.*it can transcribe"):
+        SYSTEMS["amt"].separate({}, mixture, latent)
+    with pytest.raises(ValueError, match="cannot transcribe"):
+        SYSTEMS["mss"].transcribe({}, mixture, latent)
+    with pytest.raises(ValueError, match="cannot synthesize"):
+        SYSTEMS["multitask"].synthesize({}, mixture, latent, jnp.zeros((1, TINY.frames, CLASSES)))
+
+
+def test_timbre_comes_from_the_other_mixture_and_notes_from_the_first(batch):
+    """Only MSI-DIS looks at `others`; what it writes down does not depend on them."""
+    other = {**batch, OTHERS: batch[OTHERS][::-1]}
+    for name, changes in (("msi", False), ("msi_dis", True)):
+        variables = variables_of(SYSTEMS[name])
+        (total, terms), (changed, again) = (task_loss(SYSTEMS[name], variables, data) for data in (batch, other))
+        assert (abs(changed - total) > 1e-6) == changes
+        assert again["transcription"] == pytest.approx(float(terms["transcription"]), abs=1e-6)
+
+
+def test_only_the_target_is_shifted_in_the_papers_second_mixture(batch):
+    """With `target`, a second clip of the same sound gives the first mixture again, for each of the two sources."""
+    system = dataclasses.replace(SYSTEMS["msi_dis"], second_mixture="target")
+    variables = variables_of(system)
+    same = {**batch, OTHERS: batch[SOURCES]}
+    assert task_loss(system, variables, same)[1]["translation"] == pytest.approx(
+        float(task_loss(SYSTEMS["msi_dis"], variables, same)[1]["translation"]), rel=1e-4
+    )
+    both, target = (task_loss(each, variables, batch)[0] for each in (SYSTEMS["msi_dis"], system))
+    assert abs(both - target) > 1e-6
+
+
+def test_sources_in_another_order_lose_the_same(batch):
+    """Nothing depends on which of the two instruments comes first."""
+    swapped = {name: leaf[:, ::-1] for name, leaf in batch.items()}
+    variables = variables_of(TINY)
+    assert task_loss(TINY, variables, swapped)[0] == pytest.approx(
+        float(task_loss(TINY, variables, batch)[0]), rel=1e-4
+    )
+    assert query_loss(TINY, variables, swapped) == pytest.approx(float(query_loss(TINY, variables, batch)), rel=1e-4)
+
+
+def test_queries_alike_cost_the_margin_and_three_clips_see_one_anchor(batch):
+    variables = variables_of(TINY)
+    alike = {**batch, QUERIES: jnp.broadcast_to(batch[QUERIES][:1, :1, :1], batch[QUERIES].shape)}
+    assert query_loss(TINY, variables, alike) == pytest.approx(0.125, abs=1e-5)
+    three = dataclasses.replace(TINY, query_clips=3)
+    second = batch[QUERIES].copy()
+    second[:, 1, 1] *= 2.0 + np.sin(np.arange(second.shape[3]))[:, None]
+    later = {**batch, QUERIES: second}
+    # Only batch statistics see the fourth clip, the anchor's own distances hardly change.
+    changes = [
+        abs(query_loss(system, variables, later) - query_loss(system, variables, batch)) for system in (TINY, three)
+    ]
+    assert changes[1] < changes[0]
+
+
+def test_the_query_phase_moves_the_query_net_alone():
+    query, tasks = TINY.phases()
+    assert (query.name, query.trainable, query.source) == ("query", ("query_net",), STREAM)
+    assert set(tasks.trainable) == {
+        "query_net",
+        "encoder",
+        "transcriber",
+        "decoder",
+        "timbre_filter",
+        "pitch_extractor",
+    }
+    (joint,) = dataclasses.replace(TINY, joint=True).phases()
+    assert set(joint.trainable) == set(tasks.trainable)
+
+
+def test_running_statistics_move_in_both_phases(batch):
+    variables = variables_of(TINY)
+    for loss, moved in ((TINY.query_loss, {"query_net"}), (TINY.task_loss, set(variables["batch_stats"]))):
+        _, aux = jax.jit(loss)(variables, batch, KEY)
+        after = aux.updates["batch_stats"]
+        assert {
+            name
+            for name, tree in variables["batch_stats"].items()
+            if not jax.tree.all(jax.tree.map(np.array_equal, tree, after[name]))
+        } == moved
+
+
+def test_true_notes_are_what_transcription_is_measured_by(batch):
+    variables, silent = variables_of(TINY), {**batch, NOTES: jnp.zeros_like(batch[NOTES])}
+    assert task_loss(TINY, variables, silent)[1]["transcription"] != pytest.approx(
+        float(task_loss(TINY, variables, batch)[1]["transcription"]), rel=1e-3
+    )
+
+
+def test_channels_are_separated_alike_and_by_score():
+    variables = variables_of(TINY)
+    mixture = jax.random.normal(KEY, (1, TINY.chunk_samples, 2))
+    latent = jax.random.uniform(KEY, (1, TINY.latent_size))
+    roll = jax.nn.one_hot(jnp.full((1, TINY.frames), 40), CLASSES)
+    for separate in (TINY.separate, partial(TINY.separate_by_score, roll=roll)):
+        stereo = jax.jit(separate)(variables, mixture, latent)
+        for channel in range(2):
+            mono = jax.jit(separate)(variables, mixture[..., channel : channel + 1], latent)
+            np.testing.assert_allclose(stereo[..., channel], mono[..., 0], atol=1e-5)
+
+
+def test_what_is_written_down_and_played():
+    variables = variables_of(TINY)
+    mixture = jax.random.normal(KEY, (2, TINY.chunk_samples, 1))
+    latent = jax.random.uniform(KEY, (2, TINY.latent_size))
+    roll = jax.jit(TINY.transcribe)(variables, mixture, latent)
+    assert roll.shape == (2, TINY.frames, CLASSES)
+    np.testing.assert_allclose(roll.sum(-1), 1.0, rtol=1e-5)
+    magnitudes = jax.jit(TINY.synthesize)(variables, mixture, latent, roll)
+    assert magnitudes.shape == (2, TINY.frames, TINY.window_length // 2 + 1)
+    assert magnitudes.min() >= 0
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"window_length": 96}, "must come out even"),
+        ({"frames": 2}, "needs 4 frames, not 2"),
+        ({"decoding": "nothing", "transcription": False}, "nothing to learn"),
+        ({"transcription": False}, "set transcription"),
+        ({"decoding": "skips", "translation_invariance": True}, "needs decoding = disentangled, not skips"),
+    ],
+)
+def test_fields_that_do_not_go_together(change, said):
+    with pytest.raises(ValueError, match=said):
+        dataclasses.replace(TINY, **change)
+
+
+def test_the_published_settings_are_the_defaults():
+    system = Lin2021()
+    assert (system.sample_rate, system.window_length, system.hop_length, system.frames) == (16_000, 2048, 160, 300)
+    assert (system.margin, system.latent_size, system.frame_rate) == (0.125, 6, 100.0)
+    optimizer = system.optimizer
+    assert (optimizer.name, optimizer.learning_rate, optimizer.b1, optimizer.b2) == ("amsgrad", 5e-4, 0.9, 0.999)
+    train = get_config("").train
+    assert (train.steps, train.batch_size) == (104_000, 12)
