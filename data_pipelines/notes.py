@@ -4,14 +4,8 @@ Notes are float32 `[n, 3]`: onset in s, offset in s, MIDI pitch. Frames have one
 the 88 keys of a piano, then silence.
 """
 
-import csv
 import math
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +14,6 @@ from data_pipelines.schema import LOWEST_PITCH, SILENCE_CLASS
 HIGHEST_PITCH = LOWEST_PITCH + SILENCE_CLASS - 1
 # Seconds that one voice may hold a note into the next.
 LARGEST_OVERLAP = 0.05
-HEADER = ("onset_s", "offset_s", "midi_pitch", "name")
 _NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 
 
@@ -41,7 +34,7 @@ def frame_classes(notes: np.ndarray, frames: int, frame_rate: float, start: floa
     Raises:
       ValueError: for a pitch that is no key of a piano.
     """
-    notes = _sorted(notes)
+    notes = by_onset(notes)
     _need_keys(notes)
     classes = np.full(frames, SILENCE_CLASS, np.int32)
     # A time that is a whole frame may come one rounding of float32 below it.
@@ -79,7 +72,7 @@ def check_monophonic(notes: np.ndarray, name: str) -> None:
     Raises:
       ValueError: if two do; says where.
     """
-    notes = _sorted(notes)
+    notes = by_onset(notes)
     held = np.maximum.accumulate(notes[:, 1])[:-1] - notes[1:, 0]
     if (held > LARGEST_OVERLAP + 1e-6).any():
         row = int(np.argmax(held > LARGEST_OVERLAP + 1e-6))
@@ -96,7 +89,7 @@ def monophonic(notes: np.ndarray, name: str) -> np.ndarray:
       ValueError: as `check_monophonic`.
     """
     check_monophonic(notes, name)
-    notes = _sorted(notes).copy()
+    notes = by_onset(notes).copy()
     notes[:-1, 1] = np.minimum(notes[:-1, 1], notes[1:, 0])
     return notes[notes[:, 1] > notes[:, 0]]
 
@@ -132,32 +125,6 @@ def transposed(notes: np.ndarray, semitones: float) -> np.ndarray:
     return notes + np.asarray([0, 0, semitones], np.float32)
 
 
-def read_notes(path: Path | str, track: int | None = None) -> np.ndarray:
-    """Notes of a MIDI file or of a `.csv` as `write_csv` makes it, sorted by onset.
-
-    Raises:
-      ValueError: as `read_midi` and `read_csv`, if there are none, and for a track of a CSV file.
-    """
-    path = Path(path)
-    if path.suffix.lower() != ".csv":
-        return read_midi(path, track)
-    if track is not None:
-        raise ValueError(f"{path}: a CSV file has no tracks: leave out track {track}")
-    notes = read_csv(path)
-    if not len(notes):
-        raise ValueError(f"{path}: holds no notes")
-    return notes
-
-
-def read_voice(path: Path | str, track: int | None = None) -> np.ndarray:
-    """The notes of one voice, out of a MIDI file or a `.csv`.
-
-    Raises:
-      ValueError: as `read_notes`, and if it holds more than one voice.
-    """
-    return monophonic(read_notes(path, track), str(path))
-
-
 def voice_classes(notes: np.ndarray, path: Path | str, frame_rate: float, tail: float = 0.0) -> np.ndarray:
     """The classes of the frames of notes that came from a file, from 0 to `tail` seconds after the last.
 
@@ -170,139 +137,7 @@ def voice_classes(notes: np.ndarray, path: Path | str, frame_rate: float, tail: 
         raise ValueError(f"{path}: {error}") from None
 
 
-def read_midi(path: Path | str, track: int | None = None) -> np.ndarray:
-    """Notes of a MIDI file, drums left out, sorted by onset: of all tracks, or of one.
-
-    Args:
-      track: which of those that hold notes other than drums, counted from 1.
-
-    Raises:
-      ValueError: if the file is missing, is no MIDI file, is damaged or holds no notes, or has no such track.
-    """
-    from symusic import Score
-
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
-    content = path.read_bytes()
-    if content[:4] != b"MThd":
-        raise ValueError(f"{path}: is no MIDI file")
-    if not _is_whole(content):  # symusic reads on, beyond what there is
-        raise ValueError(f"{path}: is truncated: it promises more than the file holds")
-    try:
-        read: Any = Score.from_midi(content)
-        score = read.to("second")
-    except (RuntimeError, ValueError) as error:
-        raise ValueError(f"{path}: cannot be read as MIDI ({_first_line(error)}); is it damaged?") from None
-    tracks = [each for each in score.tracks if not each.is_drum and len(each.notes)]
-    if not tracks:
-        raise ValueError(f"{path}: holds no notes" + (" but drums" if len(score.tracks) else ""))
-    if track is not None:
-        if not 1 <= track <= len(tracks):
-            known = ", ".join(f"{number} {each.name}".strip() for number, each in enumerate(tracks, 1))
-            raise ValueError(f"{path}: has no track {track}; those with notes are {known}")
-        tracks = [tracks[track - 1]]
-    columns = [each.notes.numpy() for each in tracks]
-    rows = [np.stack([each["time"], each["time"] + each["duration"], each["pitch"]], 1) for each in columns]
-    notes = _sorted(np.concatenate(rows).astype(np.float32))
-    return notes[notes[:, 1] > notes[:, 0]]
-
-
-def _is_whole(content: bytes) -> bool:
-    """Whether all chunks that a MIDI file promises are there."""
-    position, missing = 0, 1 + int.from_bytes(content[10:12], "big")
-    while missing and position + 8 <= len(content):
-        length = int.from_bytes(content[position + 4 : position + 8], "big")
-        missing -= content[position : position + 4] in (b"MThd", b"MTrk")
-        position += 8 + length
-    return missing == 0 and position <= len(content)
-
-
-def write_midi(path: Path, notes: np.ndarray, program: int = 0) -> None:
-    """Write notes as one track of General MIDI `program` (0 to 127), in steps of about 1 ms.
-
-    Raises:
-      ValueError: for a program that there is not.
-      OSError: if the file cannot be written.
-    """
-    from symusic import Note, Score, Track
-
-    if not 0 <= program <= 127:
-        raise ValueError(f"a General MIDI program is 0 to 127, not {program}")
-    # Their types depend on the value of `ttype`.
-    score: Any = Score(ttype="second")
-    track: Any = Track(program=program, is_drum=False, ttype="second")
-    for onset, offset, pitch in notes:
-        track.notes.append(Note(float(onset), float(offset - onset), round(float(pitch)), 100, "second"))
-    score.tracks.append(track)
-    with appearing(path) as unfinished:
-        unfinished.write_bytes(_midi(score))
-
-
-def _midi(score: Any) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "score.mid"
-        score.dump_midi(path)
-        return path.read_bytes()
-
-
-def write_csv(path: Path, notes: np.ndarray) -> None:
-    """Write notes as a table with a header: onset, offset, pitch and its name.
-
-    Raises:
-      OSError: if the file cannot be written.
-    """
-    rows = [(f"{onset:.4f}", f"{offset:.4f}", f"{pitch:g}", name_of(pitch)) for onset, offset, pitch in notes]
-    with appearing(path) as unfinished, unfinished.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([HEADER, *rows])
-
-
-def read_csv(path: Path | str) -> np.ndarray:
-    """Notes of a table as `write_csv` makes it, sorted by onset; names are for people and not read.
-
-    Raises:
-      ValueError: if the file is missing or is no such table; says in which line.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
-    notes = []
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.reader(file)
-            if tuple(next(rows, ()))[:3] != HEADER[:3]:
-                raise ValueError(f"{path}: is no table of notes: its first line must be {','.join(HEADER)}")
-            for row in rows:
-                if row:
-                    notes.append(_note(row, f"{path}: line {rows.line_num}"))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: cannot be read as a table ({_first_line(error)})") from None
-    return _sorted(np.asarray(notes, np.float32).reshape(-1, 3))
-
-
-def _note(row: list[str], where: str) -> list[float]:
-    try:
-        onset, offset, pitch = map(float, row[:3])
-    except ValueError:
-        raise ValueError(f"{where} must be onset, offset and pitch, not '{','.join(row)}'") from None
-    if not (0 <= onset < offset < np.inf and 0 <= pitch <= 127):
-        raise ValueError(f"{where} must have 0 ≤ onset < offset and a pitch of 0 to 127, not '{','.join(row)}'")
-    return [onset, offset, pitch]
-
-
-@contextmanager
-def appearing(path: Path) -> Iterator[Path]:
-    """Where to write a file that appears as `path` when the `with` block ends without an error."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        yield unfinished
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def _sorted(notes: np.ndarray) -> np.ndarray:
+def by_onset(notes: np.ndarray) -> np.ndarray:
     notes = np.asarray(notes, np.float32).reshape(-1, 3)
     return notes[np.argsort(notes[:, 0], kind="stable")]
 
@@ -315,7 +150,3 @@ def _need_keys(notes: np.ndarray) -> None:
             f"MIDI pitch {notes[wrong][0, 2]:g} at {notes[wrong][0, 0]:.2f} s is outside {LOWEST_PITCH} (A0) to "
             f"{HIGHEST_PITCH} (C8): transpose the notes or leave it out"
         )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].strip().rstrip(".")

@@ -1,22 +1,21 @@
 """Separate files by example: `python -m qsep_jax.separate mix.wav --query violin.wav`."""
 
 import dataclasses
-import glob
-import itertools
 import json
 import string
 import time
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import tyro
 
-from data_pipelines.audio import READABLE, AudioFile
+from data_pipelines.audio import AudioFile
 from data_pipelines.audio_writer import suffix_like
-from data_pipelines.notes import read_voice, voice_classes
+from data_pipelines.note_files import read_voice
+from data_pipelines.notes import voice_classes
 from data_pipelines.progress import Progress
 from qsep_jax import __version__, console
 from qsep_jax.bundle import Source, describe, find_model
@@ -24,6 +23,7 @@ from qsep_jax.inference.conditions import Bank, Mixture, encode_blocks, iterate,
 from qsep_jax.inference.files import Written, mixture_at, separate_file
 from qsep_jax.inference.separation import Model
 from qsep_jax.inference.transcription import frame_rate_of, need, separate_file_by_score
+from qsep_jax.inputs import find_files, unique
 from qsep_jax.run import write_text
 from qsep_jax.systems.base import Condition
 
@@ -31,7 +31,6 @@ EXAMPLE = "python -m qsep_jax.separate mix.wav --query violin.wav --out separate
 PLACES = ("track", "stem", "ext")
 # Given a mixture at the model's rate and its channel count, the condition to separate it with.
 Ask = Callable[[Mixture, int], Condition]
-T = TypeVar("T")
 # What cannot be asked for together with a score.
 NOT_BY_SCORE = ("label", "retrieve", "interpolate", "iterations", "wiener", "residual")
 
@@ -140,48 +139,6 @@ def conditions(options: Separate, asked: _Asked) -> dict[str, Ask]:
 
 def _always(condition: Condition) -> Ask:
     return lambda mixture, channels: condition
-
-
-def unique(found: list[tuple[str, T]], taken: str = "") -> dict[str, T]:
-    """By name; those that have one which another has already, or which is taken, get a number."""
-    named: dict[str, T] = {}
-    for name, value in found:
-        number, free = 2, name
-        while free in named or free == taken:
-            free, number = f"{name}_{number}", number + 1
-        named[free] = value
-    return named
-
-
-def find_files(words: tuple[str, ...], out: Path) -> dict[Path, str]:
-    """The mixtures that files, folders and patterns stand for, and the name of each track.
-
-    What a folder or pattern holds below `out`, and hidden files, are none.
-
-    Raises:
-      ValueError: if one stands for nothing.
-    """
-    found: dict[Path, str] = {}
-    for word in words:
-        path = Path(word)
-        if path.is_dir():
-            start, inside = path, sorted(path.rglob("*"))
-        elif glob.has_magic(word) and not path.exists():
-            parts = list(itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
-            start, inside = Path(*parts), sorted(Path(match) for match in glob.glob(word, recursive=True))
-        else:
-            found[path] = path.stem
-            continue
-        named = {
-            file: str(file.relative_to(start).with_suffix(""))
-            for file in inside
-            if file.suffix.lower() in READABLE and file.is_file() and not file.name.startswith(".")
-            if not file.resolve().is_relative_to(out.resolve())
-        }
-        if not named:
-            raise ValueError(f"'{word}' holds no audio; known extensions are {', '.join(READABLE)}")
-        found |= named
-    return found
 
 
 def targets_of(files: dict[Path, str], stems: list[str], options: Separate) -> dict[Path, list[Path]]:

@@ -10,7 +10,8 @@ import tyro
 from data_pipelines.audio import AudioFile
 from data_pipelines.audio_writer import write_wav
 from data_pipelines.corpora.render import default_soundfont, level, render
-from data_pipelines.notes import appearing, notes_of, write_csv, write_midi
+from data_pipelines.note_files import appearing, write_csv, write_midi
+from data_pipelines.notes import notes_of
 from data_pipelines.progress import Progress
 from qsep_jax import __version__, console
 from qsep_jax.bundle import Source, find_model
@@ -19,7 +20,7 @@ from qsep_jax.inference.conditions import encode_blocks, mean
 from qsep_jax.inference.files import mixture_at
 from qsep_jax.inference.separation import Model
 from qsep_jax.inference.transcription import frame_rate_of, need, transcribe_blocks
-from qsep_jax.separate import find_files, unique
+from qsep_jax.inputs import find_files, unique
 from qsep_jax.systems.base import Condition
 
 EXAMPLE = "python -m qsep_jax.transcribe mix.wav --query violin.wav --out transcribed"

@@ -19,7 +19,7 @@ from benchmarks.lin2021.pairs import Pair, query, test_pairs, waveforms
 from benchmarks.lin2021.table import name_of
 from data_pipelines.notes import frame_classes, notes_of
 from data_pipelines.progress import Progress
-from data_pipelines.schema import CLASSES, INSTRUMENTS, LOWEST_PITCH, SILENCE_CLASS
+from data_pipelines.schema import CLASSES, LOWEST_PITCH, SILENCE_CLASS
 from data_pipelines.sources import Corpus, Excerpt, open_corpus
 from qsep_jax import console
 from qsep_jax.bundle import find_model
@@ -178,7 +178,7 @@ def main() -> None:
             raise ValueError(f"{workdir} holds a {type(system).__name__}: this is of configs/lin2021.py")
         root, name = options.root or experiment.data.root, options.corpus or stream.corpus
         rate = system.sample_rate
-        corpus = open_corpus(root, name, rate, "test", {stem: (stem,) for stem in INSTRUMENTS}, 1)
+        corpus = open_corpus(root, name, rate, "test", channels=1)
         found = study(model, corpus, test_pairs(corpus, options.pairs, options.seed), options)
         summaries = {key: dataclasses.asdict(summarize(values)) for key, values in found.items()}
         facts = {"corpus": name, "split": "test", "protocol": PROTOCOL, "seconds": options.seconds}

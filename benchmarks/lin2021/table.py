@@ -245,7 +245,7 @@ def evaluate(workdir: Path, options: Table) -> tuple[list[dict[str, Any]], str]:
     if not steps:
         raise ValueError(f"{workdir} holds no whole checkpoint yet: train it first")
     root, name = options.root or experiment.data.root, options.corpus or stream.corpus
-    corpus = open_corpus(root, name, system.sample_rate, "test", {stem: (stem,) for stem in INSTRUMENTS}, 1)
+    corpus = open_corpus(root, name, system.sample_rate, "test", channels=1)
     pairs = test_pairs(corpus, options.pairs, options.seed)
     facts = {"corpus": name, "fingerprint": corpus.metadata.fingerprint, "split": "test", "protocol": PROTOCOL}
     facts |= {"seconds": options.seconds, "seed": options.seed, "pairs": len(pairs)}

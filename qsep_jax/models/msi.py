@@ -1,6 +1,6 @@
 """The networks of Lin et al. 2021 together: who is asked for, what it plays, what it sounds like, and both again."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -66,7 +66,7 @@ class MSI(nn.Module):
           roll: the notes to be played, one-hot `[B · R, N, K]`; by default what is written down, softly.
         """
         features = self.encoder(magnitude, condition, train)
-        logits = self.transcriber(features[-1], train) if self.transcription else None
+        logits: Any = self.transcriber(features[-1], train) if self.transcription else None
         if self.decoding == "nothing":
             return None, logits
         if self.decoding == "disentangled":

@@ -185,7 +185,7 @@ def test_what_is_written_down_and_played():
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"window_length": 96}, "must come out even"),
+        ({"window_length": 72}, "must come out even"),
         ({"frames": 2}, "needs 4 frames, not 2"),
         ({"decoding": "nothing", "transcription": False}, "nothing to learn"),
         ({"transcription": False}, "set transcription"),
