@@ -2,12 +2,16 @@
 
 import dataclasses
 import itertools
+from pathlib import Path
 
 import numpy as np
 
 from data_pipelines.corpora.urmp import published_pairs
 from data_pipelines.pairs import sounding_parts
-from data_pipelines.sources import Corpus, Excerpt
+from data_pipelines.sources import Corpus, Excerpt, open_corpus
+from qsep_jax.bundle import find_model
+from qsep_jax.experiment import Experiment
+from qsep_jax.systems.lin2021 import STREAM, Lin2021
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +24,19 @@ class Source:
 
 
 Pair = tuple[Source, Source]
+
+
+def load_run(workdir: Path, corpus: str, root: str) -> tuple[Experiment, Corpus]:
+    """The experiment of a run of configs/lin2021.py, and the test split of its corpus, or of another with notes.
+
+    Raises:
+      ValueError: if it is no such run, or the corpus is not prepared.
+    """
+    experiment = find_model(str(workdir)).experiment()
+    if not isinstance(experiment.system, Lin2021):
+        raise ValueError(f"{workdir} holds a {type(experiment.system).__name__}: this is of configs/lin2021.py")
+    name, root = corpus or experiment.data.streams[STREAM].corpus, root or experiment.data.root
+    return experiment, open_corpus(root, name, experiment.system.sample_rate, "test", channels=1)
 
 
 def test_pairs(corpus: Corpus, most: int, seed: int) -> list[Pair]:

@@ -7,7 +7,7 @@ others (pYIN) hears in it.
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,12 +15,12 @@ import tyro
 
 from benchmarks import published
 from benchmarks.lin2021 import figures
-from benchmarks.lin2021.pairs import Pair, query, test_pairs, waveforms
+from benchmarks.lin2021.pairs import Pair, load_run, query, test_pairs, waveforms
 from benchmarks.lin2021.table import name_of
 from data_pipelines.notes import frame_classes, notes_of
 from data_pipelines.progress import Progress
 from data_pipelines.schema import CLASSES, LOWEST_PITCH, SILENCE_CLASS
-from data_pipelines.sources import Corpus, Excerpt, open_corpus
+from data_pipelines.sources import Corpus, Excerpt
 from qsep_jax import console
 from qsep_jax.bundle import find_model
 from qsep_jax.dsp.stft import stft
@@ -171,17 +171,13 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     rows, pictures, rate = [], {}, 0
     for workdir in options.workdir:
-        experiment, model = find_model(str(workdir)).load()
+        _, corpus = load_run(workdir, options.corpus, options.root)
+        _, model = find_model(str(workdir)).load()
         need(model.system, "synthesize")
-        system, stream = experiment.system, next(iter(experiment.data.streams.values()))
-        if not isinstance(system, Lin2021):
-            raise ValueError(f"{workdir} holds a {type(system).__name__}: this is of configs/lin2021.py")
-        root, name = options.root or experiment.data.root, options.corpus or stream.corpus
-        rate = system.sample_rate
-        corpus = open_corpus(root, name, rate, "test", channels=1)
+        system, rate = cast(Lin2021, model.system), corpus.sample_rate
         found = study(model, corpus, test_pairs(corpus, options.pairs, options.seed), options)
         summaries = {key: dataclasses.asdict(summarize(values)) for key, values in found.items()}
-        facts = {"corpus": name, "split": "test", "protocol": PROTOCOL, "seconds": options.seconds}
+        facts = {"corpus": corpus.metadata.name, "split": "test", "protocol": PROTOCOL, "seconds": options.seconds}
         rows.append({"run": workdir.resolve().name, "system": name_of(system), **facts, **summaries})
         pictures[name_of(system)] = shown(model, corpus, test_pairs(corpus, 0, options.seed), options)
     figures.spectrograms(pictures, rate, out / "spectrograms.png")

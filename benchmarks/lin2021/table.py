@@ -8,7 +8,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,11 +16,11 @@ import tyro
 
 from benchmarks import published
 from benchmarks.lin2021 import figures
-from benchmarks.lin2021.pairs import Pair, query, test_pairs, waveforms
+from benchmarks.lin2021.pairs import Pair, load_run, query, test_pairs, waveforms
 from data_pipelines.notes import frame_classes, notes_of
 from data_pipelines.progress import Progress
 from data_pipelines.schema import CLASSES, INSTRUMENTS, SEEN_INSTRUMENTS, SILENCE_CLASS
-from data_pipelines.sources import Corpus, open_corpus
+from data_pipelines.sources import Corpus
 from qsep_jax import console
 from qsep_jax.bundle import Bundle, find_model
 from qsep_jax.inference.conditions import encode
@@ -228,27 +228,33 @@ def table(rows: list[dict[str, Any]], heading: str) -> str:
     return published.markdown(heading, columns, lines)
 
 
+def minutes(corpus: Corpus) -> dict[str, dict[str, float]]:
+    """What there is of each instrument in each split, variants left out (Fig. 2)."""
+    found: dict[str, dict[str, float]] = {}
+    for split, rows in corpus.metadata.index.items():
+        found[split] = dict.fromkeys(INSTRUMENTS, 0.0)
+        for row in rows:
+            if not row.parent and row.stem in INSTRUMENTS:
+                found[split][row.stem] += row.samples / corpus.sample_rate / 60
+    return found
+
+
 def evaluate(workdir: Path, options: Table) -> tuple[list[dict[str, Any]], str]:
     """The rows of one run with those of the bounds, and what they hold for. Scores stay in the run folder.
 
     Raises:
       ValueError: if it is no run of configs/lin2021.py with a checkpoint, or its corpus is not there.
     """
+    experiment, corpus = load_run(workdir, options.corpus, options.root)
     run = find_model(str(workdir))
     if isinstance(run, Bundle):
         raise ValueError(f"{workdir} is a bundle, which has one state: give a run folder with its checkpoints")
-    experiment = run.experiment()
-    system, stream = experiment.system, next(iter(experiment.data.streams.values()))
-    if not isinstance(system, Lin2021):
-        raise ValueError(f"{workdir} holds a {type(system).__name__}: this table is of configs/lin2021.py")
     steps = run.steps()[-options.checkpoints :]
     if not steps:
         raise ValueError(f"{workdir} holds no whole checkpoint yet: train it first")
-    root, name = options.root or experiment.data.root, options.corpus or stream.corpus
-    corpus = open_corpus(root, name, system.sample_rate, "test", channels=1)
-    pairs = test_pairs(corpus, options.pairs, options.seed)
-    facts = {"corpus": name, "fingerprint": corpus.metadata.fingerprint, "split": "test", "protocol": PROTOCOL}
-    facts |= {"seconds": options.seconds, "seed": options.seed, "pairs": len(pairs)}
+    pairs, system = test_pairs(corpus, options.pairs, options.seed), cast(Lin2021, experiment.system)
+    facts = {"corpus": corpus.metadata.name, "fingerprint": corpus.metadata.fingerprint, "split": "test"}
+    facts |= {"protocol": PROTOCOL, "seconds": options.seconds, "seed": options.seed, "pairs": len(pairs)}
     by_step = {}
     with Progress(f"{workdir.name}, {len(steps)} checkpoints", len(steps) * len(pairs), unit="pair") as progress:
         for step in steps:
@@ -264,7 +270,7 @@ def evaluate(workdir: Path, options: Table) -> tuple[list[dict[str, Any]], str]:
     rows = rows_of("bounds", {0: bounds}, facts)
     rows += rows_of(name_of(system), by_step, {**facts, "run": run.path.resolve().name})
     how_long = f"their first {options.seconds:g} s" if options.seconds else "whole tracks"
-    return rows, f"{name} at {corpus.sample_rate} Hz, test split, {len(pairs)} pairs, {how_long}; {PROTOCOL}"
+    return rows, f"{facts['corpus']} at {corpus.sample_rate} Hz, test split, {len(pairs)} pairs, {how_long}; {PROTOCOL}"
 
 
 def main() -> None:
@@ -279,6 +285,7 @@ def main() -> None:
     rows, heading = found[0]
     rows += [row for more, _ in found[1:] for row in more if "run" in row]  # the bounds once
     figures.by_instrument(rows, out / "instruments.png")
+    figures.durations(minutes(load_run(options.workdir[0], options.corpus, options.root)[1]), out / "durations.png")
     published.publish(out, rows, table(rows, heading))
 
 

@@ -91,6 +91,11 @@ def test_notes_are_held_for_a_frame():
     assert table.held(np.array([s, 3, 3, s, s, 5, 7, s])).tolist() == [s, 3, 3, 3, s, 5, 7, 7]
 
 
+def test_minutes_of_each_instrument(corpus):
+    found = table.minutes(corpus)["test"]
+    assert (found["cello"], found["oboe"], found["violin"]) == pytest.approx((3 * 3 / 60, 2 * 3 / 60, 0.0))
+
+
 def test_means_over_sources_then_over_checkpoints():
     def scores(*values):
         return [{"stem": stem, "sdr": value} for stem, value in zip(("cello", "flute", "oboe"), values, strict=True)]
@@ -132,6 +137,7 @@ def test_the_table_of_a_run(score_run, data, tmp_path, monkeypatch):
     assert bounds["ideal ratio mask"] > bounds["mixture"] + 5
     assert {tuple(row["checkpoints"]) for row in rows if row["system"] == "MSI"} == {(2, 4)}
     assert (tmp_path / "instruments.png").stat().st_size > 5000
+    assert (tmp_path / "durations.png").stat().st_size > 5000
     first = (tmp_path / "table.md").read_text()
     monkeypatch.setattr(table, "score_pair", None)  # would fail if anything was scored again
     assert command(table, *options) == 0
@@ -140,10 +146,10 @@ def test_the_table_of_a_run(score_run, data, tmp_path, monkeypatch):
 
 def test_mistakes_are_one_line(score_run, run, tmp_path, capsys):
     refused(capsys, "--workdir is needed", table)
-    refused(capsys, "this table is of configs/lin2021.py", table, "--workdir", run, "--out", tmp_path)
+    refused(capsys, "this is of configs/lin2021.py", table, "--workdir", run, "--out", tmp_path)
     refused(capsys, "--checkpoints must be positive", table, "--workdir", score_run, "--checkpoints", 0)
     refused(capsys, "--workdir is needed", synthesis)
-    refused(capsys, "cannot synthesize", synthesis, "--workdir", run, "--out", tmp_path)
+    refused(capsys, "this is of configs/lin2021.py", synthesis, "--workdir", run, "--out", tmp_path)
 
 
 def test_log_spectral_distance():
