@@ -23,7 +23,7 @@ EXAMPLE = "python -m benchmarks.step_time --config configs/lee2019.py --batch 2 
 COLUMNS = ("implementation", "batch", "precision", "devices", "median_s", "p90_s", "ratio_to_torch", "ratio_to_jax")
 LAYOUTS = ("contiguous", "channels_last")
 # Examples by which a twin is held against its system: in float64, all of a batch may not fit into memory.
-COMPARED = 2
+COMPARED = 4
 
 
 @dataclasses.dataclass(frozen=True)
