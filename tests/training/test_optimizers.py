@@ -96,8 +96,23 @@ def test_momentum_of_sgd():
     assert steps == [-1.0, -1.5, -1.75]
 
 
+def test_amsgrad_remembers_the_largest_gradient():
+    """After one large gradient its steps stay small, where Adam's grow again."""
+
+    def last_step(name: str) -> float:
+        rule = build(Optimizer(name, learning_rate=1.0, b1=0.0, b2=0.5), 100)
+        params = jnp.zeros(())
+        state = rule.init(params)
+        for gradient in (100.0, *[1.0] * 30):
+            change, state = rule.update(jnp.float32(gradient), state, params)
+        return float(change)
+
+    assert last_step("adam") == pytest.approx(-1.0, rel=1e-3)
+    assert last_step("amsgrad") == pytest.approx(-0.01, rel=1e-3)
+
+
 def test_an_unknown_name_is_refused():
-    with pytest.raises(ValueError, match="unknown optimizer 'adamm'; there are adam and sgd"):
+    with pytest.raises(ValueError, match="unknown optimizer 'adamm'; there are adam, amsgrad and sgd"):
         build(Optimizer(name="adamm"), 100)  # pyright: ignore[reportArgumentType]
 
 
