@@ -22,7 +22,7 @@ from data_pipelines.testlist import TestList
 from qsep_jax.experiment import Experiment, variant_words
 from qsep_jax.systems.base import Optimizer
 from qsep_jax.systems.lee2019 import Lee2019
-from qsep_jax.training.settings import Train
+from qsep_jax.training.settings import DEBUG, Train
 
 VARIANTS = ("band", "chamber", "small", "debug")
 
@@ -39,18 +39,7 @@ def get_config(variant: str = "") -> Experiment:
         system = Lee2019(
             stems, window_length=64, hop_length=32, frames=16, query_channels=(8, 16), query_hidden=8, channels=(8, 16)
         )
-        train = Train(
-            steps=4,
-            batch_size=2,
-            log_every=2,
-            validate_every=2,
-            validation_batches=1,
-            save_every=2,
-            summary_every=4,
-            workers=0,
-            condition_windows=1,
-        )
-        return Experiment(system, data, train, TestList(mixtures=2, seconds=1.0))
+        return Experiment(system, data, DEBUG, TestList(mixtures=2, seconds=1.0))
     if "small" in words:
         return _small(stems, corpus, view)
     return Experiment(

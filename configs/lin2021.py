@@ -25,7 +25,7 @@ from data_pipelines.testlist import TestList
 from qsep_jax.experiment import Experiment, variant_words
 from qsep_jax.systems.base import Optimizer
 from qsep_jax.systems.lin2021 import STREAM, Lin2021
-from qsep_jax.training.settings import Train
+from qsep_jax.training.settings import DEBUG, Train
 
 SYSTEMS = {
     "amt": Lin2021(decoding="nothing"),
@@ -65,17 +65,7 @@ def get_config(variant: str = "") -> Experiment:
         system = dataclasses.replace(
             system, window_length=64, hop_length=32, frames=16, channels=(4, 4, 8), transcriber_channels=(8,)
         )
-        train = Train(
-            steps=4,
-            batch_size=2,
-            log_every=2,
-            validate_every=2,
-            validation_batches=1,
-            save_every=2,
-            summary_every=4,
-            workers=0,
-            condition_windows=1,
-        )
+        train = DEBUG
         evaluation = TestList(kind="pairs", mixtures=2, seconds=1.0)
     return Experiment(system, data, train, evaluation)
 

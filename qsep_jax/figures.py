@@ -26,14 +26,19 @@ class Example:
     sample_rate: int
 
 
-def overview(example: Example, metrics: Path, path: Path) -> None:
-    """Spectrograms of mixture, target and estimate on one decibel scale, and the loss over the steps: a PNG."""
+def subplots(rows: int, columns: int, size: tuple[float, float], **options: Any) -> tuple[Any, np.ndarray]:
+    """A figure of `size` inches with its axes `[rows, columns]`, drawn without a display."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(2, 2, figsize=(12, 7), layout="constrained")
+    return pyplot.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False, **options)
+
+
+def overview(example: Example, metrics: Path, path: Path) -> None:
+    """Spectrograms of mixture, target and estimate on one decibel scale, and the loss over the steps: a PNG."""
+    figure, axes = subplots(2, 2, (12, 7))
     pictures = {"mixture": example.mixture, f"target: {example.stem}": example.target, "estimate": example.estimate}
     panels(axes.flat, pictures, example.sample_rate)
     for axis in axes.flat[:3]:
@@ -51,6 +56,21 @@ def panels(axes: Iterable[Any], signals: Mapping[str, np.ndarray], sample_rate: 
         extent = (0.0, len(signals[title]) / sample_rate, 0.0, sample_rate / 2000)
         axis.imshow(level.T, origin="lower", aspect="auto", extent=extent, vmin=top - FLOOR_DB, vmax=top, cmap="magma")
         axis.set(title=title, xlabel="time in s")
+
+
+def strips(rows: Mapping[str, Mapping[str, np.ndarray]], sample_rate: int, path: Path) -> None:
+    """Spectrograms of waveforms `[T, C]`, a row of panels by title under each heading.
+
+    The panels of a row share their scale of decibels, so that levels can be compared.
+    """
+    columns = max(len(signals) for signals in rows.values())
+    figure, axes = subplots(len(rows), columns, (2.6 * columns, 2.8 * len(rows)), sharey=True)
+    for line, (heading, signals) in zip(axes, rows.items(), strict=True):
+        panels(line, signals, sample_rate)
+        for axis in line[len(signals) :]:
+            axis.set_axis_off()
+        line[0].set_ylabel(f"{heading}\nfrequency in kHz")
+    save_png(figure, path)
 
 
 def save_png(figure: Any, path: Path) -> None:
@@ -84,10 +104,7 @@ def piano_roll(
 
     Each note is a box around its fundamental, a semitone high; those of the reference lie behind, in another colour.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import patches, patheffects, pyplot
+    from matplotlib import patches, patheffects
 
     seconds = len(audio) / sample_rate
     drawn = [("transcribed", notes, "cyan"), ("reference", reference, "lime")]
@@ -97,7 +114,7 @@ def piano_roll(
     top = min(max(float(pitches.max()) + 16, 84.0), 12 * np.log2(sample_rate / 2 / 440) + 69)
     bottom = max(min(float(pitches.min()) - 4, top - 40), 20.0)
     level, rows = _by_pitch(audio, sample_rate, bottom, top)
-    figure, axis = pyplot.subplots(figsize=(float(np.clip(2 + 0.5 * seconds, 10, 40)), 6), layout="constrained")
+    figure, ((axis,),) = subplots(1, 1, (float(np.clip(2 + 0.5 * seconds, 10, 40)), 6))
     high = max(float(level.max()), -60.0)  # silence is black
     axis.imshow(
         level.T,
@@ -156,15 +173,10 @@ def boxes(scored: Sequence[TrackScores], title: str, path: Path) -> None:
 
     Box and whiskers as in the reports of SiSEC: quartiles, median, and 1.5 times the quartiles' distance.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     metric = scored[0].protocol.metrics[0]
     stems = list(dict.fromkeys(stem for scores in scored for stem in scores.stems))
     estimates = list(dict.fromkeys(scores.estimate for scores in scored))
-    figure, axis = pyplot.subplots(figsize=(max(6, 1.2 * len(stems) * len(estimates) ** 0.5), 5), layout="constrained")
+    figure, ((axis,),) = subplots(1, 1, (max(6, 1.2 * len(stems) * len(estimates) ** 0.5), 5))
     width = 0.8 / len(estimates)
     for number, estimate in enumerate(estimates):
         values = []

@@ -2,44 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from qsep_jax.figures import panels, save_png
+from qsep_jax.figures import save_png, subplots
 
 MARKED = "red"
 # Of classes: none is red, and with more classes than colours they are used again.
 COLOURS = ("C0", "C1", "C2", "C4", "C5", "C6", "C7", "C8", "C9")
 
 
-def _axes(rows: int, columns: int, size: tuple[float, float], **options: Any) -> tuple[Any, np.ndarray]:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False, **options)
-
-
-def strips(rows: Mapping[str, Mapping[str, np.ndarray]], sample_rate: int, path: Path) -> None:
-    """Spectrograms of waveforms `[T, C]`, a row of panels by title under each heading (Fig. 3, Fig. 4).
-
-    The panels of a row share their scale of decibels, so that levels can be compared.
-    """
-    columns = max(len(signals) for signals in rows.values())
-    figure, axes = _axes(len(rows), columns, (2.6 * columns, 2.8 * len(rows)), sharey=True)
-    for line, (heading, signals) in zip(axes, rows.items(), strict=True):
-        panels(line, signals, sample_rate)
-        for axis in line[len(signals) :]:
-            axis.set_axis_off()
-        line[0].set_ylabel(f"{heading}\nfrequency in kHz")
-    save_png(figure, path)
-
-
 def shares(alphas: Sequence[float], curves: Mapping[str, tuple[np.ndarray, np.ndarray]], path: Path) -> None:
     """The share of the first source over α: for each pair mean and half width of its interval."""
-    figure, ((axis,),) = _axes(1, 1, (6, 4))
+    figure, ((axis,),) = subplots(1, 1, (6, 4))
     for name, (mean, interval) in curves.items():
         axis.errorbar(alphas, mean, interval, label=name, marker="o", capsize=3)
     axis.set(xlabel="α", ylabel="share of the first source in the energy", ylim=(-0.05, 1.05))
@@ -50,7 +25,7 @@ def shares(alphas: Sequence[float], curves: Mapping[str, tuple[np.ndarray, np.nd
 
 def scatter(x: Mapping[str, np.ndarray], y: Mapping[str, np.ndarray], path: Path, **texts: str) -> None:
     """Points by group, with lines through zero (Fig. 6); `texts` are title and labels of the axes."""
-    figure, ((axis,),) = _axes(1, 1, (6, 5))
+    figure, ((axis,),) = subplots(1, 1, (6, 5))
     axis.axhline(0.0, color="grey", linewidth=0.8)
     axis.axvline(0.0, color="grey", linewidth=0.8)
     for number, name in enumerate(x):
@@ -63,7 +38,7 @@ def scatter(x: Mapping[str, np.ndarray], y: Mapping[str, np.ndarray], path: Path
 
 def classes(points: np.ndarray, labels: np.ndarray, path: Path, title: str) -> None:
     """Points `[n, 2]` in a colour for each class (Fig. 1)."""
-    figure, ((axis,),) = _axes(1, 1, (7, 6))
+    figure, ((axis,),) = subplots(1, 1, (7, 6))
     for number, name in enumerate(dict.fromkeys(labels.tolist())):
         axis.scatter(*points[labels == name].T, s=6, color=COLOURS[number % len(COLOURS)], label=name)
     axis.set(title=title, xticks=[], yticks=[])
@@ -76,7 +51,7 @@ def marked(points: np.ndarray, labels: np.ndarray, marks: np.ndarray, path: Path
     names = list(dict.fromkeys(labels.tolist()))
     columns = min(len(names), 4)
     rows = -(-len(names) // columns)
-    figure, axes = _axes(rows, columns, (4 * columns, 4 * rows + 0.4))
+    figure, axes = subplots(rows, columns, (4 * columns, 4 * rows + 0.4))
     for number, axis in enumerate(axes.flat):
         axis.set_axis_off()
         if number < len(names):

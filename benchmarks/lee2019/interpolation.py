@@ -14,6 +14,7 @@ from benchmarks.lee2019.setting import Setting, Subject, begin, need_stems
 from data_pipelines.progress import Progress
 from data_pipelines.sources import Corpus
 from qsep_jax import console
+from qsep_jax.figures import strips
 from qsep_jax.inference.conditions import slerp
 from qsep_jax.inference.separation import separate_blocks
 from qsep_jax.metrics.aggregate import summarize
@@ -165,7 +166,7 @@ def main() -> None:
         rows += of_pair
         curves[" → ".join(pair)] = tuple(np.array([row[key] for row in of_pair]) for key in ("mean", "ci95"))
         pictures[" → ".join(pair)] = shown(subject, pair, _read(corpus, found[0]))
-    figures.strips(pictures, corpus.sample_rate, subject.out / "spectrograms.png")
+    strips(pictures, corpus.sample_rate, subject.out / "spectrograms.png")
     figures.shares(ALPHAS, curves, subject.out / "shares.png")
     published.publish(subject.out, rows, table(rows))
 

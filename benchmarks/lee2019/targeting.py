@@ -11,13 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import published
-from benchmarks.lee2019 import figures, places
+from benchmarks.lee2019 import places
 from benchmarks.lee2019.setting import Setting, Subject, begin
 from data_pipelines.mixing import rms
 from data_pipelines.progress import Progress
 from data_pipelines.schema import BAND_PARENTS
 from data_pipelines.sources import Corpus, Excerpt
 from qsep_jax import console
+from qsep_jax.figures import strips
 from qsep_jax.inference.conditions import encode
 from qsep_jax.inference.separation import separate_blocks
 from qsep_jax.metrics.aggregate import summarize
@@ -167,7 +168,7 @@ def main() -> None:
         rows += found
         heading, panels = shown(subject, items[typical], corpus)
         pictures[heading] = panels
-    figures.strips(pictures, corpus.sample_rate, subject.out / "spectrograms.png")
+    strips(pictures, corpus.sample_rate, subject.out / "spectrograms.png")
     published.publish(subject.out, rows, table(rows))
 
 

@@ -7,21 +7,12 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.schema import INSTRUMENTS, SEEN_INSTRUMENTS, UNSEEN_INSTRUMENTS
-from qsep_jax.figures import panels, save_png
-
-
-def _subplots(rows: int, columns: int, size: tuple[float, float], **options: Any) -> tuple[Any, np.ndarray]:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False, **options)
+from qsep_jax.figures import save_png, subplots
 
 
 def durations(minutes: Mapping[str, Mapping[str, float]], path: Path) -> None:
     """Minutes of each instrument by split (Fig. 2)."""
-    figure, ((axis,),) = _subplots(1, 1, (9, 3.5))
+    figure, ((axis,),) = subplots(1, 1, (9, 3.5))
     places, below = np.arange(len(INSTRUMENTS)), np.zeros(len(INSTRUMENTS))
     for split, by_stem in minutes.items():
         heights = np.array([by_stem.get(stem, 0.0) for stem in INSTRUMENTS])
@@ -37,7 +28,7 @@ def by_instrument(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """SDR and AP of each instrument and system, the unseen ones last (Fig. 4)."""
     stems = [stem for stem in (*SEEN_INSTRUMENTS, *UNSEEN_INSTRUMENTS) if any(row["group"] == stem for row in rows)]
     shown = {"sdr": "SDR in dB", "ap": "frame average precision"}
-    figure, axes = _subplots(2, 1, (10, 7), sharex=True)
+    figure, axes = subplots(2, 1, (10, 7), sharex=True)
     for axis, (metric, label) in zip(axes[:, 0], shown.items(), strict=True):
         cells = {(row["system"], row["group"]): row for row in rows if row["metric"] == metric}
         systems = [name for name in dict.fromkeys(name for name, _ in cells) if name != "ideal ratio mask"]
@@ -55,16 +46,4 @@ def by_instrument(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     for axis in axes[:, 0]:
         axis.axvline(seen - 0.5, color="grey", linestyle=":")
     axes[1, 0].set_xticks(np.arange(len(stems)), [stem.replace("_", " ") for stem in stems], rotation=30, ha="right")
-    save_png(figure, path)
-
-
-def spectrograms(rows: Mapping[str, Mapping[str, np.ndarray]], sample_rate: int, path: Path) -> None:
-    """Spectrograms of waveforms `[T, C]`, a row of panels by title under each heading (Fig. 5)."""
-    columns = max(len(signals) for signals in rows.values())
-    figure, axes = _subplots(len(rows), columns, (3.2 * columns, 2.6 * len(rows)), sharey=True)
-    for line, (heading, signals) in zip(axes, rows.items(), strict=True):
-        panels(line, signals, sample_rate)
-        line[0].set_ylabel(f"{heading}\nfrequency in kHz")
-        for axis in line[len(signals) :]:
-            axis.set_axis_off()
     save_png(figure, path)

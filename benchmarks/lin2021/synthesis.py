@@ -14,7 +14,6 @@ import numpy as np
 import tyro
 
 from benchmarks import published
-from benchmarks.lin2021 import figures
 from benchmarks.lin2021.pairs import Pair, load_run, query, test_pairs, waveforms
 from benchmarks.lin2021.table import name_of
 from data_pipelines.notes import frame_classes, notes_of
@@ -24,6 +23,7 @@ from data_pipelines.sources import Corpus, Excerpt
 from qsep_jax import console
 from qsep_jax.bundle import find_model
 from qsep_jax.dsp.stft import stft
+from qsep_jax.figures import strips
 from qsep_jax.inference.conditions import encode
 from qsep_jax.inference.separation import Model, separate
 from qsep_jax.inference.transcription import need, synthesize
@@ -180,7 +180,7 @@ def main() -> None:
         facts = {"corpus": corpus.metadata.name, "split": "test", "protocol": PROTOCOL, "seconds": options.seconds}
         rows.append({"run": workdir.resolve().name, "system": name_of(system), **facts, **summaries})
         pictures[name_of(system)] = shown(model, corpus, test_pairs(corpus, 0, options.seed), options)
-    figures.spectrograms(pictures, rate, out / "spectrograms.png")
+    strips(pictures, rate, out / "spectrograms.png")
     published.publish(out, rows, table(rows))
 
 

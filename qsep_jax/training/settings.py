@@ -51,3 +51,17 @@ class Train:
                 raise ValueError(f"train.{name} must be at least 1, not {getattr(self, name)}")
         if not 0.0 <= self.ema_decay < 1.0:
             raise ValueError(f"train.ema_decay must be in [0, 1), not {self.ema_decay}")
+
+
+# What the variant `debug` of a config trains with: everything happens at least once, within seconds.
+DEBUG = Train(
+    steps=4,
+    batch_size=2,
+    log_every=2,
+    validate_every=2,
+    validation_batches=1,
+    save_every=2,
+    summary_every=4,
+    workers=0,
+    condition_windows=1,
+)
