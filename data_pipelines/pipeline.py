@@ -13,6 +13,7 @@ from typing import Any
 import grain
 import numpy as np
 
+from data_pipelines.mix_and_separate import MixAndSeparate
 from data_pipelines.mixing import RandomSplit
 from data_pipelines.pairs import InstrumentPairs
 from data_pipelines.sources import Corpus, View, open_corpus
@@ -20,7 +21,7 @@ from data_pipelines.workers import end_with_parent
 
 Batch = dict[str, dict[str, np.ndarray]]
 # `recipe(rng, corpus, samples) → example`.
-Recipe = RandomSplit | InstrumentPairs
+Recipe = RandomSplit | InstrumentPairs | MixAndSeparate
 
 # Batches are numbered below this; a run never gets there.
 _ENDLESS = 2**40

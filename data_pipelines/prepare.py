@@ -20,13 +20,14 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from data_pipelines import console, store
+from data_pipelines import console, frames, store
 from data_pipelines.audio import HIGHEST_RATE, LOWEST_RATE, fit_channels
 from data_pipelines.corpora.band import Band
 from data_pipelines.corpora.base import Corpus, Stem, Track
 from data_pipelines.corpora.chamber import Chamber
 from data_pipelines.corpora.folder import Folder
 from data_pipelines.corpora.musdb18 import Musdb18
+from data_pipelines.corpora.solos import Solos
 from data_pipelines.corpora.urmp import Urmp
 from data_pipelines.progress import Progress
 from data_pipelines.schema import MADE_HERE, SPLITS
@@ -155,6 +156,8 @@ def _stage_track(corpus: Corpus, sample_rate: int, item: tuple[Track, Path]) -> 
     content: dict[str, Any] = {"names": [stem.name for stem in stems], "parents": [stem.parent for stem in stems]}
     for number, stem in enumerate(stems):
         content |= {f"audio{number}": stem.audio, f"notes{number}": stem.notes}
+        if stem.frames:
+            content |= {f"frames{number}": frames.pack(stem.frames), f"frame_rate{number}": stem.frame_rate}
     unfinished = path.with_suffix(f".{os.getpid()}.part")
     with unfinished.open("wb") as file:
         np.savez(file, **content)
@@ -163,30 +166,42 @@ def _stage_track(corpus: Corpus, sample_rate: int, item: tuple[Track, Path]) -> 
 
 
 def _staged(path: Path) -> list[Stem]:
+    found = []
     with np.load(path) as content:
-        return [
-            Stem(str(name), content[f"audio{number}"], str(parent), content[f"notes{number}"])
-            for number, (name, parent) in enumerate(zip(content["names"], content["parents"], strict=True))
-        ]
+        for number, (name, parent) in enumerate(zip(content["names"], content["parents"], strict=True)):
+            stem = Stem(str(name), content[f"audio{number}"], str(parent), content[f"notes{number}"])
+            if f"frames{number}" in content:
+                seen, rate = frames.unpack(content[f"frames{number}"].tobytes()), float(content[f"frame_rate{number}"])
+                stem = dataclasses.replace(stem, frames=tuple(seen), frame_rate=rate)
+            found.append(stem)
+    return found
+
+
+def _form(path: Path) -> tuple[int, bool]:
+    """Channels of a staged track, and whether any of its stems has frames."""
+    with np.load(path) as content:
+        return content["audio0"].shape[1], any(name.startswith("frames") for name in content.files)
 
 
 def _write(
     folder: Path, name: str, sample_rate: int, mark: str, corpus: Corpus, tracks: list[Track], paths: list[Path]
 ):
-    channels = max(_staged(path)[0].audio.shape[1] for path in paths)
+    forms = [_form(path) for path in paths]
+    channels, with_frames = max(channels for channels, _ in forms), any(has_frames for _, has_frames in forms)
     options = {field.name: str(getattr(corpus, field.name)) for field in dataclasses.fields(corpus)}  # pyright: ignore
 
     def records_of(split: str) -> Iterator[list[store.Record]]:
         for track, path in zip(tracks, paths, strict=True):
             if track.split == split:
                 stems = [dataclasses.replace(stem, audio=fit_channels(stem.audio, channels)) for stem in _staged(path)]
-                yield store.segments(track.name, stems, sample_rate)
+                yield store.segments(track.name, stems, sample_rate, with_frames=with_frames)
                 progress.advance()
 
     present = [split for split in SPLITS if any(track.split == split for track in tracks)]
     by_split = {split: records_of(split) for split in present}
     with Progress(f"{name}, writing", len(tracks), unit="track") as progress:
-        store.write(folder, name, sample_rate, channels, by_split, mark=mark, options={"kind": corpus.kind, **options})
+        about: dict[str, Any] = {"mark": mark, "options": {"kind": corpus.kind, **options}, "with_frames": with_frames}
+        store.write(folder, name, sample_rate, channels, by_split, **about)
 
 
 def made_here(name: str) -> Corpus | None:
@@ -202,6 +217,7 @@ AnyCorpus = (
     | Annotated[Band, tyro.conf.subcommand("band")]
     | Annotated[Musdb18, tyro.conf.subcommand("musdb18")]
     | Annotated[Urmp, tyro.conf.subcommand("urmp")]
+    | Annotated[Solos, tyro.conf.subcommand("solos")]
     | Annotated[Folder, tyro.conf.subcommand("folder")]
 )
 

@@ -6,6 +6,9 @@ import numpy as np
 # track; `parent` is the stem that a sub-stem is part of, or that the record is a pitch-shifted variant of, or empty;
 # `notes` are rows of onset s, offset s and MIDI pitch, in the time of the track, that sound during the segment.
 RECORD_FIELDS = ("audio", "track", "stem", "parent", "segment", "sample_rate", "notes")
+# Only where a corpus has video: JPEG frames of the stem's player that fall into the segment, packed by `frames.pack`,
+# and how many there are in a second of the track.
+FRAME_FIELDS = ("frames", "frame_rate")
 AUDIO_DTYPE = np.int16
 FULL_SCALE = 32768.0
 
@@ -21,6 +24,12 @@ SOURCES = "sources"
 OTHERS = "others"
 QUERIES = "queries"
 NOTES = "notes"
+# Of sources in slots, some of them empty: the sources `[S, T, C]`, which stem each slot holds, int32 `[S]`, −1 for
+# none, and what is seen of its player: frames, uint8 `[S, n, H, W, 3]`, or what a frozen network made of them,
+# float32 `[S, n, D]`. Empty slots are zeros.
+SLOTS = "slots"
+FRAMES = "frames"
+FEATURES = "features"
 
 # Classes of a frame of a piano roll: the 88 keys of a piano from this MIDI pitch on, and silence.
 LOWEST_PITCH = 21
@@ -72,6 +81,9 @@ MADE_HERE = {
     "chamber_shifted": ("chamber", {"works": 60, "longest": 60.0, "shifts": 4}),
     "band": ("band", {}),
 }
+
+# Kinds of corpora without video whose players are drawn from their notes.
+DRAWN = ("chamber",)
 
 
 def variant_name(stem: str, semitones: int) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipelines import records
-from data_pipelines.schema import FULL_SCALE, MADE_HERE, SPLITS, variant_name
+from data_pipelines import frame_features, frames, players, records
+from data_pipelines.schema import DRAWN, FULL_SCALE, MADE_HERE, SPLITS, variant_name
 from data_pipelines.store import Metadata, Row, folder_of, shards
 
 # A view names the stems that a recipe sees and the stored stems that each is the sum of:
@@ -44,7 +44,7 @@ class Corpus:
             raise ValueError(f"cannot turn {stored} channels into {channels}: give 1 or {stored} channels")
         self.stems = tuple(view)
         self.sample_rate = metadata.sample_rate
-        rows = {(row.track, row.stem): row for row in metadata.index[split]}
+        self._rows = rows = {(row.track, row.stem): row for row in metadata.index[split]}
         self._parts: dict[str, dict[str, list[Row]]] = {}
         for stem, stored in view.items():
             tracks = dict.fromkeys(row.track for row in metadata.index[split] if row.stem in stored)
@@ -53,6 +53,7 @@ class Corpus:
             }
         self._shifts = {stem: self._add_variants(stem, rows) for stem in self.stems}
         self._notes: dict[tuple[str, str], np.ndarray] = {}
+        self._features: dict[str, frame_features.FrameFeatures] = {}
 
     def _add_variants(self, stem: str, rows: dict[tuple[str, str], Row]) -> tuple[int, ...]:
         """Find the pitch-shifted variants of all tracks of a stem that all of its parts have; their semitones."""
@@ -132,12 +133,64 @@ class Corpus:
         return self._notes[track, stem]
 
     def _read_notes(self, track: str, stem: str) -> np.ndarray:
-        size, found = self.metadata.segment_samples, []
+        found = []
         for row in self._parts[stem][track]:
-            for record in range(row.first, row.first + -(-row.samples // size)):
+            for record in range(row.first, row.first + self._segments(row)):
                 packed = records.fields(self._records[record])["notes"]
                 found.append(np.frombuffer(packed, np.float32).reshape(-1, 3))
         return np.unique(np.concatenate(found), axis=0)
+
+    def frames(self, track: str, stem: str, times: np.ndarray, size: int) -> np.ndarray:
+        """The player of a stem at `times` (s, from the start of the track), uint8 `[n, size, size, 3]`.
+
+        Stored frames are those nearest in time, beyond the end the last one. Players of notes without frames are drawn.
+        Of a stem that is a sum, it is the first one's player.
+
+        Raises:
+          ValueError: if the corpus has neither, or the track no frame.
+        """
+        row, times = self._player(track, stem), np.asarray(times, float)
+        where = f"'{row.stem}' in '{track}' of {self.folder}"
+        if self.metadata.options.get("kind") in DRAWN:
+            notes, name = self.notes(track, stem), f"{track}/{row.stem}"
+            return np.stack([players.draw(row.stem, notes, time, size, name) for time in times.tolist()])
+        seconds = self.metadata.segment_samples / self.sample_rate
+        read = functools.partial(self._segment_frames, row)
+        found = frames.nearest(read, self._segments(row), seconds, times.tolist())
+        if not found:
+            raise ValueError(f"{where} has no video frame: prepare a corpus with frames, or train without them")
+        return np.stack([frames.decode(frame, size, f"a frame of {where}") for frame in found])
+
+    def features(self, track: str, stem: str, times: np.ndarray, name: str) -> np.ndarray:
+        """What a frozen network made of the frames nearest to `times` (s), float32 `[n, D]`, from its cache `name`.
+
+        Raises:
+          ValueError: if they have not been made (the message holds the command), or lack this stem.
+        """
+        row = self._player(track, stem)
+        try:
+            if name not in self._features:
+                self._features[name] = frame_features.read(self.folder, name)
+            return self._features[name].at(self.split, track, row.stem, times)
+        except (FileNotFoundError, KeyError):
+            raise ValueError(
+                f"{self.folder} has no features '{name}' of '{row.stem}' in '{track}'. Make them with:\n"
+                f"  python -m qsep_jax.frame_features --model RUN --root {self.folder.parents[1]} "
+                f"--corpus {self.metadata.name} --name {name} --sample-rate {self.sample_rate}"
+            ) from None
+
+    def _player(self, track: str, stem: str) -> Row:
+        """The stored stem whose player is seen: of a pitch-shifted variant the stem that it was made from."""
+        row = self._parts[stem][track][0]
+        return self._rows[track, row.parent] if "@" in row.stem else row
+
+    def _segment_frames(self, row: Row, segment: int) -> tuple[list[bytes], float]:
+        fields = records.fields(self._records[row.first + segment])
+        rate = np.frombuffer(fields.get("frame_rate", b""), np.float32)
+        return frames.unpack(fields.get("frames", b"")), float(rate.sum())
+
+    def _segments(self, row: Row) -> int:
+        return -(-row.samples // self.metadata.segment_samples)
 
     @functools.cached_property
     def _names(self) -> dict[str, tuple[str, ...]]:
@@ -147,14 +200,14 @@ class Corpus:
     def _records(self) -> records.Records:
         _keep_freed_memory()
         source = records.Records(shards(self.folder, self.metadata.name, self.split))
-        size = self.metadata.segment_samples
-        promised = sum(-(-row.samples // size) for row in self.metadata.index[self.split])
+        promised = sum(self._segments(row) for row in self.metadata.index[self.split])
         if len(source) != promised:
             raise ValueError(f"{self.folder} holds {len(source)} of {promised} records: prepare the corpus again")
         return source
 
     def __getstate__(self):
-        return {key: value for key, value in self.__dict__.items() if key != "_records"} | {"_notes": {}}
+        kept = {key: value for key, value in self.__dict__.items() if key != "_records"}
+        return kept | {"_notes": {}, "_features": {}}
 
 
 def _to_float(audio: np.ndarray, gain: float, out: np.ndarray) -> np.ndarray:

@@ -2,7 +2,8 @@
 
     ROOT/NAME/RATE/                     one copy of a corpus at one sample rate
       metadata.json                     fingerprint, rate, channels, segment length and the index of the stems
-      NAME-train.array_record-00000-…   records of `schema.RECORD_FIELDS`, in the order of the index
+      NAME-train.array_record-00000-…   records of `schema.RECORD_FIELDS`, in the order of the index, and of
+                                        `schema.FRAME_FIELDS` where the corpus has video
       features.json, dataset_info.json  TFDS's own: `tfds.builder_from_directory` reads the folder
 
 A record holds `SEGMENT_SECONDS` of one stem. Reading costs whole records, so they are short: measured on two cores, a
@@ -22,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines import records
+from data_pipelines import frames, records
 from data_pipelines.corpora.base import Corpus, Stem
 from data_pipelines.schema import AUDIO_DTYPE
 
@@ -31,7 +32,7 @@ SEGMENT_SECONDS = 1.5
 FORMAT = 1
 RECORDS_PER_SHARD = 10_000
 
-# `schema.RECORD_FIELDS` of one segment.
+# `schema.RECORD_FIELDS` of one segment, and with video `schema.FRAME_FIELDS`.
 Record = dict[str, Any]
 
 
@@ -109,8 +110,8 @@ def shards(folder: Path, name: str, split: str) -> list[str]:
     return [str(path) for path in sorted(folder.glob(f"{name}-{split}.array_record-*"))]
 
 
-def segments(track: str, stems: list[Stem], sample_rate: int) -> list[Record]:
-    """The records of a track, stem by stem, in order of time."""
+def segments(track: str, stems: list[Stem], sample_rate: int, *, with_frames: bool = False) -> list[Record]:
+    """The records of a track, stem by stem, in order of time; `with_frames` those of a corpus that has video."""
     size, found = round(SEGMENT_SECONDS * sample_rate), []
     for stem in stems:
         for number, start in enumerate(range(0, len(stem.audio), size)):
@@ -127,7 +128,15 @@ def segments(track: str, stems: list[Stem], sample_rate: int) -> list[Record]:
                     "notes": sounding.astype(np.float32),
                 }
             )
+            if with_frames:
+                found[-1] |= _frames_between(stem, begin, end)
     return found
+
+
+def _frames_between(stem: Stem, begin: float, end: float) -> Record:
+    """`schema.FRAME_FIELDS` of a segment."""
+    first, last = (frames.first_from(seconds, stem.frame_rate) for seconds in (begin, end))
+    return {"frames": frames.pack(stem.frames[first:last]), "frame_rate": stem.frame_rate if stem.frames else 0.0}
 
 
 def write(
@@ -139,6 +148,7 @@ def write(
     *,
     mark: str,
     options: dict[str, str],
+    with_frames: bool = False,
 ) -> Metadata:
     """Write the tracks of each split, lists of records, and put the finished corpus at `folder` in one rename.
 
@@ -147,7 +157,7 @@ def write(
     scratch = folder.with_name(f".{folder.name}-{mark}-writing")
     shutil.rmtree(scratch, ignore_errors=True)
     built = scratch / "tfds"
-    _write_with_tfds(built, name, channels, tracks)
+    _write_with_tfds(built, name, channels, tracks, with_frames)
     final = scratch / "final"
     final.mkdir()
     index: dict[str, list[Row]] = {}
@@ -169,7 +179,9 @@ def write(
     return metadata
 
 
-def _write_with_tfds(folder: Path, name: str, channels: int, tracks: dict[str, Iterator[list[Record]]]) -> None:
+def _write_with_tfds(
+    folder: Path, name: str, channels: int, tracks: dict[str, Iterator[list[Record]]], with_frames: bool
+) -> None:
     """Have TFDS write the splits, track by track: its builders would gather a whole split in memory."""
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.dataset_info import DatasetIdentity
@@ -179,6 +191,9 @@ def _write_with_tfds(folder: Path, name: str, channels: int, tracks: dict[str, I
     text, number = tfds.features.Text(), tfds.features.Scalar(np.int64)
     features = {"audio": audio, "track": text, "stem": text, "parent": text, "segment": number}
     features |= {"sample_rate": number, "notes": tfds.features.Tensor(shape=(None, 3), dtype=np.float32)}
+    if with_frames:
+        packed = tfds.features.Tensor(shape=(None,), dtype=np.uint8, encoding=tfds.features.Encoding.BYTES)
+        features |= {"frames": packed, "frame_rate": tfds.features.Scalar(np.float32)}
     folder.mkdir(parents=True)
     identity = DatasetIdentity(name, tfds.core.Version("1.0.0"), str(folder), module_name="")
     info = tfds.core.DatasetInfo(builder=identity, features=tfds.features.FeaturesDict(features))

@@ -25,12 +25,15 @@ class Stem:
     """One stem of a loaded track: `audio` int16 `[T, C]`; `parent` names the stem that a sub-stem is part of.
 
     `notes` are rows of onset s, offset s and MIDI pitch `[n, 3]`, empty where the corpus has none.
+    `frames` are JPEGs of its player, `frame_rate` of them a second from the start of the track on; none by default.
     """
 
     name: str
     audio: np.ndarray
     parent: str = ""
     notes: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 3), np.float32))
+    frames: tuple[bytes, ...] = ()
+    frame_rate: float = 0.0
 
 
 class Corpus(abc.ABC):

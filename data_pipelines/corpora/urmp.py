@@ -3,15 +3,19 @@
     01_Jupiter_vn_vc/AuSep_1_vn_01_Jupiter.wav   one player by himself, 48 kHz mono
     01_Jupiter_vn_vc/Notes_1_vn_01_Jupiter.txt   his notes: onset s, frequency Hz, duration s
 
-Mixtures, scores and videos are left alone. A track is one player, since two players of one instrument are two sources:
-it has the name of its file and one stem, the instrument. With `merged`, a track is a piece, and players of the same
-instrument are summed. The trombone of piece 15 is misnamed in the published copy, `tbt` for `tbn`, and taken as such.
+Mixtures and scores are left alone, and videos unless frames are asked for. A track is one player, since two players of
+one instrument are two sources: it has the name of its file and one stem, the instrument. With `merged`, a track is a
+piece, and players of the same instrument are summed. The trombone of piece 15 is misnamed in the published copy, `tbt`
+for `tbn`, and taken as such.
 
 Splits are those of Lin et al. 2021: songs in which any of `schema.UNSEEN_INSTRUMENTS` plays, in any arrangement, are
 for testing, all others for training. It goes by song and not by piece: their test pairs take tracks of 32_Fugue,
 36_Rondeau and 37_Rondeau, in which none of these play, as they do in other arrangements of the same songs. Of the 68
 tracks that this leaves for training their lists name 55; which tracks they train on and which pairs they test, with
 what query, lies beside this file.
+
+Slizovskaia et al. 2021 test on all pieces but those in which one instrument plays twice and no other, merged. What they
+see of a player comes from `Vid_01_Jupiter_vn_vc.mp4`, cut to his box; players that are merged are seen as the first.
 """
 
 import csv
@@ -19,7 +23,7 @@ import dataclasses
 import re
 from importlib import resources
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -27,7 +31,9 @@ from data_pipelines import pitch_shift
 from data_pipelines.audio import fit_channels, fit_length, read_audio, resample, to_int16
 from data_pipelines.corpora.base import Corpus, OrderedMap, Stem, Track
 from data_pipelines.corpora.folder import file_inputs
+from data_pipelines.corpora.urmp_video import Boxes, box_of, video_of, watch
 from data_pipelines.schema import UNSEEN_INSTRUMENTS
+from data_pipelines.video import Box, read_boxes
 
 TAGS = {
     "bn": "bassoon",
@@ -82,6 +88,11 @@ class Urmp(Corpus):
       source: the folder that holds the pieces, 01_Jupiter_vn_vc and so on.
       shifts: semitones up and down for which pitch-shifted variants of the training stems are stored.
       merged: make a track of each piece instead, and one stem of all players of an instrument.
+      split: `lin2021`, or `test` for all pieces; merged, those with a single instrument are then left out, as in
+        Slizovskaia et al. 2021.
+      frame_rate: video frames a second to store; by default none.
+      frame_size: height and width that they are stretched to; 0 leaves them as they are.
+      boxes: JSON of where each player is, {piece: {track or instrument: [x, y, width, height]}}, pixels of the video.
     """
 
     kind: ClassVar[str] = "urmp"
@@ -90,11 +101,32 @@ class Urmp(Corpus):
     source: Path
     shifts: int = 4
     merged: bool = False
+    split: Literal["lin2021", "test"] = dataclasses.field(default="lin2021", metadata={"added": True})
+    frame_rate: float = dataclasses.field(default=0.0, metadata={"added": True})
+    frame_size: int = dataclasses.field(default=224, metadata={"added": True})
+    boxes: Path | None = dataclasses.field(default=None, metadata={"added": True})
 
     def inputs(self) -> list[str]:
-        players = [player for _, members in self._pieces() for player in members]
+        pieces = self._pieces()
+        players = [player for _, members in pieces for player in members]
         files = [path for player in players for path in (player.audio, player.notes)]
-        return [*file_inputs(self.source, files), *pitch_shift.inputs(self.shifts)]
+        seen = self._video_inputs(pieces) if self.frame_rate else []
+        return [*file_inputs(self.source, files), *pitch_shift.inputs(self.shifts), *seen]
+
+    def _video_inputs(self, pieces: list[tuple[str, tuple[Player, ...]]]) -> list[str]:
+        if self.frame_rate < 0 or self.frame_size < 0:
+            raise ValueError(
+                f"--frame-rate {self.frame_rate:g} and --frame-size {self.frame_size} must not be negative"
+            )
+        if self.boxes is None:
+            raise ValueError("--frame-rate needs --boxes, a JSON file of where each player is in the videos")
+        boxes = read_boxes(self.boxes)
+        for _, players in pieces:
+            for track in [players] if self.merged else [(player,) for player in players]:
+                _boxes_of(boxes, track, players)
+        videos = [video_of(self.source / piece) for piece, _ in pieces]
+        about = self.boxes.stat()
+        return [*file_inputs(self.source, videos), f"{self.boxes.name} {about.st_size} {about.st_mtime_ns}"]
 
     def sample_rate(self) -> int:
         return 44_100
@@ -102,10 +134,11 @@ class Urmp(Corpus):
     def tracks(self, ordered_map: OrderedMap) -> list[Track]:
         tracks = []
         for piece, players in self._pieces():
+            split = "test" if self.split == "test" else split_of(piece)
             if self.merged:
-                tracks.append(Track(piece, split_of(piece), players))
+                tracks.append(Track(piece, split, players))
             else:
-                tracks += [Track(player.name, split_of(piece), (player,)) for player in players]
+                tracks += [Track(player.name, split, (player,)) for player in players]
         return sorted(tracks, key=lambda track: track.split != "train")
 
     def load(self, track: Track, sample_rate: int) -> list[Stem]:
@@ -120,7 +153,20 @@ class Urmp(Corpus):
             notes = notes[np.argsort(notes[:, 0], kind="stable")]
             stems.append(Stem(instrument, to_int16(total), notes=notes))
         most = self.shifts if track.split == "train" else 0
-        return stems + [variant for stem in stems for variant in pitch_shift.shifted(stem, most, sample_rate)]
+        variants = [variant for stem in stems for variant in pitch_shift.shifted(stem, most, sample_rate)]
+        if self.frame_rate:
+            stems = self._seen(stems, players, length / sample_rate)
+        return stems + variants
+
+    def _seen(self, stems: list[Stem], players: tuple[Player, ...], seconds: float) -> list[Stem]:
+        """The stems with what the video of the piece shows of their players; variants are seen as these."""
+        folder = players[0].audio.parent
+        boxes = _boxes_of(read_boxes(self.boxes or ""), players, _players(folder))
+        found = watch(video_of(folder), boxes, seconds, self.frame_rate, self.frame_size)
+        return [
+            dataclasses.replace(stem, frames=tuple(seen), frame_rate=self.frame_rate)
+            for stem, seen in zip(stems, found.values(), strict=True)
+        ]
 
     def _pieces(self) -> list[tuple[str, tuple[Player, ...]]]:
         """Name and players of each piece, in order."""
@@ -131,7 +177,10 @@ class Urmp(Corpus):
             raise ValueError(
                 f"{self.source} holds no piece of URMP, such as 01_Jupiter_vn_vc: give the folder that does"
             )
-        return [(folder.name, _players(folder)) for folder in folders]
+        pieces = [(folder.name, _players(folder)) for folder in folders]
+        if self.merged and self.split == "test":
+            pieces = [piece for piece in pieces if len({player.instrument for player in piece[1]}) > 1]
+        return pieces
 
 
 def _players(folder: Path) -> tuple[Player, ...]:
@@ -151,6 +200,15 @@ def _players(folder: Path) -> tuple[Player, ...]:
             raise ValueError(f"{path} needs one Notes_{number}_{tag}_{piece}.txt beside it ({found_here} found)")
         found[number] = Player(f"AuSep_{number}_{tag}_{piece}", instrument, path, notes[0])
     return tuple(found[number] for number in sorted(found))
+
+
+def _boxes_of(boxes: Boxes, track: tuple[Player, ...], players: tuple[Player, ...]) -> dict[str, Box]:
+    """The box of the first player of each instrument of a track, by his name; `players` are all of the piece."""
+    firsts = {player.instrument: player for player in reversed(track)}
+    piece = players[0].audio.parent.name
+    return {
+        player.name: box_of(boxes, piece, player, players) for player in track if firsts[player.instrument] is player
+    }
 
 
 def _tags(piece: str) -> list[str]:

@@ -304,6 +304,8 @@ MISTAKES = {
     "chamber --name Bad": "the name 'Bad' of a corpus may hold small letters, digits and '_' only",
     "urmp --source none": "none: no such folder",
     "urmp --source x --merge": "unknown option '--merge'; did you mean '--merged'?",
+    "solos --source none": "none: no such folder",
+    "solos --source x --frame-rat 3": "unknown option '--frame-rat'; did you mean '--frame-rate'?",
     "chamber --shifts 13": "--shifts 13 is outside 0 to 12 semitones",
     "chamber --soundfont none.sf2": "none.sf2: no such SoundFont",
     "chamber --sample-rate 100": "--sample-rate 100 is outside 8000 to 192000 Hz",

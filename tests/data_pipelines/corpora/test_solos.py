@@ -1,0 +1,231 @@
+"""`solos`: the layout of the authors, ranges of pictures, the published split, and what may be wrong with it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from pictures import jpeg, number_of, numbered
+
+from data_pipelines import frames, prepare
+from data_pipelines.corpora.solos import Solos
+from data_pipelines.sources import Excerpt, open_corpus
+
+RATE = 11_025
+VIDEOS = {"DoubleBass": ("a", "b", "c", "d", "e"), "Violin": ("f", "g"), "Tuba": ("h",)}
+RANGES = {
+    "DoubleBass": {"a": [[0, 50]], "b": [[10, 30], [40, 50]], "c": [], "d": [[5, 45]], "e": [[0, 50]]},
+    "Violin": {"f": [[0, 25]], "g": [[25, 50]], "elsewhere": [[0, 10_000]]},
+    "Tuba": {"h": [[0, 50]]},
+}
+
+
+def write_video(source: Path, group: str, name: str) -> None:
+    """Two seconds: a sample says its time in hundredths of a second, a picture its number from 0."""
+    (source / "wav11k" / group).mkdir(parents=True, exist_ok=True)
+    sound = np.arange(2 * RATE) * 100 // RATE / 1000
+    soundfile.write(source / "wav11k" / group / f"{name}.wav", sound, RATE)
+    (folder := source / "frames" / group / name).mkdir(parents=True)
+    for number in range(50):
+        (folder / f"{number + 1:04d}.jpg").write_bytes(jpeg(number))
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> Path:
+    source = tmp_path_factory.mktemp("solos")
+    for group, names in VIDEOS.items():
+        for name in names:
+            write_video(source, group, name)
+    (source / "ranges.json").write_text(json.dumps(RANGES))
+    return source
+
+
+@pytest.fixture
+def source(written, tmp_path) -> Path:
+    return shutil.copytree(written, tmp_path / "solos")
+
+
+def tracks_of(corpus: Solos) -> dict[str, str]:
+    return {track.name: track.split for track in corpus.tracks(map)}
+
+
+def load(corpus: Solos, name: str):
+    (track,) = (track for track in corpus.tracks(map) if track.name == name)
+    (stem,) = corpus.load(track, RATE)
+    return stem
+
+
+def test_the_first_four_fifths_of_each_class_are_for_training(written):
+    assert tracks_of(Solos(written)) == {
+        **dict.fromkeys("abcdf", "train"),
+        "h": "train",
+        **dict.fromkeys("eg", "validation"),
+    }
+    assert [track.split for track in Solos(written).tracks(map)] == ["train"] * 6 + ["validation"] * 2
+    assert Solos(written).sample_rate() == RATE
+
+
+def test_every_range_is_a_track_and_an_empty_list_none(written):
+    corpus = Solos(written, written / "ranges.json")
+    # The split is of the files, whatever their ranges.
+    assert tracks_of(corpus) == {
+        **dict.fromkeys(("a", "b", "b_2", "d", "f", "h"), "train"),
+        **dict.fromkeys("eg", "validation"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "end"), [("a", 0, 50), ("b", 10, 30), ("b_2", 40, 50), ("d", 5, 45), ("g", 25, 50)]
+)
+def test_sound_and_pictures_of_a_range_begin_together(name, start, end, written):
+    stem = load(Solos(written, written / "ranges.json"), name)
+    assert stem.name == ("violin" if name == "g" else "double_bass")
+    assert len(stem.audio) == round((end - start) / 25 * RATE)
+    assert round(float(stem.audio[0, 0]) / 32768 * 1000) == start * 4
+    assert stem.frame_rate == 5.0
+    seen = [number_of(frames.decode(frame, 64, "")) for frame in stem.frames]
+    assert seen == list(range(start, end, 5))
+
+
+def test_pictures_are_stored_as_they_are_unless_a_size_is_asked_for(written):
+    stem = load(Solos(written), "a")
+    first = written / "frames" / "DoubleBass" / "a" / "0001.jpg"
+    assert stem.frames[0] == first.read_bytes()
+    assert len(stem.frames) == 10
+    small = load(Solos(written, frame_size=32, frame_rate=25.0), "a")
+    assert len(small.frames) == 50
+    assert small.frames[0] != stem.frames[0]
+    assert number_of(frames.decode(small.frames[7], 32, "")) == 7
+
+
+def test_without_frames_none_are_needed(source):
+    shutil.rmtree(source / "frames")
+    stem = load(Solos(source, frame_rate=0.0), "a")
+    assert (stem.frames, stem.frame_rate) == ((), 0.0)
+
+
+def test_what_was_built(written, tmp_path):
+    prepare.build(Solos(written, written / "ranges.json"), tmp_path, sample_rate=8000, workers=1)
+    train = open_corpus(tmp_path, "solos", 8000, "train")
+    assert train.stems == ("double_bass", "tuba", "violin")
+    assert train.tracks("double_bass") == ("a", "b", "b_2", "d")
+    assert open_corpus(tmp_path, "solos", 8000, "validation").tracks("violin") == ("g",)
+    assert train.length("b_2", "double_bass") == round(10 / 25 * 8000)
+    seen = train.frames("b_2", "double_bass", np.array([0.0, 0.19, 0.3, 9.0]), 32)
+    assert [number_of(image) for image in seen] == [40, 45, 45, 45]
+    read = train.read(Excerpt("b", "double_bass", 2000, 4000))
+    # Time within the range is that of the sound: at its sample 2000 + n, pictures from 10 on, 0.4 s.
+    np.testing.assert_allclose(read[100:-100, 0] * 10, 0.4 + np.arange(2100, 5900) / 8000, atol=0.02)
+
+
+def test_changed_files_and_folders_are_changed_inputs(source):
+    corpus = Solos(source, source / "ranges.json")
+    before = corpus.inputs()
+    assert len(before) == 8 + 1 + 8
+    (source / "frames" / "Violin" / "f" / "0051.jpg").write_bytes(jpeg(50))
+    assert corpus.inputs() != before
+    (source / "ranges.json").write_text(json.dumps(RANGES) + " ")
+    assert corpus.inputs()[8] != before[8]
+
+
+def test_any_rate_of_sound(source):
+    path = source / "wav11k" / "DoubleBass" / "b.wav"
+    soundfile.write(path, np.stack([np.arange(96_000) * 100 // 48_000 / 1000] * 2, axis=1), 48_000)
+    stem = load(Solos(source, source / "ranges.json"), "b")
+    assert stem.audio.shape == (round(20 / 25 * RATE), 1)
+    assert float(stem.audio[200:-200].min()) / 32768 == pytest.approx(0.042, abs=0.002)
+
+
+def remove(path: str):
+    return lambda source: (source / path).unlink()
+
+
+def write(path: str, content: bytes):
+    return lambda source: (source / path).write_bytes(content)
+
+
+def ranges(**changed):
+    return lambda source: (source / "ranges.json").write_text(
+        json.dumps({**RANGES, "Violin": {**RANGES["Violin"], **changed}})
+    )
+
+
+F = "frames/Violin/f"
+DAMAGES = {
+    "no such layout": (lambda source: shutil.rmtree(source / "wav11k"), "holds no wav11k/CLASS/VIDEO.wav: give"),
+    "an unknown class": (
+        lambda source: (source / "wav11k" / "Violin").rename(source / "wav11k" / "Kazoo"),
+        r"wav11k/Kazoo: 'Kazoo' is no class of Solos; rename it to one of Bassoon, .*, DoubleBass",
+    ),
+    "no folder of frames": (
+        lambda source: shutil.rmtree(source / F),
+        rf"Violin/f.wav has no video frame: .*{F}/0001.jpg and so on are missing",
+    ),
+    "an empty folder of frames": (
+        lambda source: [path.unlink() for path in (source / F).iterdir()],
+        r"Violin/f.wav has no video frame",
+    ),
+    "a frame too few": (remove(f"{F}/0011.jpg"), rf"{F}/0011.jpg is missing, though there are later ones: fetch"),
+    "an unreadable frame": (write(f"{F}/0006.jpg", b"text"), rf"{F}/0006.jpg cannot be read as a JPEG \(it is none\)"),
+    "a frame that is cut short": (
+        write(f"{F}/0006.jpg", frames.encode(numbered(3))[:-300]),
+        rf"{F}/0006.jpg cannot be read as a JPEG \((?i:.*truncated)",
+    ),
+    "a range beyond the video": (
+        ranges(f=[[0, 80]]),
+        r"the range \[0, 80\] of f in .*ranges.json goes beyond .*f.wav, 2.00 s or 50 pictures long",
+    ),
+    "a range behind the video": (ranges(f=[[60, 70]]), r"the range \[60, 70\] of f .* holds no sound"),
+    "a range behind the frames": (
+        lambda source: [path.unlink() for path in (source / F).iterdir() if int(path.stem) > 10],
+        r"frames/Violin/f holds 10 frames, none from 0021.jpg on",
+    ),
+    "a video without ranges": (ranges(f=None), r"a range of f is \[start, end\], pictures from 0 on, not null"),
+    "a range that ends first": (ranges(f=[[9, 9]]), r"a range of f is \[start, end\], .*, not \[9, 9\]"),
+    "ranges of half pictures": (ranges(f=[[0, 9.5]]), r"not \[0, 9.5\]"),
+    "a list without the video": (
+        lambda source: (source / "ranges.json").write_text(json.dumps({**RANGES, "Violin": {}})),
+        "ranges.json has no ranges of Violin/f: add them; an empty list leaves the video out",
+    ),
+    "a list that is none": (write("ranges.json", b"[1]"), "ranges.json does not hold ranges as"),
+    "a list that is no JSON": (write("ranges.json", b"{"), "ranges.json is not JSON"),
+    "no list": (remove("ranges.json"), "ranges.json: no such file"),
+}
+
+
+def load_all(corpus):
+    corpus.inputs()
+    for track in corpus.tracks(map):
+        corpus.load(track, RATE)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_may_be_wrong_is_named(damage, source):
+    act, message = DAMAGES[damage]
+    if damage == "a range behind the frames":
+        ranges(f=[[20, 40]])(source)
+    act(source)
+    corpus = Solos(source, source / "ranges.json")
+    with pytest.raises(ValueError, match=message):
+        load_all(corpus)
+
+
+def test_a_range_may_pass_the_end_by_a_few_pictures(source):
+    ranges(f=[[0, 55]])(source)
+    assert len(load(Solos(source, source / "ranges.json"), "f").audio) == 2 * RATE
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [({"frame_rate": 26.0}, "--frame-rate 26 is from 0 to 25"), ({"frame_size": -1}, "--frame-size -1 from 0 on")],
+)
+def test_options_that_cannot_be(fields, message, written):
+    with pytest.raises(ValueError, match=message):
+        Solos(written, **fields).inputs()
+
+
+def test_no_such_folder(tmp_path):
+    with pytest.raises(ValueError, match="nowhere: no such folder"):
+        Solos(tmp_path / "nowhere").inputs()

@@ -1,0 +1,39 @@
+"""Pictures and videos that say their own number."""
+
+from pathlib import Path
+
+import numpy as np
+
+from data_pipelines import frames
+
+# A picture's number is written in so many bands of black or white, which JPEG and H.264 leave alone.
+BITS = 8
+
+
+def numbered(number: int, height: int = 48, width: int = 64) -> np.ndarray:
+    """A picture whose columns spell its number, uint8 `[H, W, 3]`."""
+    bands = np.array([number >> bit & 1 for bit in range(BITS)]) * 255
+    return np.broadcast_to(np.repeat(bands, width // BITS)[None, :, None], (height, width, 3)).astype(np.uint8)
+
+
+def number_of(image: np.ndarray) -> int:
+    """The number that a picture spells, whatever its size."""
+    bands = image.mean(axis=(0, 2)).reshape(BITS, -1).mean(axis=1)
+    return int((bands > 127) @ (1 << np.arange(BITS)))
+
+
+def jpeg(number: int) -> bytes:
+    return frames.encode(numbered(number))
+
+
+def write_video(path: Path, count: int, rate: int = 10, height: int = 48, width: int = 64) -> Path:
+    """An mp4 of numbered pictures, `rate` a second; needs PyAV."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=rate)
+        stream.height, stream.width, stream.pix_fmt, stream.bit_rate = height, width, "yuv420p", 4_000_000
+        for number in range(count):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(numbered(number, height, width), format="rgb24")))
+        container.mux(stream.encode())
+    return path
