@@ -2,7 +2,7 @@
 
 config.json            the resolved experiment
 variables.safetensors  the variables to separate with, by path
-conditions.npz         conditions of the training tracks, for class means and retrieval, where the run has them
+conditions.npz         conditions of the training tracks, for class means and retrieval, where queries ask
 README.md              the model card
 """
 
@@ -103,7 +103,7 @@ def find_model(model: str, cue: str = "query") -> Source:
     if not model:
         fitting = [bundle for bundle in known.values() if cue in bundle.experiment().system.cues]
         if not fitting:
-            raise ValueError(f"the package carries no model that accepts a {cue}: give --model RUN")
+            raise ValueError(f"the package carries no model that is told by {cue}: give --model RUN")
         return fitting[0]
     path = Path(model)
     if (path / "variables.safetensors").is_file():

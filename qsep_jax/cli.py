@@ -12,11 +12,12 @@ COMMANDS = {
     "separate": ("qsep_jax.separate", "separate files"),
     "transcribe": ("qsep_jax.transcribe", "write down the notes of a source"),
     "synthesize": ("qsep_jax.synthesize", "play a score with the timbre of a source"),
+    "frame_features": ("qsep_jax.frame_features", "compute what a frozen network sees in the frames of a corpus"),
     "export": ("qsep_jax.export", "make a bundle of a run"),
 }
 USAGE = f"""usage: qsep COMMAND …
 
-{chr(10).join(f"  {name:12}{what}" for name, (_, what) in COMMANDS.items())}
+{chr(10).join(f"  {name:16}{what}" for name, (_, what) in COMMANDS.items())}
 
 `qsep COMMAND --help` says more. Example: qsep train --config configs/quickstart.py --workdir runs/quickstart"""
 

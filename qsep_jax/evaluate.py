@@ -1,21 +1,22 @@
-"""Judge a run: `python -m qsep_jax.evaluate --workdir RUN`, on short excerpts or on whole tracks.
+"""Judge a run: `python -m qsep_jax.evaluate --workdir RUN`, on short excerpts, on segments or on whole tracks.
 
 Also judges anyone's separations: `--estimates DIR --references DIR --protocol bss_eval_v4`.
 """
 
 import dataclasses
 import json
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import tyro
 
-from data_pipelines.sources import open_corpus
-from qsep_jax import console, excerpts, track_folders, whole_tracks
-from qsep_jax.bundle import find_model, identity
+from data_pipelines.sources import Corpus, open_corpus
+from qsep_jax import console, excerpts, segments, track_folders, whole_tracks
+from qsep_jax.bundle import Source, find_model, identity
 from qsep_jax.comparison import Scores, by_track, side_by_side
+from qsep_jax.cues import Told, features_of, from_corpus, playing
 from qsep_jax.experiment import Experiment
+from qsep_jax.inference.separation import Model
 from qsep_jax.metrics.protocols import Name, Protocol
 from qsep_jax.run import write_text
 
@@ -26,23 +27,26 @@ EXAMPLE = "python -m qsep_jax.evaluate --workdir runs/quickstart"
 class Evaluate:
     """Score the best checkpoint of a run, or folders of estimates; results stay beside the run.
 
-    By default on the fixed list of excerpts of its experiment. With --protocol on the whole tracks of a split, which
-    continues where it was stopped.
+    By default on the fixed list of excerpts of its experiment. With --protocol on the whole tracks of a split, or on
+    segments of them, which continues where it was stopped.
 
     Attributes:
       workdir: a run folder, a bundle or the name of a carried one.
       protocol: `excerpts`; or, on whole tracks, `bss_eval_v4` (museval), `bss_eval_v4_sdr` (its SDR alone, fast),
-        `bss_eval_v3` (mir_eval) or `whole_track` (SI-SDR, SD-SDR, SNR, utterance SDR, PES, EPS).
+        `bss_eval_v3` (mir_eval) or `whole_track` (SI-SDR, SD-SDR, SNR, utterance SDR, PES, EPS); or `segments`: all
+        stems of a model that gives them at once, in segments of the length that it was trained on (SI-SDR, SD-SDR, PES,
+        SDR, SIR, SAR).
       split: train, validation or test; the experiment's own if left out.
       out: where results go; by default `evaluation` in the run folder, or a folder in it where options were given.
       mixtures: length of the list; the experiment's own if 0.
       sources: stems in each of its mixtures, where they are combined at random; the experiment's own if 0.
       root: folder of the prepared corpora; the run's own if left out.
-      corpus: another corpus with the same stems; whole tracks only.
+      corpus: another corpus with the same stems; whole tracks and segments only.
       tracks: how many to score, in order of their names; 0 for all.
       ask: how a queried system is asked for the stems of a track: `mean` of the class, `iterative`, `gt`,
         the true stems, or `nearest`, the training track nearest to those.
       oracle: what else is scored: the untouched `mixture`, the ideal ratio mask `irm`, the ideal binary mask `ibm`.
+      wiener: iterations of a Wiener filter over the outputs of each segment; one estimate for each number.
       window: of a frame, seconds.
       hop: from one frame to the next, seconds.
       channels: of whole tracks: 1 mixes down, 0 takes what the corpus stores.
@@ -62,7 +66,8 @@ class Evaluate:
     corpus: str = ""
     tracks: int = 0
     ask: tuple[whole_tracks.Ask, ...] = ("mean",)
-    oracle: tuple[Literal["mixture", "irm", "ibm"], ...] = ("mixture", "irm")
+    oracle: tuple[whole_tracks.Oracle, ...] = ("mixture", "irm")
+    wiener: tuple[int, ...] = (0, 2)
     window: float = 1.0
     hop: float = 1.0
     channels: int = 0
@@ -73,7 +78,7 @@ class Evaluate:
 
 
 def _protocol(options: Evaluate) -> Protocol:
-    if options.protocol == "excerpts":
+    if options.protocol in ("excerpts", "segments"):
         raise ValueError("folders of estimates are whole tracks: give --protocol, such as bss_eval_v4")
     return Protocol(options.protocol, options.window, options.hop)
 
@@ -89,11 +94,15 @@ def _check(options: Evaluate) -> None:
         _protocol(options)
     if options.against and not options.workdir:
         raise ValueError("--against compares runs: give --workdir")
+    if any(count < 0 for count in options.wiener) or not options.wiener:
+        raise ValueError(f"--wiener must be numbers from 0 on, not {' '.join(map(str, options.wiener)) or 'none'}")
     default, for_tracks = Evaluate(), ("corpus", "tracks", "ask", "oracle", "window", "hop", "channels")
     for_runs = ("split", "root", "corpus", "ask", "oracle", "channels")
-    unused = ("mixtures", "sources", "audio")
+    unused = ("mixtures", "sources", "audio", "wiener")
     if options.protocol == "excerpts":
-        unused = for_tracks
+        unused = (*for_tracks, "wiener")
+    elif options.protocol == "segments":
+        unused = ("mixtures", "sources", "audio", "ask", "window", "hop", "channels")
     elif not options.workdir:
         unused += for_runs
     given = [name for name in unused if getattr(options, name) != getattr(default, name)]
@@ -112,11 +121,17 @@ def _overridden(experiment: Experiment, options: Evaluate) -> Experiment:
     return experiment
 
 
-def on_excerpts(name: str, options: Evaluate, out: Path | None) -> tuple[str, Path, dict[str, Scores]]:
-    """Score a run on its list: the table, where everything is, and the model's improvements."""
+def _load(name: str, options: Evaluate) -> tuple[Source, Experiment, Model]:
     source = find_model(name)
     experiment, model = source.load()
-    experiment = _overridden(experiment, options)
+    if "separate" not in model.system.tasks:
+        raise ValueError(f"{name} ({type(model.system).__name__}) does not separate, so there is nothing to judge")
+    return source, _overridden(experiment, options), model
+
+
+def on_excerpts(name: str, options: Evaluate, out: Path | None) -> tuple[str, Path, dict[str, Scores]]:
+    """Score a run on its list: the table, where everything is, and the model's improvements."""
+    source, experiment, model = _load(name, options)
     changed = {name: getattr(options, name) for name in ("split", "mixtures", "sources") if getattr(options, name)}
     changed |= {"root": Path(options.root).resolve().name} if options.root else {}
     place = out or source.evaluation / "_".join(f"{name}_{value}" for name, value in changed.items())
@@ -130,26 +145,55 @@ def on_excerpts(name: str, options: Evaluate, out: Path | None) -> tuple[str, Pa
     return excerpts.table(rows), place, {f"SI-SDR improvement; {data}; {rows[0]['protocol']}": gains}
 
 
+def _corpus(experiment: Experiment, options: Evaluate, channels: int) -> tuple[Corpus, str]:
+    """The corpus to score on, and the name of its features if players are shown by these."""
+    stream, settings = next(iter(experiment.data.streams.values())), experiment.evaluation
+    name, rate = options.corpus or stream.corpus, experiment.system.sample_rate
+    corpus = open_corpus(experiment.data.root, name, rate, settings.split, stream.view, channels)
+    return corpus, features_of(stream)
+
+
 def on_tracks(name: str, options: Evaluate, out: Path | None) -> tuple[str, Path, dict[str, Scores]]:
     """Score a run on the tracks of a split: the table, where it is, and the first metric for each way to ask."""
-    source, protocol = find_model(name), _protocol(options)
-    experiment, model = source.load()
-    experiment = _overridden(experiment, options)
-    stream, split = next(iter(experiment.data.streams.values())), experiment.evaluation.split
-    corpus_name = options.corpus or stream.corpus
-    rate, root = model.system.sample_rate, experiment.data.root
-    corpus = open_corpus(root, corpus_name, rate, split, stream.view, options.channels)
+    source, experiment, model = _load(name, options)
+    protocol, (corpus, features) = _protocol(options), _corpus(experiment, options, options.channels)
+
+    def told(track: str) -> Told:
+        return from_corpus(model, corpus, playing(corpus, track), features)
+
     bank = source.bank(model) if "query" in model.system.cues else None
-    estimates = whole_tracks.by_model(model, bank, options.ask)
-    estimates |= {name: partial(whole_tracks.oracle, name) for name in options.oracle}
+    estimates = whole_tracks.by_model(model, bank, options.ask, told)
+    estimates |= whole_tracks.by_oracle(options.oracle)
+    corpus_name, split = corpus.metadata.name, corpus.split
     place = out or source.evaluation / f"{corpus_name}_{split}_{protocol.name}"
     tracks = whole_tracks.of_corpus(corpus, estimates, identity(source, model, bank))[: options.tracks or None]
     scored = whole_tracks.score(tracks, protocol, place)
     rows = whole_tracks.report(scored, source.path.resolve().name, corpus_name, split, place)
-    data = f"{corpus_name} at {rate} Hz, {corpus.channels} channels, {split} split"
+    data = f"{corpus_name} at {corpus.sample_rate} Hz, {corpus.channels} channels, {split} split"
     kinds = [estimate for estimate in estimates if estimate.startswith("model")]
     compared = {f"{protocol.metrics[0]} of {kind}; {data}; {protocol}": by_track(scored, kind) for kind in kinds}
     return whole_tracks.table(rows, scored), place, compared
+
+
+def on_segments(name: str, options: Evaluate, out: Path | None) -> tuple[str, Path, dict[str, Scores]]:
+    """Score a run on the segments of a split: the table, where it is, and the first metric for each Wiener filter."""
+    source, experiment, model = _load(name, options)
+    if "query" in model.system.cues:
+        raise ValueError(f"{name} gives what it is asked for by a query: segments are for models that give all stems")
+    corpus, features = _corpus(experiment, options, 1)
+
+    def told(track: str) -> Told:
+        return from_corpus(model, corpus, playing(corpus, track), features)
+
+    protocol, corpus_name = segments.protocol_of(model.system), corpus.metadata.name
+    by_model = segments.by_model(model, told, options.wiener)
+    facts = identity(source, model, None) | {"features": features}
+    tracks = segments.of_corpus(corpus, model.system, by_model | segments.by_oracle(model, options.oracle), facts)
+    place = out or source.evaluation / f"{corpus_name}_{corpus.split}_segments"
+    scored = whole_tracks.score(tracks[: options.tracks or None], protocol, place)
+    table = segments.report(scored, source.path.resolve().name, corpus_name, corpus.split, place)
+    data = f"{protocol.metrics[0]} of KIND; {corpus_name} at {corpus.sample_rate} Hz, {corpus.split} split; {protocol}"
+    return table, place, {data.replace("KIND", kind): segments.by_segment(scored, kind) for kind in by_model}
 
 
 def on_folders(estimates: Path, references: Path, options: Evaluate) -> tuple[str, Path]:
@@ -169,7 +213,7 @@ def main() -> None:
         table, place = on_folders(options.estimates, options.references, options)
         print(f"{table}\nwritten to {place}")
         return
-    judge = on_excerpts if options.protocol == "excerpts" else on_tracks
+    judge = {"excerpts": on_excerpts, "segments": on_segments}.get(options.protocol, on_tracks)
     found: dict[str, dict[str, Scores]] = {}
     for number, name in enumerate((options.workdir, *options.against)):
         out = options.out / f"{number}_{Path(name).name}" if options.out and options.against else options.out

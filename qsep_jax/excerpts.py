@@ -1,10 +1,11 @@
-"""Judge a model on a fixed list of test mixtures of a few seconds, each with its query.
+"""Judge a model on a fixed list of test mixtures of a few seconds, each with its query or what else it is told by.
 
 Estimates are scored beside the untouched mixture and the ideal ratio mask; audio and a picture are kept.
 """
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ import numpy as np
 
 from data_pipelines.audio_writer import write_wav
 from data_pipelines.progress import Progress
-from data_pipelines.sources import open_corpus
+from data_pipelines.sources import Corpus, open_corpus
 from data_pipelines.testlist import Item, TestList, draw, waveforms
 from qsep_jax import figures
 from qsep_jax.bundle import Source, describe
+from qsep_jax.cues import features_of, from_corpus, index_of
 from qsep_jax.experiment import Experiment
 from qsep_jax.inference.conditions import encode
 from qsep_jax.inference.separation import Model, separate
@@ -45,12 +47,12 @@ def evaluate(run: Source, experiment: Experiment, model: Model, out: Path, audio
     settings, stream = experiment.evaluation, next(iter(experiment.data.streams.values()))
     rate = model.system.sample_rate
     corpus = open_corpus(experiment.data.root, stream.corpus, rate, settings.split, stream.view, stream.channels)
-    items = draw(settings, corpus)
+    items, estimated = draw(settings, corpus), _estimator(model, corpus, features_of(stream))
     scored, shown = [], None
     with Progress("evaluating", len(items), unit="target") as progress:
         for item in items:
             mixture, sources, query = waveforms(item, corpus, settings)
-            estimate = separate(model, mixture, encode(model, query))[0]
+            estimate = estimated(item, mixture, query)
             scored.append(Scored(item, _score(sources, item.target, mixture, estimate)))
             if item.mixture < audio:
                 _write_audio(out / "audio", item, mixture, sources[item.target], estimate, rate)
@@ -63,6 +65,22 @@ def evaluate(run: Source, experiment: Experiment, model: Model, out: Path, audio
     if shown:
         figures.overview(shown, run.path / "metrics.jsonl", out / "overview.png")
     return rows
+
+
+def _estimator(model: Model, corpus: Corpus, features: str) -> Callable[[Item, np.ndarray, np.ndarray], np.ndarray]:
+    """What gives the target of an item out of its mixture: asked by its query, or told of all sources at once."""
+    if "query" in model.system.cues:
+        return lambda item, mixture, query: separate(model, mixture, encode(model, query))[0]
+    held: dict[int, np.ndarray] = {}  # all stems of the mixture at hand, whose items follow one another
+
+    def estimated(item: Item, mixture: np.ndarray, query: np.ndarray) -> np.ndarray:
+        stem = index_of(model.system, item.stem)
+        if item.mixture not in held:
+            held.clear()
+            held[item.mixture] = separate(model, mixture, from_corpus(model, corpus, item.sources, features))
+        return held[item.mixture][stem]
+
+    return estimated
 
 
 def _score(sources: np.ndarray, target: int, mixture: np.ndarray, estimate: np.ndarray) -> dict[str, float]:

@@ -25,7 +25,7 @@ EXAMPLE = "python -m qsep_jax.export --workdir runs/quickstart --out bundles/qui
 
 @dataclasses.dataclass(frozen=True)
 class Export:
-    """Make a bundle of the best checkpoint of a run: config, safetensors, class means and a model card.
+    """Make a bundle of the best checkpoint of a run: config, safetensors, class means if any, and a model card.
 
     Attributes:
       workdir: the run folder.
@@ -57,7 +57,7 @@ def export(run: RunFolder, out: Path, licence: str = "not stated", note: str = "
         here = dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, root=Data().root))
         bundle.config.write_text(to_json(here))  # not where the corpora lay on the machine that trained it
         flat = traverse_util.flatten_dict(jax.device_get(model.variables), sep="/")
-        packed = safetensors.numpy.save({path: np.ascontiguousarray(leaf) for path, leaf in flat.items()})
+        packed = safetensors.numpy.save({path: np.asarray(leaf, order="C") for path, leaf in flat.items()})
         bundle.variables.write_bytes(packed)
         if run.conditions.exists():
             shutil.copy(run.conditions, bundle.conditions)

@@ -1,11 +1,11 @@
-"""Separate files by example: `python -m qsep_jax.separate mix.wav --query violin.wav`."""
+"""Separate files by example, label or video: `python -m qsep_jax.separate mix.wav --query violin.wav`."""
 
 import dataclasses
 import json
 import string
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,27 +17,28 @@ from data_pipelines.audio_writer import suffix_like
 from data_pipelines.note_files import read_voice
 from data_pipelines.notes import voice_classes
 from data_pipelines.progress import Progress
-from qsep_jax import __version__, console
-from qsep_jax.bundle import Source, describe, find_model
-from qsep_jax.inference.conditions import Bank, Mixture, encode_blocks, iterate, mean, slerp
+from qsep_jax import __version__, asked, console
+from qsep_jax.asked import Asked
+from qsep_jax.bundle import describe, find_model
+from qsep_jax.inference.conditions import iterate
 from qsep_jax.inference.files import Written, mixture_at, separate_file
 from qsep_jax.inference.separation import Model
 from qsep_jax.inference.transcription import frame_rate_of, need, separate_file_by_score
-from qsep_jax.inputs import find_files, unique
+from qsep_jax.inputs import find_files
 from qsep_jax.run import write_text
-from qsep_jax.systems.base import Condition
 
 EXAMPLE = "python -m qsep_jax.separate mix.wav --query violin.wav --out separated"
 PLACES = ("track", "stem", "ext")
-# Given a mixture at the model's rate and its channel count, the condition to separate it with.
-Ask = Callable[[Mixture, int], Condition]
 # What cannot be asked for together with a score.
-NOT_BY_SCORE = ("label", "retrieve", "interpolate", "iterations", "wiener", "residual")
+NOT_BY_SCORE = ("label", "retrieve", "interpolate", "video", "iterations", "wiener", "residual")
 
 
 @dataclasses.dataclass(frozen=True)
 class Separate:
     """Separate audio files into what is asked for; each --query or --label gives one output.
+
+    Some models give all of their stems at once: they are told by --label which are there, or see it by --video, or need
+    no word at all. What they are told is not there is silent, gets no file, and is named.
 
     Rate, channel count, length, container and sample format of the input are kept (MP3 becomes WAV). A mixture may have
     any length and any rate from 8 to 192 kHz; the model hears it at its own rate, so nothing above half of that is in
@@ -48,7 +49,11 @@ class Separate:
       out: folder for the results and manifest.json.
       model: a run folder, a bundle or the name of a carried one; by default the carried one.
       query: audio that sounds like what is wanted; its windows are averaged.
-      label: a class that the model was trained on, by the mean of its training tracks.
+      label: a class that the model was trained on, by the mean of its training tracks; for a model that is told by
+        labels, one that is there; for others that give all stems at once, one that is wanted.
+      video: a video of the players of a single mixture, for a model that looks.
+      boxes: where in the picture each player is, JSON of {name: [x, y, width, height]} in pixels; players named by
+        their instruments are all that there are. By default the whole picture is one player.
       retrieve: a class, by its training track that is nearest to the query or, without one, to a first estimate.
       interpolate: two labels or query files A and B and ALPHA from 0 (A) to 1 (B), for what lies between them.
       average_queries: whether all queries together ask for one source.
@@ -69,6 +74,8 @@ class Separate:
     label: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     retrieve: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     interpolate: tuple[str, str, float] | None = None
+    video: Path | None = None
+    boxes: Path | None = None
     average_queries: bool = False
     score: Path | None = None
     track: int | None = None
@@ -79,78 +86,16 @@ class Separate:
     name: str = "{track}/{stem}.{ext}"
 
 
-class _Asked:
-    """Turns the options into conditions; the bank of training tracks is read when it is first needed."""
-
-    def __init__(self, source: Source, model: Model):
-        self._source, self._model, self._bank = source, model, None
-
-    @property
-    def bank(self) -> Bank:
-        if self._bank is None:
-            self._bank = self._source.bank(self._model)
-        return self._bank
-
-    def query(self, path: Path) -> Condition:
-        return encode_blocks(self._model, mixture_at(AudioFile(path), self._model.system.sample_rate), str(path))
-
-    def either(self, word: str) -> Condition:
-        """A query file where there is one of that name, else a label."""
-        return self.query(Path(word)) if Path(word).is_file() else self.bank.mean(word)
-
-    def retrieved(self, label: str, query: Condition | None) -> Ask:
-        class_mean = self.bank.mean(label)
-
-        def ask(mixture: Mixture, channels: int) -> Condition:
-            like = iterate(self._model, mixture, channels, class_mean, 1) if query is None else query
-            track = self.bank.nearest(label, like)
-            print(f"nearest '{label}' of the training tracks: {track}")
-            return self.bank.tracks[label][track]
-
-        return ask
-
-
-def conditions(options: Separate, asked: _Asked) -> dict[str, Ask]:
-    """What to ask for, by the name of its output.
-
-    Raises:
-      ValueError: if nothing is asked for, or a query or label is no good.
-    """
-    found: list[tuple[str, Ask]] = []
-    queries = [(path.stem, asked.query(path)) for path in options.query]
-    if options.retrieve:
-        merged = mean([condition for _, condition in queries]) if queries else None
-        found += [(f"{label}_nearest", asked.retrieved(label, merged)) for label in options.retrieve]
-    elif options.average_queries and queries:
-        found.append(("+".join(name for name, _ in queries), _always(mean([condition for _, condition in queries]))))
-    else:
-        found += [(name, _always(condition)) for name, condition in queries]
-    found += [(label, _always(asked.bank.mean(label))) for label in options.label]
-    if options.interpolate:
-        first, second, alpha = options.interpolate
-        if not 0.0 <= alpha <= 1.0:
-            raise ValueError(f"the ALPHA of --interpolate must be between 0 and 1, not {alpha}")
-        between = slerp(asked.either(first), asked.either(second), alpha)
-        found.append((f"{Path(first).stem}_{Path(second).stem}_{alpha:g}", _always(between)))
-    if not found:
-        raise ValueError("nothing is asked for: give --query, --label, --retrieve or --interpolate")
-    return unique(found, "residual" if options.residual else "")
-
-
-def _always(condition: Condition) -> Ask:
-    return lambda mixture, channels: condition
-
-
-def targets_of(files: dict[Path, str], stems: list[str], options: Separate) -> dict[Path, list[Path]]:
+def targets_of(files: dict[Path, str], stems: Sequence[str], options: Separate) -> dict[Path, list[Path]]:
     """Where each mixture's outputs go, in the order of `stems`.
 
     Raises:
-      ValueError: if two would be written to one path, or one over a mixture or query.
+      ValueError: if two would be written to one path, or one over an input.
     """
     inputs = [
         *files,
         *options.query,
-        *([options.score] if options.score else []),
+        *(path for path in (options.score, options.video, options.boxes) if path),
         *(Path(word) for word in (options.interpolate or ())[:2]),
     ]
     read = {path.resolve() for path in inputs if path.exists()}
@@ -176,6 +121,8 @@ def _check(options: Separate) -> None:
             raise ValueError(f"--{name} must be 0 or more, not {getattr(options, name)}")
     if options.track is not None and not options.score:
         raise ValueError("--track says which track of a --score: give one")
+    if options.boxes and not options.video:
+        raise ValueError("--boxes are of the players in a --video: give one")
     if options.score:
         for name in NOT_BY_SCORE:
             if getattr(options, name):
@@ -193,36 +140,37 @@ def _check(options: Separate) -> None:
         raise ValueError(f"--name must have {{stem}}, and may have {{track}} and {{ext}}, not '{options.name}'")
 
 
-def _separate(path: Path, targets: list[Path], options: Separate, model: Model, asks: dict[str, Ask]) -> dict[str, Any]:
+def _separate(path: Path, targets: list[Path], options: Separate, model: Model, wanted: Asked) -> dict[str, Any]:
     """Separate one file; its entry in the manifest."""
     file, rate = AudioFile(path), model.system.sample_rate
     if options.score:
-        return _separate_by_score(file, targets[0], options.score, options.track, model, asks)
+        return _separate_by_score(file, targets[0], options.score, options.track, model, wanted)
 
     def mixture() -> Iterable[np.ndarray]:
         return mixture_at(file, rate)
 
-    first = [ask(mixture, file.channels) for ask in asks.values()]
+    first = [ask(mixture, file.channels) for ask in wanted.asks]
     found = [iterate(model, mixture, file.channels, condition, options.iterations) for condition in first]
     with Progress(f"separating {path.name}", file.frames, unit="sample") as progress:
         written = separate_file(
             file,
             model,
             found,
-            targets[: len(asks)],
+            targets[: len(wanted.names)],
             residual=targets[-1] if options.residual else None,
             rescale=options.clip == "rescale",
             wiener_iterations=options.wiener,
+            stems=wanted.stems,
             advance=progress.advance,
         )
-    return _entry(file, [*asks, "residual"][: len(written)], written)
+    return _entry(file, [*wanted.names, "residual"][: len(written)], written)
 
 
 def _separate_by_score(
-    file: AudioFile, target: Path, score: Path, track: int | None, model: Model, asks: dict[str, Ask]
+    file: AudioFile, target: Path, score: Path, track: int | None, model: Model, wanted: Asked
 ) -> dict[str, Any]:
     """Separate what plays the notes of a score out of one file; its entry in the manifest."""
-    ((stem, ask),) = asks.items()
+    (stem,), (ask,) = wanted.names, wanted.asks
     classes = voice_classes(read_voice(score, track), score, frame_rate_of(model.system))
     with Progress(f"separating {file.path.name} by score", file.frames, unit="sample") as progress:
         condition = ask(file.blocks, file.channels)
@@ -255,21 +203,29 @@ def main() -> None:
     _check(options)
     files, before = find_files(options.files, options.out), _manifest(options.out)
     console.cache_compilations()
-    source = find_model(options.model, cue="score" if options.score else "query")
+    source = find_model(options.model, cue="score" if options.score else "frames" if options.video else "query")
+    system = source.experiment().system
     if options.score:
-        need(source.experiment().system, "separate_by_score")
+        need(system, "separate_by_score")
         read_voice(options.score, options.track)
+    asked.check(options, system)
+    if options.video and len(files) > 1:
+        raise ValueError(f"--video shows the players of one mixture, not of {len(files)}: separate them one by one")
     if not options.model:
         print(f"model: {source.path.name}, carried by qsep_jax {__version__}")
     _, model = source.load()
-    asks = conditions(options, _Asked(source, model))
-    targets = targets_of(files, [*asks, *["residual"] * options.residual], options)
+    wanted = asked.asked_of(options, source, model)
+    targets = targets_of(files, [*wanted.names, *["residual"] * options.residual], options)
     entry: dict[str, Any] = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "qsep_jax": __version__}
     entry |= {"model": describe(source), "options": json.loads(json.dumps(dataclasses.asdict(options), default=str))}
+    if wanted.stems:
+        entry["silent"] = list(wanted.silent)
+    if wanted.silent:
+        print(f"said to be absent, so silent and not written: {', '.join(wanted.silent)}")
     entry |= {"separated": [], "failed": []}
     for path in files:
         try:
-            entry["separated"].append(_separate(path, targets[path], options, model, asks))
+            entry["separated"].append(_separate(path, targets[path], options, model, wanted))
             for output in entry["separated"][-1]["outputs"]:
                 print(output["path"])
                 if output["clipped"]:

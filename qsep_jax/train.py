@@ -27,6 +27,7 @@ from qsep_jax import console
 from qsep_jax.excerpts import evaluate, table
 from qsep_jax.experiment import Experiment, load_config
 from qsep_jax.inference.conditions import make_bank
+from qsep_jax.pretrained import begin_with
 from qsep_jax.run import RunFolder
 from qsep_jax.systems.base import System
 from qsep_jax.training import sharding
@@ -138,7 +139,8 @@ def train(run: RunFolder, experiment: Experiment) -> None:
         if first and checkpoints.latest() != settings.steps:
             run.conditions.unlink(missing_ok=True)  # of a model that is about to change
         validation = pipeline("validation") if settings.validate_every else None
-        fit(system, settings, pipeline("train"), validation, checkpoints, run.path, reporter=reporter)
+        begin = begin_with(system, settings.weights) if settings.weights and checkpoints.latest() is None else None
+        fit(system, settings, pipeline("train"), validation, checkpoints, run.path, reporter=reporter, begin_with=begin)
 
 
 def finish(run: RunFolder) -> None:
@@ -147,7 +149,7 @@ def finish(run: RunFolder) -> None:
     if "query" in model.system.cues and not run.conditions.exists():
         with Progress("class means", 0, unit="excerpt") as progress:
             make_bank(model, progress.over(excerpts(experiment))).save(run.conditions)
-    if experiment.train.evaluate:
+    if experiment.train.evaluate and "separate" in model.system.tasks:
         rows = evaluate(run, experiment, model, run.evaluation)
         print(f"\n{table(rows)}\ntable, audio and picture are in {run.evaluation}")
 

@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from data_pipelines.progress import Progress
-from data_pipelines.sources import Corpus, Excerpt
+from data_pipelines.sources import Corpus
 from qsep_jax import figures
+from qsep_jax.cues import Told, playing
 from qsep_jax.inference.chunks import default_plan, over_chunks
 from qsep_jax.inference.conditions import Bank, encode, is_loud
 from qsep_jax.inference.separation import Model, separate_blocks
@@ -26,9 +27,12 @@ from qsep_jax.metrics.tracks import TrackScores, improvements, rows
 from qsep_jax.run import write_text
 
 Ask = Literal["mean", "gt", "iterative", "nearest"]
+Oracle = Literal["mixture", "irm", "ibm"]
 # Samples in which the oracles pass, so that a long track does not need its whole spectrogram at once.
 ORACLE_CHUNK = 2**18
 Stems = Mapping[str, np.ndarray]  # [T, C] each
+# Estimates of a track's stems, out of its name and the true ones.
+Estimate = Callable[[str, Stems], Stems]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,9 +49,7 @@ class Track:
     facts: Mapping[str, Any]
 
 
-def of_corpus(
-    corpus: Corpus, estimates: Mapping[str, Callable[[Stems], Stems]], model: Mapping[str, Any]
-) -> list[Track]:
+def of_corpus(corpus: Corpus, estimates: Mapping[str, Estimate], model: Mapping[str, Any]) -> list[Track]:
     """The tracks of a split that have two stems or more; `model` says which one the estimates come from.
 
     Raises:
@@ -55,35 +57,65 @@ def of_corpus(
     """
 
     def references(name: str) -> Stems:
-        stems = [stem for stem in corpus.stems if name in corpus.tracks(stem)]
-        length = max(corpus.length(name, stem) for stem in stems)
-        return {stem: corpus.read(Excerpt(name, stem, 0, length)) for stem in stems}
+        stems = playing(corpus, name)
+        length = max(stem.samples for stem in stems)
+        return {stem.stem: corpus.read(dataclasses.replace(stem, samples=length)) for stem in stems}
 
+    facts = facts_of(corpus, model)
+    return [
+        Track(
+            name,
+            corpus.sample_rate,
+            partial(references, name),
+            {kind: partial(estimate, name) for kind, estimate in estimates.items()},
+            facts,
+        )
+        for name in of_several(corpus)
+    ]
+
+
+def of_several(corpus: Corpus) -> list[str]:
+    """Names of the tracks that have two stems or more.
+
+    Raises:
+      ValueError: if there is none.
+    """
     names = sorted({track for stem in corpus.stems for track in corpus.tracks(stem)})
     several = [name for name in names if sum(name in corpus.tracks(stem) for stem in corpus.stems) > 1]
     if not several:
         raise ValueError(f"{corpus.folder} has no {corpus.split} track with two stems or more")
+    return several
+
+
+def facts_of(corpus: Corpus, model: Mapping[str, Any]) -> dict[str, Any]:
+    """What scores of a model on a corpus depend on."""
     metadata = corpus.metadata
     facts = {**model, "corpus": metadata.name, "fingerprint": metadata.fingerprint, "split": corpus.split}
-    facts |= {"sample_rate": corpus.sample_rate, "channels": corpus.channels, "stems": list(corpus.stems)}
-    return [Track(name, corpus.sample_rate, partial(references, name), estimates, facts) for name in several]
+    return facts | {"sample_rate": corpus.sample_rate, "channels": corpus.channels, "stems": list(corpus.stems)}
 
 
-def by_model(model: Model, bank: Bank | None, asks: Sequence[Ask]) -> dict[str, Callable[[Stems], Stems]]:
+def by_model(
+    model: Model, bank: Bank | None, asks: Sequence[Ask], told: Callable[[str], Told] = lambda track: ()
+) -> dict[str, Estimate]:
     """What a model makes of a track, for each way to ask it; a system without queries gives all its stems at once.
 
     `mean`: the class means, one separation (Lee 2019, §4.4); `iterative`: once more with the estimates as queries
     (§4.6); `gt`: the true stems as queries, an upper bound (§4.7); `nearest`: the training track nearest to the true
     stem (§4.5). Where a query would be silent, the class mean asks.
+
+    Args:
+      told: what a system without queries is told of a track.
     """
     if bank is None:
-        return {
-            "model": lambda references: dict(zip(model.system.stems, _separated(model, references, [()]), strict=True))
-        }
+
+        def at_once(track: str, references: Stems) -> Stems:
+            return dict(zip(model.system.stems, _separated(model, references, [told(track)]), strict=True))
+
+        return {"model": at_once}
     return {f"model_{ask}": partial(_asked, model, bank, ask) for ask in asks}
 
 
-def _asked(model: Model, bank: Bank, ask: Ask, references: Stems) -> Stems:
+def _asked(model: Model, bank: Bank, ask: Ask, track: str, references: Stems) -> Stems:
     means = {stem: bank.mean(stem) for stem in references}
     queries = references
     if ask == "iterative":
@@ -99,19 +131,24 @@ def _asked(model: Model, bank: Bank, ask: Ask, references: Stems) -> Stems:
     return dict(zip(references, _separated(model, references, conditions), strict=True))
 
 
-def _separated(model: Model, references: Stems, conditions: list[Any]) -> np.ndarray:
-    mixture = _mixture(references)
+def _separated(model: Model, references: Stems, conditions: list[Told]) -> np.ndarray:
+    mixture = mixed(references)
     return np.concatenate(list(separate_blocks(model, [mixture], mixture.shape[1], conditions)), axis=1)
 
 
-def _mixture(references: Stems) -> np.ndarray:
+def mixed(references: Stems) -> np.ndarray:
+    """The sum of all stems."""
     return np.sum(list(references.values()), axis=0)
 
 
-def oracle(name: Literal["mixture", "irm", "ibm"], references: Stems) -> Stems:
+def by_oracle(names: Sequence[Oracle]) -> dict[str, Estimate]:
+    return {name: lambda track, references, name=name: oracle(name, references) for name in names}
+
+
+def oracle(name: Oracle, references: Stems) -> Stems:
     """`mixture`: the untouched mixture for every stem; `irm`, `ibm`: the ideal ratio or binary mask, per channel."""
     if name == "mixture":
-        return dict.fromkeys(references, _mixture(references))
+        return dict.fromkeys(references, mixed(references))
     mask = {"irm": oracles.ideal_ratio_mask, "ibm": oracles.ideal_binary_mask}[name]
     signals, found = np.stack(list(references.values())), []  # [S, T, C]
     for channel in range(signals.shape[2]):

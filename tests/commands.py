@@ -1,11 +1,14 @@
 """Commands as a user has them, within the test process."""
 
+import json
 import sys
 from pathlib import Path
 
 import pytest
 
 from qsep_jax import console, train
+from qsep_jax.run import RunFolder
+from tests.data_pipelines.pictures import write_video
 from tests.experiments import ROOT, debug, write_corpora
 
 
@@ -46,3 +49,17 @@ def refused(capsys, says: str, module, *options: object) -> None:
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     assert says in errors[0], errors[0]
+
+
+def asked(run: Path, sounds: Path) -> tuple[str, tuple[object, ...]]:
+    """An output of a model, and the options that it takes to get it."""
+    system = RunFolder(run).experiment().system
+    if "query" in system.cues:
+        return "query", ("--query", sounds / "query.wav")
+    stem, options = system.stems[0], ()
+    if "labels" in system.cues:
+        options = ("--label", stem)
+    elif "frames" in system.cues:
+        (sounds / "boxes.json").write_text(json.dumps({stem: [8, 8, 32, 32]}))
+        options = ("--video", write_video(sounds / "clip.mp4", 20), "--boxes", sounds / "boxes.json")
+    return stem, options

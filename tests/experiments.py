@@ -10,10 +10,13 @@ from data_pipelines.corpora.base import Stem
 from data_pipelines.pipeline import Pipeline
 from data_pipelines.schema import SPLITS
 from qsep_jax.experiment import Experiment, load_config
+from qsep_jax.systems.base import System
 from qsep_jax.train import shapes_of
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.py"))
+# And those that are told by a label or a picture.
+CASES = [*CONFIGS, "slizovskaia2021.py:exp9", "slizovskaia2021.py:exp16"]
 SECONDS, TRACKS = 4.0, 3
 
 
@@ -24,14 +27,17 @@ def debug(config: str) -> Experiment:
 
 
 def write_corpora(experiment: Experiment, root: Path) -> None:
-    """Write the corpora that an experiment asks for: each stem a chord of its own, in tracks of each split."""
+    """Write the corpora that an experiment asks for: each stem a chord of its own, in tracks of each split.
+
+    Each chord is one note from beginning to end, so that players can be drawn.
+    """
     rate = experiment.system.sample_rate
     for stream in experiment.data.streams.values():
         stored = [part for parts in stream.view.values() for part in parts] or list(experiment.system.stems)
         folder = store.folder_of(root, stream.corpus, rate)
         if not folder.exists():
             tracks = {split: _tracks(split, stored, rate) for split in SPLITS}
-            store.write(folder, stream.corpus, rate, 1, tracks, mark="0123", options={"kind": "made up"})
+            store.write(folder, stream.corpus, rate, 1, tracks, mark="0123", options={"kind": "chamber"})
 
 
 def _tracks(split: str, stems: list[str], rate: int) -> Iterator[list[store.Record]]:
@@ -43,7 +49,8 @@ def _tracks(split: str, stems: list[str], rate: int) -> Iterator[list[store.Reco
             pitches = 200.0 * 1.2**place * rng.uniform(0.97, 1.03, 3) * [1, 2, 3]
             chord = np.sin(2 * np.pi * pitches * time[:, None] + rng.uniform(0, 6, 3)).sum(axis=1, keepdims=True)
             noise = 0.1 * rng.normal(size=chord.shape)
-            loaded.append(Stem(stem, np.int16(2000 * (chord + noise))))
+            notes = np.array([[0.0, SECONDS, 60 + place]], np.float32)
+            loaded.append(Stem(stem, np.int16(2000 * (chord + noise)), notes=notes))
         yield store.segments(f"{split}{number}", loaded, rate)
 
 
@@ -52,3 +59,14 @@ def pipeline(experiment: Experiment, root: Path, split: str = "train", batch_siz
     data, train = experiment.data, experiment.train
     data = type(data)(str(root), data.streams)
     return Pipeline(data, shapes_of(experiment.system), split, batch_size or train.batch_size, train.seed)
+
+
+def cues(system: System, count: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Random cues of the kind that a system takes, `[count, …]`."""
+    if "query" in system.cues:
+        return {"query": rng.normal(size=(count, system.query_samples, 2)).astype(np.float32)}
+    if "labels" in system.cues:
+        return {"labels": rng.integers(0, 2, (count, len(system.stems))).astype(np.float32)}
+    if "frames" in system.cues:
+        return {name: leaf[:count] for name, leaf in next(iter(system.noise(rng, count).values())).items()}
+    return {}

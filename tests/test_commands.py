@@ -10,11 +10,14 @@ import pytest
 import soundfile
 
 from qsep_jax import evaluate, separate, train
-from tests.commands import command, config_of, refused, train_debug
+from tests.commands import asked, command, config_of, refused, train_debug
 from tests.experiments import CONFIGS
 
+# Of configs whose variants differ in corpus or cue.
+VARIANTS = ("lee2019.py:band", "lee2019.py:chamber", "slizovskaia2021.py:exp16")
 
-@pytest.fixture(scope="module", params=[*CONFIGS, "lee2019.py:band", "lee2019.py:chamber"])
+
+@pytest.fixture(scope="module", params=[*CONFIGS, *VARIANTS])
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of a config's debug variant, trained to its end."""
     folder = tmp_path_factory.mktemp("trained")
@@ -44,11 +47,9 @@ def test_every_config_trains_evaluates_and_separates(trained, sounds, tmp_path):
     assert {row["estimate"] for row in rows} == {"mixture", "model", "irm"}
     assert (tmp_path / "scores" / "overview.png").stat().st_size > 10_000
     assert list((tmp_path / "scores" / "audio").rglob("*_estimate.wav"))
-    code = command(
-        separate, "--model", trained, sounds / "mix.wav", "--query", sounds / "query.wav", "--out", tmp_path / "out"
-    )
-    assert code == 0
-    info = soundfile.info(tmp_path / "out" / "mix" / "query.wav")
+    name, options = asked(trained, sounds)
+    assert command(separate, "--model", trained, sounds / "mix.wav", *options, "--out", tmp_path / "out") == 0
+    info = soundfile.info(tmp_path / "out" / "mix" / f"{name}.wav")
     assert (info.samplerate, info.channels, info.frames, info.subtype) == (44_100, 2, 57_331, "PCM_24")
 
 

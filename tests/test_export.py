@@ -62,8 +62,8 @@ def test_a_carried_bundle_goes_by_its_name(exported, tmp_path, monkeypatch):
     assert find_model("tiny") == Bundle(tmp_path / "weights" / "tiny")
     assert find_model("") == find_model("tiny")
     assert describe(find_model(""))["bundle"] == "tiny"
-    with pytest.raises(ValueError, match="carries no model that accepts a video: give --model"):
-        find_model("", "video")
+    with pytest.raises(ValueError, match="carries no model that is told by frames: give --model"):
+        find_model("", "frames")
     with pytest.raises(ValueError, match="carried models are tiny"):
         find_model("huge")
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from data_pipelines.audio import AudioFile, resample_blocks
 from data_pipelines.audio_writer import INTEGER, AudioWriter, format_for, together
-from qsep_jax.inference.separation import Model, separate_blocks
+from qsep_jax.inference.separation import ConditionAt, Model, separate_blocks
 from qsep_jax.systems.base import Condition
 
 
@@ -38,15 +38,18 @@ def mixture_at(file: AudioFile, rate: int) -> Iterator[np.ndarray]:
 def separate_file(
     file: AudioFile,
     model: Model,
-    conditions: Sequence[Condition],
+    conditions: Sequence[Condition | ConditionAt],
     paths: Sequence[Path],
     *,
     residual: Path | None = None,
     rescale: bool = False,
     wiener_iterations: int = 0,
+    stems: Sequence[int] = (),
     advance: Callable[[int], None] = lambda samples: None,
 ) -> list[Written]:
     """Separate a file and write each stem of each condition to its path, in order; the residual comes last.
+
+    A condition is a tree of `[1, …]` or one for each chunk, by its first sample at the model's rate.
 
     The files appear when all of them are whole. Memory is bounded by the chunks, whatever the length.
 
@@ -54,6 +57,7 @@ def separate_file(
       residual: where to write what the stems leave of the mixture.
       rescale: whether all outputs are turned down by one gain if any of them would clip; takes as much room on the disk
         as 32-bit float files meanwhile. Otherwise integer formats clip.
+      stems: which of the system's stems there are, by default all: the others are taken to be silent.
       advance: told how many samples were read.
 
     Raises:
@@ -63,7 +67,7 @@ def separate_file(
     targets = [*paths, *([residual] if residual else [])]
     size = file.frames * file.channels
     formats = [format_for(path, file.subtype, size) for path in targets]
-    blocks = _stems(file, model, conditions, wiener_iterations, residual is not None, advance)
+    blocks = _stems(file, model, conditions, wiener_iterations, stems, residual is not None, advance)
     if not rescale or all(subtype not in INTEGER for _, subtype in formats):
         return _write(blocks, targets, formats, file.sample_rate, file.channels)
     there = next(folder for folder in targets[0].parents if folder.is_dir())  # on the disk that the outputs go to
@@ -102,8 +106,9 @@ def _write(
 def _stems(
     file: AudioFile,
     model: Model,
-    conditions: Sequence[Condition],
+    conditions: Sequence[Condition | ConditionAt],
     wiener_iterations: int,
+    chosen: Sequence[int],
     residual: bool,
     advance: Callable[[int], None],
 ) -> Iterator[list[np.ndarray]]:
@@ -121,7 +126,7 @@ def _stems(
             yield block
 
     at_rate = resample_blocks(mixture(), file.sample_rate, rate)
-    separated = separate_blocks(model, at_rate, file.channels, conditions, wiener_iterations)
+    separated = separate_blocks(model, at_rate, file.channels, conditions, wiener_iterations, chosen)
     side_by_side = (stems.swapaxes(0, 1).reshape(stems.shape[1], -1) for stems in separated)  # [n, S · C]
     for block in resample_blocks(side_by_side, rate, file.sample_rate):
         stems = np.split(block[: taken - given], block.shape[1] // file.channels, axis=1)

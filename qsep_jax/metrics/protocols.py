@@ -8,9 +8,11 @@ import numpy as np
 
 from qsep_jax.metrics.bss_eval import METRICS, bss_eval
 from qsep_jax.metrics.ratios import sd_sdr, si_sdr, snr, utterance_sdr
+from qsep_jax.metrics.segments import METRICS as OF_SEGMENTS
+from qsep_jax.metrics.segments import segment_scores
 from qsep_jax.metrics.silence import energy_at_predicted_silence, predicted_energy_at_silence
 
-Name = Literal["bss_eval_v4", "bss_eval_v4_sdr", "bss_eval_v3", "whole_track"]
+Name = Literal["bss_eval_v4", "bss_eval_v4_sdr", "bss_eval_v3", "whole_track", "segments"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,8 +22,9 @@ class Protocol:
     Attributes:
       name: `bss_eval_v4`: SDR, ISR, SIR and SAR as museval computes them; `bss_eval_v4_sdr`: its SDR alone, which is
         much faster; `bss_eval_v3`: SDR, SIR and SAR as mir_eval's `bss_eval_sources`, channels mixed down;
-        `whole_track`: SI-SDR, SD-SDR, SNR, utterance SDR, PES and EPS.
-      window, hop: of a frame, seconds; for version 4, PES and EPS.
+        `whole_track`: SI-SDR, SD-SDR, SNR, utterance SDR, PES and EPS; `segments`: SI-SDR, SD-SDR, PES and version 3
+        of each `window`, by itself.
+      window, hop: of a frame, seconds; for version 4, PES and EPS; the window of segments, too.
     """
 
     name: Name = "bss_eval_v4"
@@ -36,11 +39,12 @@ class Protocol:
             "bss_eval_v4_sdr": ("SDR",),
             "bss_eval_v3": ("SDR", "SIR", "SAR"),
             "whole_track": ("SI-SDR", "SD-SDR", "SNR", "uSDR", "PES", "EPS"),
+            "segments": OF_SEGMENTS,
         }[self.name]
 
     @property
     def framed(self) -> bool:
-        return self.name.startswith("bss_eval_v4")
+        return self.name.startswith("bss_eval_v4") or self.name == "segments"
 
     def __str__(self) -> str:
         frames = f"{self.window:g}-s frames every {self.hop:g} s, median over frames"
@@ -50,10 +54,14 @@ class Protocol:
             "bss_eval_v3": "BSS Eval v3 (mir_eval bss_eval_sources), whole track, mixed down, no permutation",
             "whole_track": f"ratios over the whole track, all channels; PES and EPS in {self.window:g}-s frames "
             f"every {self.hop:g} s",
+            "segments": f"segments of {self.window:.3f} s, each by itself; PES where a stem is silent; "
+            "SDR, SIR and SAR by BSS Eval v3 over the stems of the piece",
         }[self.name]
 
     def score(self, references: np.ndarray, estimates: np.ndarray, sample_rate: int) -> dict[str, np.ndarray]:
         """The metrics of `[S, T, C]` estimates against references, each `[S, frames]`."""
+        if self.name == "segments":
+            return segment_scores(references, estimates, round(self.window * sample_rate))
         if self.framed:
             options = {"window": self.window, "hop": self.hop, "metrics": self.metrics}
             return bss_eval(references, estimates, sample_rate, "v4", **options)

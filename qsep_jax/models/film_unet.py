@@ -10,9 +10,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from qsep_jax.nn.blocks import XAVIER, ConvBlock, batch_norm, pool
+from qsep_jax.nn.blocks import DECAY, XAVIER, ConvBlock, pool
 from qsep_jax.nn.conv import Conv, ConvTranspose
 from qsep_jax.nn.film import FiLM
+from qsep_jax.nn.norms import batch_norm
 
 
 class FiLMEncoder(nn.Module):
@@ -35,7 +36,7 @@ class FiLMEncoder(nn.Module):
           magnitude: `[B, N, F]`.
           condition: `[B, R, Z]`: each spectrogram is asked R times; what comes before the first FiLM is done once.
         """
-        x = batch_norm(train, self.dtype, "input_norm")(magnitude[..., None].astype(self.dtype))
+        x = batch_norm(train, self.dtype, "input_norm", decay=DECAY)(magnitude[..., None].astype(self.dtype))
         flat, features = condition.reshape(-1, condition.shape[-1]), []
         for level, channels in enumerate(self.channels):
             x = ConvBlock(channels, layers=2, dtype=self.dtype, name=f"level_{level}")(x, train)
@@ -60,7 +61,7 @@ class Decoder(nn.Module):
         for level in reversed(range(len(features) - 1)):
             skip = features[level]
             up = ConvTranspose(skip.shape[-1], (3, 3), (1, 2), use_bias=False, dtype=self.dtype, name=f"up_{level}")
-            x = nn.relu(batch_norm(train, self.dtype, f"norm_{level}")(up(x)))
+            x = nn.relu(batch_norm(train, self.dtype, f"norm_{level}", decay=DECAY)(up(x)))
             x = jnp.concatenate([x, skip], axis=-1)
             x = ConvBlock(skip.shape[-1], dtype=self.dtype, name=f"level_{level}")(x, train)
         x = Conv(1, (1, 1), dtype=self.dtype, kernel_init=XAVIER, name="output")(x)

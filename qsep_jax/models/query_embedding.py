@@ -4,7 +4,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from qsep_jax.nn.blocks import XAVIER, ConvBlock, batch_norm, pool
+from qsep_jax.nn.blocks import DECAY, XAVIER, ConvBlock, pool
+from qsep_jax.nn.norms import batch_norm
 
 
 class QueryEmbedding(nn.Module):
@@ -26,7 +27,7 @@ class QueryEmbedding(nn.Module):
     def __call__(self, magnitude: Array, train: bool) -> Array:
         """`[B, N, F]` magnitudes → `[B, Z]` float32 in −1 … 1; frames after the last whole pooling are left out."""
         frames = magnitude.shape[1] - magnitude.shape[1] % 2 ** len(self.channels)
-        x = batch_norm(train, self.dtype, "input_norm")(magnitude[:, :frames, :, None].astype(self.dtype))
+        x = batch_norm(train, self.dtype, "input_norm", decay=DECAY)(magnitude[:, :frames, :, None].astype(self.dtype))
         for block, channels in enumerate(self.channels):
             x = ConvBlock(channels, self.layers, dtype=self.dtype, name=f"block_{block}")(x, train)
             x = pool(x, (2, 2), self.pooling)

@@ -5,16 +5,13 @@ from flax import linen as nn
 from jax import Array
 
 from qsep_jax.nn.conv import Conv
+from qsep_jax.nn.norms import batch_norm
 
 XAVIER = nn.initializers.xavier_uniform()
 
 
-def batch_norm(train: bool, dtype: jnp.dtype, name: str | None = None) -> nn.BatchNorm:
-    """Batch normalisation with PyTorch's defaults of the paper's code: ε 1e-5, running statistics kept to 0.99.
-
-    With `train` the statistics are the batch's, over all devices, and the running ones (collection `batch_stats`) move.
-    """
-    return nn.BatchNorm(use_running_average=not train, momentum=0.99, epsilon=1e-5, dtype=dtype, name=name)
+# What the paper's code keeps of running statistics: PyTorch's momentum is 0.01 there.
+DECAY = 0.99
 
 
 class ConvBlock(nn.Module):
@@ -35,7 +32,7 @@ class ConvBlock(nn.Module):
             conv = Conv(self.features, (3, 3), use_bias=False, dtype=self.dtype, kernel_init=XAVIER)
             x = conv.copy(name=f"conv_{layer}")(x)
             if not self.plain:
-                x = nn.relu(batch_norm(train, self.dtype, f"norm_{layer}")(x))
+                x = nn.relu(batch_norm(train, self.dtype, f"norm_{layer}", decay=DECAY)(x))
         return x
 
 

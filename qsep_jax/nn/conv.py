@@ -7,6 +7,8 @@ and the kernel gradient leaves the fast path (up to 35 times slower than need be
 * the input gradient, which is also the forward pass of a transposed convolution, is split into its phases: one dense
   stride-1 convolution per output phase, with only the kernel taps that reach it, interleaved afterwards;
 * the kernel gradient is one matrix product per row of the kernel, over the strided slices that its taps see;
+* of two images that are not strided the one with fewer channels is laid out tap by tap: up to 4 times faster;
+* input channels are made a multiple of four with zeros: 17 take three times as long as 20;
 * images of at most `NARROW` channels (a spectrogram, a mask) starve a matrix product, so there the taps are the
   product's inner or outer dimension: 2 to 8 times faster again;
 * where two images are narrow, neighbouring columns are folded into channels until a product is `WIDE` enough, its
@@ -51,6 +53,8 @@ def conv(x: Array, kernel: Array, strides: Pair, padding: Padding) -> Array:
         on_cpu = partial(_conv_folded, strides=strides, padding=padding)
     elif channels <= NARROW:
         on_cpu = partial(_conv_narrow, strides=strides, padding=padding)
+    elif channels % 4:
+        on_cpu = partial(_conv_filled_up, strides=strides, padding=padding)
     return lax.platform_dependent(x, kernel, cpu=on_cpu, default=native)
 
 
@@ -104,6 +108,9 @@ def kernel_gradient(x: Array, cotangent: Array, strides: Pair, padding: Padding,
     """Gradient of `conv` in its kernel, `[*window, C_in, C_out]`, from its input and its output's cotangent."""
     shape = (*window, x.shape[-1], cotangent.shape[-1])
     on_cpu = _kernel_gradient_folded if _fold(x, shape, strides, padding) > 1 else _kernel_gradient_by_rows
+    within = all(max(pad) < taps for pad, taps in zip(padding, window, strict=True))
+    if strides == (1, 1) and cotangent.shape[-1] < x.shape[-1] and within:
+        on_cpu = _kernel_gradient_swapped
     return lax.platform_dependent(
         x,
         cotangent,
@@ -174,6 +181,21 @@ def _kernel_gradient_by_rows(x, cotangent, *, strides, padding, window):
     cotangent = cotangent.reshape(-1, cotangent.shape[-1])
     products = [jnp.einsum("mk,mn->kn", group.reshape(-1, group.shape[-1]), cotangent) for group in groups]
     return jnp.stack(products).reshape(*window, x.shape[-1], cotangent.shape[-1])
+
+
+def _kernel_gradient_swapped(x, cotangent, *, strides, padding, window):
+    """The gradient as if the cotangent were the input: the same sums with the taps the other way round."""
+    padding = tuple((taps - 1 - low, taps - 1 - high) for taps, (low, high) in zip(window, padding, strict=True))
+    shape = (*window, cotangent.shape[-1], x.shape[-1])
+    folded = _fold(cotangent, shape, strides, padding) > 1
+    gradient = _kernel_gradient_folded if folded else _kernel_gradient_by_rows
+    return gradient(cotangent, x, strides=strides, padding=padding, window=window)[::-1, ::-1].swapaxes(2, 3)
+
+
+def _conv_filled_up(x, kernel, *, strides, padding):
+    missing = -x.shape[-1] % 4
+    x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, missing)))
+    return _native(x, jnp.pad(kernel, ((0, 0), (0, 0), (0, missing), (0, 0))), strides, padding)
 
 
 def _conv_narrow(x, kernel, *, strides, padding):
@@ -285,7 +307,8 @@ def same_padding(taps: int, stride: int) -> Pair:
 class Conv(nn.Module):
     """Convolution `[B, H, W, C]` → `[B, H/s, W/s, features]`, padded so that the stride divides the size exactly.
 
-    With `tiled`, the vector `[B, Z]` is taken as Z further input channels that are constant over the image.
+    With `tiled`, the vector `[B, Z]` is taken as Z further input channels that are constant over the image; with
+    `beside`, an image of few channels as so many more, without laying the two side by side.
     """
 
     features: int
@@ -296,16 +319,19 @@ class Conv(nn.Module):
     kernel_init: Callable = nn.initializers.lecun_normal()
 
     @nn.compact
-    def __call__(self, x: Array, tiled: Array | None = None) -> Array:
+    def __call__(self, x: Array, tiled: Array | None = None, beside: Array | None = None) -> Array:
         channels = x.shape[-1]
-        inputs = channels if tiled is None else channels + tiled.shape[-1]
+        inputs = channels + sum(more.shape[-1] for more in (tiled, beside) if more is not None)
         kernel = self.param("kernel", self.kernel_init, (*self.window, inputs, self.features)).astype(self.dtype)
         padding = (same_padding(self.window[0], self.strides[0]), same_padding(self.window[1], self.strides[1]))
         x = x.astype(self.dtype)
         y: Any = conv(x, kernel[:, :, :channels], self.strides, padding)
         if tiled is not None:
             size = (x.shape[1], x.shape[2])
-            y = y + conv_of_constant(tiled.astype(self.dtype), kernel[:, :, channels:], size, self.strides, padding)
+            constant = kernel[:, :, channels : channels + tiled.shape[-1]]
+            y = y + conv_of_constant(tiled.astype(self.dtype), constant, size, self.strides, padding)
+        if beside is not None:
+            y = y + conv(beside.astype(self.dtype), kernel[:, :, -beside.shape[-1] :], self.strides, padding)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
             y = y + bias[None, None, None]

@@ -43,3 +43,26 @@ class FiLM(nn.Module):
             return dense(condition).reshape(-1, 1, bins, channels)
 
         return x * linear("scale") + linear("bias")
+
+
+class ChannelFiLM(nn.Module):
+    """`(1 + γ) · x + β`, γ and β linear in a vector, for every channel, the same at all pixels.
+
+    Perez et al. 2018. Departs from the paper: Slizovskaia et al. 2021, Eq. 9, have no "1 +", but their code has it,
+    and a bias that starts at 0.1.
+    """
+
+    dtype: jnp.dtype = jnp.dtype("float32")
+
+    @nn.compact
+    def __call__(self, x: Array, condition: Array) -> Array:
+        """`x` `[B, H, W, C]`, `condition` `[B, Z]` → `[B, H, W, C]`."""
+        dense = nn.Dense(
+            2 * x.shape[-1],
+            dtype=self.dtype,
+            kernel_init=nn.initializers.xavier_uniform(),
+            bias_init=nn.initializers.constant(0.1),
+            name="linear",
+        )
+        scale, bias = jnp.split(dense(condition)[:, None, None, :], 2, axis=-1)
+        return (1 + scale) * x + bias

@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
@@ -34,8 +35,11 @@ class Optimizer:
     Attributes:
       clip_norm: largest global norm of the gradient; larger ones are scaled down (0: never).
       weight_decay: decoupled, as in AdamW.
+      l2: coupled decay: so many times the parameters are added to their gradient, as PyTorch's `weight_decay` does.
+      rates: factors of the rate for the parameters whose path begins with a prefix, whole names: `("resnet", 0.1)`.
       schedule: `constant`; `drops`: after `drop_after` updates minus `drop` every `drop_every` updates, never below 0;
-        `cosine`: down to `final_fraction` of the rate at the last update.
+        `cosine`: down to `final_fraction` of the rate at the last update; `plateau`: times `factor` after each
+        `patience` updates in which the validation loss did not fall by more than `threshold` below its lowest.
       warmup: updates over which the rate grows linearly from 0, before any schedule.
     """
 
@@ -45,13 +49,18 @@ class Optimizer:
     b2: float = 0.999
     epsilon: float = 1e-8
     weight_decay: float = 0.0
+    l2: float = 0.0
+    rates: tuple[tuple[str, float], ...] = ()
     clip_norm: float = 0.0
     warmup: int = 0
-    schedule: Literal["constant", "drops", "cosine"] = "constant"
+    schedule: Literal["constant", "drops", "cosine", "plateau"] = "constant"
     drop_after: int = 0
     drop_every: int = 1
     drop: float = 0.0
     final_fraction: float = 0.0
+    factor: float = 0.5
+    patience: int = 0
+    threshold: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +138,18 @@ class System(abc.ABC):
     @abc.abstractmethod
     def validate(self, variables: Variables, batch: Batch, key: Array) -> dict[str, Array]:
         """Scalars of one batch, with running statistics and no dropout; holds `"loss"`."""
+
+    def observe(self, variables: Variables, loss: Array, updates: Array) -> Variables:
+        """What a validation loss changes, `updates` steps after the one before, such as how hard examples are."""
+        return variables
+
+    def from_file(self, network: str, path: Path) -> Variables:
+        """Published weights of a network in a local file, `{collection: tree}`.
+
+        Raises:
+          ValueError: if the network has none that this project can read, or the file is no good.
+        """
+        raise ValueError(f"{path}: no file of weights is known for '{network}': give a run folder or a bundle")
 
     @abc.abstractmethod
     def preview(self, variables: Variables, batch: Batch) -> dict[str, Array]:

@@ -17,12 +17,12 @@ from jax import Array, lax
 from jax.sharding import Mesh
 
 from data_pipelines.pipeline import Pipeline
-from qsep_jax.systems.base import Batch, System
+from qsep_jax.systems.base import Batch, System, Variables
 from qsep_jax.training import sharding
 from qsep_jax.training.checkpoint import Checkpoints
 from qsep_jax.training.log import Diverged, Log, Reporter
 from qsep_jax.training.settings import Train
-from qsep_jax.training.state import TrainState, create_state, inference_variables
+from qsep_jax.training.state import TrainState, create_state, inference_variables, observe, with_variables
 from qsep_jax.training.step import make_step
 from qsep_jax.training.writer import Writer
 
@@ -37,6 +37,7 @@ def fit(
     *,
     reporter: Callable[[int], Reporter],
     mesh: Mesh | None = None,
+    begin_with: Callable[[Variables], Variables] | None = None,
 ) -> TrainState:
     """Train `system` up to step `train.steps`, from its latest checkpoint on; the final state, which is saved too.
 
@@ -44,6 +45,7 @@ def fit(
       validation: batches to validate on and to preview; None leaves both out.
       folder: of the run; the first process writes metrics there, and every process the batch that made it diverge.
       reporter: makes the progress display, given the step that the run starts from.
+      begin_with: changes the variables of a fresh run, on the host, before its first step.
 
     Raises:
       ValueError: if the devices do not divide the batch, or an interval is not a multiple of `steps_per_dispatch`.
@@ -55,7 +57,12 @@ def fit(
     compiled = Compiled(system, train, mesh)
     create, like = compiled.initial_state(pipeline.batch(0))
     latest = checkpoints.latest()
-    state, start = (create(), 0) if latest is None else checkpoints.restore(latest, like)
+    if latest is None:
+        state, start = create(), 0
+        if begin_with:
+            state = compiled.with_variables(state, begin_with(jax.device_get(state.variables)))
+    else:
+        state, start = checkpoints.restore(latest, like)
     writer = Writer(folder, start) if jax.process_index() == 0 else None
     log = Log(train, writer, reporter(start))
 
@@ -65,10 +72,14 @@ def fit(
         def due(every: int) -> bool:
             return bool(every) and (step == train.steps or step % every == 0)
 
+        nonlocal state
         loss = None
         if validation and due(train.validate_every):
             means = _validate(compiled, state, validation, train.validation_batches)
             loss = means["loss"]
+            # Not at an odd end: a run that goes on beyond it shall see the same validations as an unbroken one.
+            if compiled.watches and step % train.validate_every == 0:
+                state = compiled.observe(state, loss)
             if writer:
                 writer.scalars(step, {f"validation/{name}": value for name, value in means.items()})
         if validation and due(train.summary_every):
@@ -87,7 +98,7 @@ def fit(
                 state, metrics = compiled.steps(state, compiled.place(group), compiled.key)
                 log.add(step + train.steps_per_dispatch, metrics)
             log.flush()
-            if start < train.steps:
+            if start < train.steps or latest is None:
                 pause(train.steps)
     except Diverged as error:
         kept = _keep(pipeline.batch(error.step), folder, error.step)
@@ -122,6 +133,9 @@ class Compiled:
 
         self.key = jax.jit(lambda: jax.random.key(train.seed + 1), out_shardings=self._everywhere)()
         self.steps = jax.jit(steps, donate_argnums=0, out_shardings=self._everywhere)
+        schedules = {phase.optimizer.schedule for phase in system.phases()}
+        self.watches = "plateau" in schedules or type(system).observe is not System.observe
+        self._observe = jax.jit(partial(observe, system, train), donate_argnums=0, out_shardings=self._everywhere)
         self.validate = jax.jit(averaged(system.validate), out_shardings=self._everywhere)
         self.preview = jax.jit(averaged(system.preview), out_shardings=self._everywhere)
 
@@ -136,6 +150,14 @@ class Compiled:
         # Run once, so made to compile quickly: four times as fast as with all of XLA's optimizations.
         quickly = {"xla_backend_optimization_level": 0}
         return jax.jit(create, out_shardings=self._everywhere, compiler_options=quickly), like
+
+    def with_variables(self, state: TrainState, variables: Variables) -> TrainState:
+        """The state with variables from the host."""
+        return jax.jit(with_variables, out_shardings=self._everywhere)(state, variables)
+
+    def observe(self, state: TrainState, loss: float) -> TrainState:
+        """The state after a validation loss."""
+        return self._observe(state, jax.device_put(np.float32(loss), self._everywhere))
 
     def place(self, batches: list[dict[str, Any]]) -> tuple[Batch, ...]:
         return tuple(sharding.place(batch, self._split) for batch in batches)

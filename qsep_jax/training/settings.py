@@ -9,7 +9,7 @@ class Train:
     """Settings of a run; every field can be given on the command line as `--train.field`.
 
     Attributes:
-      steps: of training in all; a continued run stops at the same number.
+      steps: of training in all; a continued run stops at the same number. 0 keeps what the weights below are.
       batch_size: examples of a step over all devices together.
       seed: of the parameters, the noise in the losses and the mixtures.
       precision: of the network bodies. Parameters, STFT, masks, statistics and losses are float32 in any case.
@@ -25,6 +25,8 @@ class Train:
       workers: processes that mix examples (0: within the training process).
       condition_windows: most windows of a training track that its condition, and so the class means, are taken from;
         evenly spread (0: all of them, as in the paper).
+      weights: networks that do not start from scratch, by name: a run folder or a bundle that has the same network, or
+        a file of published weights.
       evaluate: whether the run ends with the experiment's evaluation.
     """
 
@@ -43,10 +45,13 @@ class Train:
     most_skipped: int = 10
     workers: int = 2
     condition_windows: int = 0
+    weights: dict[str, str] = dataclasses.field(default_factory=dict)
     evaluate: bool = False
 
     def __post_init__(self):
-        for name in ("steps", "batch_size", "steps_per_dispatch", "log_every", "save_every", "keep", "most_skipped"):
+        if self.steps < 0:
+            raise ValueError(f"train.steps must be 0 or more, not {self.steps}")
+        for name in ("batch_size", "steps_per_dispatch", "log_every", "save_every", "keep", "most_skipped"):
             if getattr(self, name) < 1:
                 raise ValueError(f"train.{name} must be at least 1, not {getattr(self, name)}")
         if not 0.0 <= self.ema_decay < 1.0:

@@ -39,6 +39,22 @@ def create_state(system: System, train: Train, spec: BatchSpec) -> TrainState:
     return TrainState(jnp.zeros((), jnp.int32), variables, opts, ema, jnp.zeros((), jnp.int32))
 
 
+def observe(system: System, train: Train, state: TrainState, loss: Array) -> TrainState:
+    """The state after a validation, `train.validate_every` steps after the one before."""
+    steps = jnp.float32(train.validate_every)
+    opts = {
+        phase.name: optimizers.observe(state.optimizer[phase.name], phase.optimizer, loss, steps * phase.repeats)
+        for phase in system.phases()
+    }
+    return state.replace(variables=system.observe(state.variables, loss, steps), optimizer=opts)
+
+
+def with_variables(state: TrainState, variables: Variables) -> TrainState:
+    """The state with other variables, whose parameters the average starts from, too."""
+    ema = {path: jnp.array(leaf) for path, leaf in select(variables["params"], tuple(state.ema)).items()}
+    return state.replace(variables=variables, ema=ema)
+
+
 def inference_variables(variables: Variables, ema: Flat) -> Variables:
     """The variables to separate with: averaged parameters where there are any."""
     return {**variables, "params": replace(variables["params"], ema)} if ema else variables

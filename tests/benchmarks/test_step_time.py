@@ -162,3 +162,20 @@ def test_forms_that_the_twin_of_lin2021_lacks_are_refused():
     system = load_config("configs/lin2021.py:msi,paper,debug").system
     with pytest.raises(NotImplementedError, match="authors' code only: query_layers = 1, pooling = average"):
         twin_of(system).Twin(system)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("variant", ["exp9", "exp11"])
+def test_the_twin_of_slizovskaia2021_gives_the_same_loss_and_gradients(variant, tmp_path):
+    _, facts = compare(load_config(f"configs/slizovskaia2021.py:{variant},debug").system, 4, tmp_path / "weights.pt")
+    assert facts["is_peer"]
+    assert facts["max_relative_difference"] < 1e-3
+    assert facts["loss_relative_difference"] < 1e-5
+
+
+@pytest.mark.torch
+def test_dropout_of_its_own_is_noticed_in_slizovskaia2021(tmp_path, monkeypatch):
+    system = load_config("configs/slizovskaia2021.py:exp9,debug").system
+    monkeypatch.setattr(twin_of(system), "jax_noise", lambda system, key, batch: ())
+    _, facts = compare(system, 4, tmp_path / "weights.pt")
+    assert not facts["is_peer"]

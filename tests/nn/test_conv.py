@@ -23,12 +23,17 @@ CASES = [
     ((5, 16), 2, 3, (3, 3), (1, 1)),
     ((5, 12), 4, 8, (3, 3), (1, 2)),
     ((3, 16), 8, 2, (1, 1), (1, 1)),
+    # Fewer channels come out than go in, without a stride: the kernel's gradient the other way round, folded and not.
+    ((5, 8), 9, 6, (3, 3), (1, 1)),
+    ((5, 7), 80, 6, (3, 2), (1, 1)),
+    ((4, 5), 6, 3, (5, 4), (1, 1)),
 ]
 # Narrow and wide, strided: all that second derivatives compose.
 SECOND = [
     ((4, 8), 3, 4, (3, 3), (1, 1)),
     ((4, 6), 1, 5, (3, 4), (1, 2)),
     ((4, 4), 6, 5, (3, 3), (2, 2)),
+    ((3, 4), 6, 5, (3, 2), (1, 1)),
     ((4, 4), 5, 2, (2, 2), (3, 2)),
 ]
 
@@ -180,3 +185,17 @@ def test_layers_compute_in_their_type_and_keep_float32_parameters():
             y, variables = applied(layer, x)
             assert y.dtype == half
             assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(variables))
+
+
+def test_an_image_beside_another_is_more_channels():
+    rng = np.random.default_rng(0)
+    x, beside = (jnp.asarray(rng.standard_normal((2, 4, 6, channels)), jnp.float32) for channels in (5, 2))
+    layer = Conv(3, (3, 3))
+    _, variables = applied(layer, jnp.concatenate([x, beside], -1))
+    together = layer.apply(variables, jnp.concatenate([x, beside], -1))
+    np.testing.assert_allclose(layer.apply(variables, x, beside=beside), together, atol=1e-5)
+    vector = jnp.asarray(rng.standard_normal((2, 4)), jnp.float32)
+    flat = jnp.broadcast_to(vector[:, None, None], (2, 4, 6, 4))
+    _, variables = applied(layer, jnp.concatenate([x, flat, beside], -1))
+    together = layer.apply(variables, jnp.concatenate([x, flat, beside], -1))
+    np.testing.assert_allclose(layer.apply(variables, x, vector, beside), together, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Instance norm against numpy and PyTorch."""
+"""Instance norm against numpy and PyTorch; how batch norm begins."""
 
 import jax
 import jax.numpy as jnp
@@ -50,3 +50,12 @@ def test_equals_torch():
     x = image(2, 5, 7, 3)
     theirs = torch.nn.functional.instance_norm(torch.from_numpy(x.transpose(0, 3, 1, 2).copy()))
     np.testing.assert_allclose(instance_norm(x), theirs.numpy().transpose(0, 2, 3, 1), atol=1e-5)
+
+
+def test_scales_may_begin_around_one():
+    x = jnp.zeros((1, 2, 2, 1000))
+    scale = norms.batch_norm(True, jnp.dtype("float32"), "norm", spread=0.02).init(jax.random.key(0), x)["params"][
+        "scale"
+    ]
+    assert float(scale.mean()) == pytest.approx(1.0, abs=0.005)
+    assert float(scale.std()) == pytest.approx(0.02, rel=0.2)

@@ -11,12 +11,12 @@ from qsep_jax.training.partition import select
 from qsep_jax.training.precision import with_precision
 from qsep_jax.training.state import create_state
 from qsep_jax.training.step import make_step
-from tests.experiments import CONFIGS, debug, pipeline, write_corpora
+from tests.experiments import CASES, cues, debug, pipeline, write_corpora
 
 KEY = jax.random.key(7)
 
 
-@pytest.fixture(scope="module", params=CONFIGS)
+@pytest.fixture(scope="module", params=CASES)
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
     """An experiment and one of its batches."""
     experiment, root = debug(request.param), tmp_path_factory.mktemp("corpora")
@@ -79,14 +79,15 @@ def test_separation_keeps_the_shape_and_adds_nothing_for_silence(case):
     experiment, batch = case
     system = experiment.system
     variables = jax.jit(lambda: system.init(KEY, batch))()
-    query = jax.random.normal(KEY, (2, system.query_samples, 2))
-    condition = jax.jit(system.condition)(variables, {"query": query})
+    told = cues(system, 2, np.random.default_rng(0))
+    condition = jax.jit(system.condition)(variables, told)
     mixture = jax.random.normal(KEY, (2, system.chunk_samples, 2)).at[1].set(0.0)
     estimate = jax.jit(system.separate)(variables, mixture, condition)
     assert estimate.shape[0] == 2
     assert estimate.shape[2:] == (system.chunk_samples, 2)
     assert estimate.dtype == jnp.float32
     assert np.isfinite(estimate).all()
+    assert estimate.shape[1] == (1 if "query" in system.cues else len(system.stems))
     assert np.abs(estimate[0]).max() > 1e-3
     assert np.abs(estimate[1]).max() < 1e-6
 

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from qsep_jax.experiment import Experiment
+from qsep_jax.systems.base import Optimizer
 from qsep_jax.training.checkpoint import Checkpoints
 from qsep_jax.training.log import Diverged
 from qsep_jax.training.loop import Compiled, fit
+from qsep_jax.training.optimizers import Plateau
 from qsep_jax.training.sharding import make_mesh
 from qsep_jax.training.state import TrainState
 from tests.experiments import debug, pipeline, write_corpora
@@ -54,7 +56,9 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> tuple[Experiment, Path]:
     return dataclasses.replace(experiment, train=settings), root
 
 
-def run(case, folder: Path, *, devices: int = 1, stop_after: int = 0, batches=None, **settings) -> TrainState:
+def run(
+    case, folder: Path, *, devices: int = 1, stop_after: int = 0, batches=None, begin_with=None, **settings
+) -> TrainState:
     experiment, root = case
     train = dataclasses.replace(experiment.train, **settings)
     folder.mkdir(exist_ok=True)
@@ -68,6 +72,7 @@ def run(case, folder: Path, *, devices: int = 1, stop_after: int = 0, batches=No
             folder,
             reporter=lambda step: Reporter(stop_after),
             mesh=make_mesh(jax.devices()[:devices]),
+            begin_with=begin_with,
         )
 
 
@@ -136,6 +141,35 @@ def test_a_checkpoint_restores_on_another_number_of_devices(case, whole, tmp_pat
 def test_several_steps_in_one_dispatch_are_the_same_steps(case, whole, tmp_path):
     run(case, tmp_path, steps_per_dispatch=2, log_every=2)
     np.testing.assert_allclose(losses(tmp_path)[-1], losses(whole[1])[-2:].mean(), rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def falling(case) -> tuple[Experiment, Path]:
+    """A run whose rate halves at every second validation, whatever its loss."""
+    experiment, root = case
+    optimizer = Optimizer(learning_rate=1e-2, schedule="plateau", patience=4, threshold=1e9)
+    return dataclasses.replace(experiment, system=dataclasses.replace(experiment.system, optimizer=optimizer)), root
+
+
+def test_a_rate_that_falls_on_plateaus_is_resumed(falling, tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    expected = run(falling, whole)
+    scales = [leaf.scale for leaf in expected.optimizer["cvae"] if isinstance(leaf, Plateau)]
+    assert [float(scale) for scale in scales] == [0.25]  # validated at 2 (the first is the lowest), 4, 6, 8 and 10
+    for moment in (5, 2):
+        with pytest.raises(Interrupted):
+            run(falling, broken, stop_after=moment)
+    assert_equal(run(falling, broken), expected)
+
+
+def test_a_run_begins_with_given_variables_once(case, tmp_path):
+    def zeros(variables):
+        return {**variables, "params": jax.tree.map(np.zeros_like, variables["params"])}
+
+    state = run(case, tmp_path, steps=0, begin_with=zeros)
+    assert not any(leaf.any() for leaf in jax.tree.leaves((state.variables, state.ema)))
+    moved = run(case, tmp_path, steps=4, begin_with=lambda variables: pytest.fail("it has begun"))
+    assert any(leaf.any() for leaf in jax.tree.leaves(moved.variables))
 
 
 class Poisoned:

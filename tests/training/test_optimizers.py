@@ -8,7 +8,7 @@ import pytest
 
 from qsep_jax.systems.base import Optimizer
 from qsep_jax.systems.lee2019 import Lee2019
-from qsep_jax.training.optimizers import build, learning_rate
+from qsep_jax.training.optimizers import build, learning_rate, observe
 
 
 def rates(optimizer: Optimizer, updates: int, counts: list[int]) -> np.ndarray:
@@ -120,3 +120,30 @@ def test_schedules_trace():
     for optimizer in (Lee2019().optimizer, Optimizer(schedule="cosine", warmup=3), Optimizer()):
         rate = jax.jit(learning_rate(optimizer, 100))(jnp.int32(7))
         np.testing.assert_allclose(rate, learning_rate(optimizer, 100)(jnp.int32(7)), rtol=1e-6)
+
+
+def test_coupled_decay_joins_the_gradient():
+    """Adam's first step is the rate, whatever the size of the gradient: here it is decay alone."""
+    moved = one_update(Optimizer(learning_rate=0.1, l2=0.5), {"w": jnp.array([4.0])}, {"w": jnp.zeros(1)})
+    np.testing.assert_allclose(moved["w"], [3.9], rtol=1e-5)
+    sgd = Optimizer("sgd", learning_rate=0.1, b1=0.0, l2=0.5)
+    np.testing.assert_allclose(one_update(sgd, {"w": jnp.array([4.0])}, {"w": jnp.ones(1)})["w"], [4.0 - 0.1 * 3.0])
+
+
+def test_rates_of_networks_by_path():
+    optimizer = Optimizer("sgd", learning_rate=1.0, b1=0.0, rates=(("resnet", 0.1), ("top/late", 0.0)))
+    paths = ("resnet/conv/kernel", "resnet2/kernel", "top/late/bias", "top/later/bias")
+    moved = one_update(optimizer, dict.fromkeys(paths, jnp.zeros(1)), dict.fromkeys(paths, jnp.ones(1)))
+    np.testing.assert_allclose([float(moved[path][0]) for path in paths], [-0.1, -1.0, 0.0, -1.0], rtol=1e-6)
+
+
+def test_the_rate_falls_where_the_validation_loss_does_not():
+    optimizer = Optimizer("sgd", learning_rate=1.0, b1=0.0, schedule="plateau", factor=0.5, patience=20, threshold=0.1)
+    rule, params = build(optimizer, 1000), {"w": jnp.zeros(1)}
+    state, steps = rule.init(params), []
+    # Falls; falls too little, twice: 20 updates; falls again; then stays for 40.
+    for loss in (3.0, 2.0, 1.95, 1.92, 1.5, 1.5, 1.5, 1.5, 1.5):
+        state = observe(state, optimizer, jnp.float32(loss), jnp.float32(10.0))
+        change, state = rule.update({"w": jnp.ones(1)}, state, params)
+        steps.append(float(change["w"][0]))
+    assert steps == [-1.0, -1.0, -1.0, -0.5, -0.5, -0.5, -0.25, -0.25, -0.125]

@@ -1,0 +1,248 @@
+"""Zhao, Gan, Rouditchenko, Vondrick, McDermott, Torralba 2018, "The sound of pixels" (ECCV): the baseline with eyes.
+
+A player's frames become K numbers, the mixture K maps, and their weighted sum a mask: each player is asked for by
+itself, and what instrument it is does not enter. Experiments 19 to 21 of Slizovskaia et al. 2021.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from jax import Array
+
+from data_pipelines.schema import FRAMES, INSTRUMENTS, SLOTS, SOURCES
+from qsep_jax.dsp.frequency_scale import to_linear, to_logarithmic
+from qsep_jax.dsp.stft import istft, stft
+from qsep_jax.models import torch_weights
+from qsep_jax.models.resnet import ResNet, ResNetSize
+from qsep_jax.models.sound_of_pixels import RESNET_18, FrameHead, SoundNet, Synthesizer
+from qsep_jax.systems.base import Aux, Batch, BatchSpec, Condition, Optimizer, Phase, System, Variables
+
+STREAM = "separation"
+SGD = Optimizer("sgd", learning_rate=1e-3, b1=0.9, l2=1e-4, rates=(("resnet", 0.1),))
+FLOOR = 1e-10
+# Of ImageNet's images, red, green and blue.
+IMAGE_MEAN, IMAGE_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Seen(NamedTuple):
+    """What is shown of each player: frames, `spacing` seconds apart, and for how many players there is room."""
+
+    frames: int
+    spacing: float
+    size: int
+    slots: int
+
+
+@dataclasses.dataclass(frozen=True)
+class SoundOfPixels(System):
+    """Sound, frame and synthesizer networks. The defaults are those of the published weights.
+
+    Departs from the published code: neither are frames cropped and mirrored at random in training, nor sources clipped
+    to −1…1 after their volume was drawn; the rate is constant where it falls to a tenth after epochs 40 and 80 of 100.
+
+    Attributes:
+      bins: of the logarithmic frequency axis, on which the networks work.
+      levels, channels, outputs: of `SoundNet`; `outputs` is K.
+      resnet: of the frame network, dilated.
+      frames_seen, spacing: frames of each player, and seconds between them: 24 frames at 8 per second.
+      size: height and width of frames, in pixels.
+      slots: most players of a mixture that can be asked for at once.
+      lowest_volume, highest_volume: each source of an example in training is multiplied by a number between them.
+      threshold: above which a mask's probability is taken for a one.
+    """
+
+    cues: ClassVar[tuple[str, ...]] = ("frames",)
+
+    stems: tuple[str, ...] = tuple(INSTRUMENTS)
+    sample_rate: int = 11_025
+    window_length: int = 1022
+    hop_length: int = 256
+    frames: int = 256
+    bins: int = 256
+    levels: int = 7
+    channels: int = 64
+    outputs: int = 32
+    resnet: ResNetSize = RESNET_18
+    frames_seen: int = 3
+    spacing: float = 3.0
+    size: int = 224
+    slots: int = 7
+    lowest_volume: float = 0.5
+    highest_volume: float = 1.5
+    threshold: float = 0.5
+    optimizer: Optimizer = SGD
+    compute_dtype: str = "float32"
+
+    def __post_init__(self):
+        if self.bins % 2**self.levels or self.frames % 2**self.levels:
+            raise ValueError(
+                f"{self.levels} levels halve {self.bins} bins and {self.frames} frames, which must come out even: "
+                "change levels, bins or frames"
+            )
+
+    @property
+    def chunk_samples(self) -> int:
+        return self.frames * self.hop_length
+
+    @property
+    def query_samples(self) -> int:
+        return self.chunk_samples
+
+    @property
+    def visual(self) -> Seen:
+        return Seen(self.frames_seen, self.spacing, self.size, self.slots)
+
+    @property
+    def frame_network(self) -> ResNet:
+        return self.resnet.network(self.compute_dtype, dilated=True)
+
+    @property
+    def head(self) -> FrameHead:
+        return FrameHead(self.outputs, jnp.dtype(self.compute_dtype))
+
+    @property
+    def sounds(self) -> SoundNet:
+        return SoundNet(self.levels, self.channels, self.outputs, jnp.dtype(self.compute_dtype))
+
+    def init(self, key: Array, spec: BatchSpec) -> Variables:
+        keys = jax.random.split(key, 4)
+        resnet = self.frame_network.init(keys[0], jnp.zeros((1, self.size, self.size, 3)), False)
+        sounds = self.sounds.init(keys[1], jnp.zeros((1, self.frames, self.bins)), False)
+        head = self.head.init(keys[2], jnp.zeros((1, 1, 3, 3, self.resnet.features)))
+        channels = jnp.zeros((1, 1, self.outputs))
+        synthesizer = Synthesizer().init(keys[3], channels, channels[:, None])
+        return {
+            "params": {
+                "resnet": resnet["params"],
+                "head": head["params"],
+                "sounds": sounds["params"],
+                "synthesizer": synthesizer["params"],
+            },
+            "batch_stats": {"resnet": resnet["batch_stats"], "sounds": sounds["batch_stats"]},
+        }
+
+    def phases(self) -> tuple[Phase, ...]:
+        return (Phase(STREAM, ("resnet", "head", "sounds", "synthesizer"), self.loss, self.optimizer),)
+
+    def loss(self, variables: Variables, batch: dict[str, Array], key: Array) -> tuple[Array, Aux]:
+        """Of `sources` `[B, S, T, 1]` in `slots` `[B, S]` with their `frames`: `_loss` at random volumes."""
+        volumes = jax.random.uniform(key, batch[SLOTS].shape, minval=self.lowest_volume, maxval=self.highest_volume)
+        loss, updates = self._loss(variables, batch, volumes, train=True)
+        return loss, Aux({}, {"batch_stats": updates})
+
+    def validate(self, variables: Variables, batch: Batch, key: Array) -> dict[str, Array]:
+        """The same with volumes as they are and running statistics."""
+        data = batch[STREAM]
+        return {"loss": self._loss(variables, data, jnp.ones(data[SLOTS].shape), train=False)[0]}
+
+    def _loss(
+        self, variables: Variables, batch: dict[str, Array], volumes: Array, *, train: bool
+    ) -> tuple[Array, dict[str, Any]]:
+        """Binary cross-entropy of the masks of those sources that are more than half of the mixture, `|S| > |Y| / 2`.
+
+        Weighted by `log(1 + |Y|)`, from 0.001 to 10: the mean over all bins of all sources that are there.
+        """
+        present = (batch[SLOTS] >= 0).astype(jnp.float32)
+        gains = present * volumes / jnp.maximum(present.sum(1, keepdims=True), 1.0)
+        spectrograms = stft(gains[..., None] * batch[SOURCES][..., 0], self.window_length, self.hop_length)
+        sources, mixture = jnp.abs(spectrograms), jnp.abs(spectrograms.sum(1)) + FLOOR
+        sources, mixture = (to_logarithmic(each, self.bins) for each in (sources, mixture))
+        images, seen = self._see(variables, batch[FRAMES], present, train)
+        sounds, heard = self._listen(variables, mixture, train)
+        logits: Any = Synthesizer().apply({"params": variables["params"]["synthesizer"]}, images, sounds)
+        wanted = (sources > 0.5 * mixture[:, None]).astype(jnp.float32)
+        weight = jnp.clip(jnp.log1p(mixture), 1e-3, 10.0)[:, None]
+        by_source = (weight * optax.sigmoid_binary_cross_entropy(logits, wanted)).mean((2, 3))
+        return (present * by_source).sum() / jnp.maximum(present.sum(), 1.0), {**seen, **heard}
+
+    def _see(self, variables: Variables, frames: Array, present: Array, train: bool) -> tuple[Array, dict[str, Any]]:
+        """K numbers of each player's frames, `[B, S, n, H, W, 3]` → `[B, S, K]`, and the statistics after them."""
+        images = frames.reshape(-1, *frames.shape[3:]).astype(jnp.float32) / 255.0
+        images = (images - jnp.asarray(IMAGE_MEAN)[None, None, None]) / jnp.asarray(IMAGE_DEVIATION)[None, None, None]
+        counted = jnp.repeat(present, frames.shape[2], axis=1).reshape(-1)
+        maps, updates = _run(self.frame_network, variables, "resnet", train, images, train, counted)
+        maps = maps.reshape(-1, frames.shape[2], *maps.shape[1:])
+        numbers: Any = self.head.apply({"params": variables["params"]["head"]}, maps)
+        return numbers.reshape(*present.shape, -1), updates
+
+    def _listen(self, variables: Variables, magnitude: Array, train: bool) -> tuple[Array, dict[str, Any]]:
+        """K maps of magnitudes `[B, N, bins]` above 0 → `[B, N, bins, K]`, and the statistics after them."""
+        return _run(self.sounds, variables, "sounds", train, jnp.log(magnitude), train)
+
+    def condition(self, variables: Variables, cues: dict[str, Array]) -> Condition:
+        """By stem what is seen of its player, `[B, 13, K]`, and whether there is one, `[B, 13]`.
+
+        Args:
+          cues: `frames` uint8 `[B, S, n, H, W, 3]` and `slots` int32 `[B, S]`, which stem the player of each slot
+            plays. Players of one stem are seen as one in more frames.
+
+        Raises:
+          ValueError: if one of the two is missing.
+        """
+        missing = [name for name in (FRAMES, SLOTS) if name not in cues]
+        if missing:
+            raise ValueError(f"this model is told by frames and slots; {' and '.join(missing)} are missing")
+        labels = jax.nn.one_hot(cues[SLOTS], len(self.stems))  # −1 is in no class
+        images, _ = self._see(variables, cues[FRAMES], labels.sum(-1), train=False)
+        features = (labels[..., None] * images[:, :, None]).max(1)  # of numbers above 0
+        return {"features": features, "present": labels.max(1)}
+
+    def separate(self, variables: Variables, mixture: Array, condition: Condition) -> Array:
+        """The mixture where each player's mask is one: `[B, T, C]` → `[B, 13, T, C]`; silence for who is not there."""
+        batch, length, channels = mixture.shape
+        spectrogram = stft(mixture.swapaxes(1, 2).reshape(-1, length), self.window_length, self.hop_length)
+        features, present = (jnp.repeat(condition[name], channels, axis=0) for name in ("features", "present"))
+        magnitude = to_logarithmic(jnp.abs(spectrogram) + FLOOR, self.bins)
+        sounds, _ = self._listen(variables, magnitude, train=False)
+        logits: Any = Synthesizer().apply({"params": variables["params"]["synthesizer"]}, features, sounds)
+        masks = to_linear(jax.nn.sigmoid(logits), spectrogram.shape[-1]) > self.threshold
+        masks = masks * present[..., None, None]
+        estimates = istft(masks * spectrogram[:, None], self.window_length, self.hop_length)
+        return estimates.reshape(batch, channels, -1, length).transpose(0, 2, 3, 1)
+
+    def preview(self, variables: Variables, batch: Batch) -> dict[str, Array]:
+        """The mixture, its first source, and what the frames of its player get out of it."""
+        data = batch[STREAM]
+        gain = 1.0 / jnp.maximum((data[SLOTS] >= 0).sum(1), 1)[:, None, None]
+        mixture = gain * data[SOURCES].sum(1)
+        estimates = self.separate(variables, mixture, self.condition(variables, data))
+        first = jax.nn.one_hot(data[SLOTS][:, 0], len(self.stems))
+        estimate = jnp.einsum("bk,bktc->btc", first, estimates)
+        return {"mixture": mixture, "target": gain * data[SOURCES][:, 0], "estimate": estimate}
+
+    def from_file(self, network: str, path: Path) -> Variables:
+        """Published weights: `resnet` and `head` are both in the file of the frame network.
+
+        `resnet` is also read from ImageNet weights of a ResNet-18, in torchvision's or Hugging Face's names.
+        """
+        if network == "resnet":
+            return torch_weights.resnet(torch_weights.read(path), self.frame_network)
+        if network == "head":
+            return torch_weights.frame_head(torch_weights.read(path), self.head, self.resnet.features)
+        if network == "sounds":
+            return torch_weights.sound_net(torch_weights.read(path), self.sounds)
+        if network == "synthesizer":
+            return torch_weights.synthesizer(torch_weights.read(path), self.outputs)
+        return super().from_file(network, path)
+
+    def noise(self, rng: np.random.Generator, batch_size: int) -> Batch:
+        shape = (batch_size, 2, self.frames_seen, self.size, self.size, 3)
+        order = np.stack([rng.permutation(len(self.stems))[:2] for _ in range(batch_size)])
+        audio = 0.1 * rng.standard_normal((batch_size, 2, self.chunk_samples, 1), np.float32)
+        return {STREAM: {SOURCES: audio, SLOTS: order.astype(np.int32), FRAMES: rng.integers(0, 256, shape, np.uint8)}}
+
+
+def _run(network: nn.Module, variables: Variables, name: str, train: bool, *inputs: Any) -> tuple[Any, dict[str, Any]]:
+    """What a network makes of its inputs, and the running statistics after them by its name, none but in training."""
+    collections = {collection: variables[collection][name] for collection in ("params", "batch_stats")}
+    if not train:
+        return network.apply(collections, *inputs), {}
+    result: Any = network.apply(collections, *inputs, mutable=["batch_stats"])
+    output, changed = result
+    return output, {name: changed["batch_stats"]}

@@ -1,0 +1,79 @@
+"""The U-Net of Slizovskaia et al. 2021: sizes as published, and where a condition reaches."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qsep_jax.models.mask_unet import MaskUNet
+from qsep_jax.systems.base import parameter_count
+
+KEY = jax.random.key(0)
+SPECTROGRAM = jax.random.normal(jax.random.key(1), (2, 8, 16))
+CONDITIONS = jnp.eye(3)[:2]
+
+
+def small(**fields) -> MaskUNet:
+    return MaskUNet(3, (4, 6, 8), **fields)
+
+
+def maps_of(network: MaskUNet, variables, condition, train=False, key=KEY):
+    return network.apply(variables, SPECTROGRAM, condition, train, key, mutable=["batch_stats"])[0][0]
+
+
+@pytest.mark.parametrize(
+    ("fields", "count"),
+    [
+        ({}, 5_154_719),
+        # A linear layer from 13 labels to a factor and a bias of each channel.
+        ({"film": "bottleneck"}, 5_154_719 + 14 * 2 * 512),
+        ({"film": "encoder"}, 5_154_719 + 14 * 2 * (16 + 32 + 64 + 128 + 256)),
+        ({"film": "final"}, 5_154_719 + 14 * 2 * 13),
+        # Twelve more decoders, and 12 · (9 · 17 + 2) parameters less for the maps that each does not make.
+        ({"heads": True}, 5_154_719 + 12 * (2_358_981 + 1_018) - 13 * 12 * (9 * 17 + 2)),
+        ({"classes": 13}, 5_154_719 + 513 * 13),
+    ],
+)
+def test_parameters_of_the_published_sizes(fields, count):
+    network = MaskUNet(**fields)
+    condition = jnp.zeros((1, 13)) if "film" in fields else None
+    shapes = jax.eval_shape(lambda: network.init(KEY, jnp.zeros((1, 256, 512)), condition, False, KEY))
+    assert parameter_count(shapes["params"]) == count
+
+
+@pytest.mark.parametrize("heads", [False, True])
+def test_maps_are_as_large_as_the_spectrogram_and_not_negative(heads):
+    network = small(heads=heads, classes=2)
+    variables = network.init(KEY, SPECTROGRAM, None, False, KEY)
+    maps, logits = network.apply(variables, SPECTROGRAM, None, False, KEY)
+    assert maps.shape == (2, 3, 8, 16)
+    assert logits.shape == (2, 2)
+    assert float(maps.min()) == 0.0 < float(maps.max())
+
+
+@pytest.mark.parametrize("film", ["bottleneck", "encoder", "final"])
+def test_a_condition_changes_its_own_example_alone(film):
+    network = small(film=film)
+    variables = network.init(KEY, SPECTROGRAM, CONDITIONS, False, KEY)
+    before = maps_of(network, variables, CONDITIONS)
+    after = maps_of(network, variables, CONDITIONS.at[1].set(jnp.asarray([0.0, 0.0, 1.0])))
+    np.testing.assert_array_equal(before[0], after[0])
+    assert (before[1] != after[1]).any()
+
+
+def test_heads_share_nothing_but_the_encoder():
+    network = small(heads=True)
+    variables = network.init(KEY, SPECTROGRAM, None, False, KEY)
+    params = {**variables["params"], "decoder_1": jax.tree.map(jnp.zeros_like, variables["params"]["decoder_1"])}
+    before, after = maps_of(network, variables, None), maps_of(network, {**variables, "params": params}, None)
+    np.testing.assert_array_equal(before[:, [0, 2]], after[:, [0, 2]])
+    assert (before[:, 1] != after[:, 1]).any()
+
+
+def test_dropout_is_for_training():
+    network = small()
+    variables = network.init(KEY, SPECTROGRAM, None, False, KEY)
+    kept, other = maps_of(network, variables, None), maps_of(network, variables, None, key=jax.random.key(5))
+    np.testing.assert_array_equal(kept, other)
+    kept, other = (maps_of(network, variables, None, True, jax.random.key(seed)) for seed in (0, 5))
+    assert (kept != other).any()

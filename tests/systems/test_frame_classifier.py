@@ -1,0 +1,130 @@
+"""The frame classifier: it learns from the players that are there, and refuses to separate."""
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from data_pipelines.schema import FRAMES, SLOTS, SOURCES
+from qsep_jax.models.resnet import ResNetSize
+from qsep_jax.systems.frame_classifier import STREAM, FrameClassifier
+from qsep_jax.training.settings import Train
+from qsep_jax.training.state import create_state
+from qsep_jax.training.step import make_step
+
+KEY = jax.random.key(0)
+TINY = FrameClassifier(size=32, samples=64, resnet=ResNetSize((1, 1), 4))
+SLOTS_HELD = np.array([[3, -1], [7, 3], [0, 7], [12, -1]], np.int32)
+
+
+@partial(jax.jit, static_argnums=0)
+def validate(system, variables, batch):
+    return system.validate(variables, batch, KEY)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    """Frames of a colour for each instrument, two for each player; nobody is black."""
+    rng = np.random.default_rng(0)
+    colours = rng.integers(40, 200, (len(TINY.stems) + 1, 3))
+    colours[-1] = 0
+    frames = np.broadcast_to(colours[SLOTS_HELD][:, :, None, None, None], (4, 2, 2, 32, 32, 3))
+    frames = frames + (SLOTS_HELD >= 0)[..., None, None, None, None] * rng.integers(-20, 20, frames.shape)
+    sources = np.zeros((4, 2, TINY.samples, 1), np.float32)
+    return {STREAM: {SOURCES: sources, SLOTS: SLOTS_HELD, FRAMES: frames.astype(np.uint8)}}
+
+
+@pytest.fixture(scope="module")
+def training(batch):
+    """The state before and after 20 steps on one batch, and the metrics of each."""
+    train = Train(steps=20, batch_size=4)
+    state = before = jax.jit(lambda: create_state(TINY, train, batch))()
+    step, metrics = jax.jit(make_step(TINY, train)), []
+    for _ in range(20):
+        state, said = step(state, batch, KEY)
+        metrics.append(jax.device_get(said))
+    return before, state, metrics
+
+
+def test_the_networks_have_their_names(training):
+    variables = training[0].variables
+    assert {name: set(tree) for name, tree in variables.items()} == {
+        "params": {"resnet", "classes"},
+        "batch_stats": {"resnet"},
+    }
+    assert variables["params"]["classes"]["kernel"].shape == (TINY.resnet.features, 13)
+
+
+def test_it_learns_and_its_statistics_move(training):
+    before, after, metrics = training
+    assert metrics[0]["classifier/skipped"] == 0
+    losses = [said["classifier/loss"] for said in metrics]
+    assert losses[-1] < 0.7 * losses[0], losses
+    assert metrics[-1]["classifier/accuracy"] > metrics[0]["classifier/accuracy"]
+    for part in ("params", "batch_stats"):
+        stem = [state.variables[part]["resnet"]["stem_norm"] for state in (before, after)]
+        assert all(np.abs(new - old).max() > 1e-4 for old, new in zip(*map(jax.tree.leaves, stem), strict=True))
+
+
+def test_only_players_who_are_there_count(batch, training):
+    """The loss is the mean over the frames of the six players; what an empty slot shows changes nothing."""
+    variables, data = training[0].variables, batch[STREAM]
+
+    @jax.jit
+    def loss(data):
+        return TINY.loss(variables, data, KEY)
+
+    other = {**data, FRAMES: np.where(SLOTS_HELD[..., None, None, None, None] < 0, 255, data[FRAMES]).astype(np.uint8)}
+    (value, aux), (same, same_aux) = loss(data), loss(other)
+    assert float(value) == pytest.approx(float(same), rel=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), aux.updates, same_aux.updates)
+    images = data[FRAMES][SLOTS_HELD >= 0].reshape(-1, 32, 32, 3) / np.float32(255)
+    wanted = np.repeat(SLOTS_HELD[SLOTS_HELD >= 0], 2)
+    found = validate(TINY, variables, batch)
+
+    @jax.jit
+    def features_of(images):
+        return TINY.network.apply({name: variables[name]["resnet"] for name in variables}, images, False)
+
+    features = features_of(images)
+    logits = TINY.classes.apply({"params": variables["params"]["classes"]}, features)
+    expected = -jax.nn.log_softmax(logits)[np.arange(12), wanted].mean()
+    assert float(found["loss"]) == pytest.approx(float(expected), rel=1e-4)
+    assert float(found["accuracy"]) == pytest.approx(float((logits.argmax(-1) == wanted).mean()))
+
+
+def test_it_refuses_to_separate(training):
+    variables = training[0].variables
+    assert TINY.tasks == ()
+    with pytest.raises(ValueError, match=r"separates nothing: .* --train.weights.resnet RUN"):
+        TINY.separate(variables, jnp.zeros((1, 64, 1)), ())
+    with pytest.raises(ValueError, match="names instruments"):
+        TINY.condition(variables, {})
+
+
+def test_noise_is_a_batch(training):
+    noise = TINY.noise(np.random.default_rng(0), 3)
+    assert np.isfinite(validate(TINY, training[0].variables, noise)["loss"])
+
+
+def test_bfloat16_is_close(batch, training):
+    half = dataclasses.replace(TINY, compute_dtype="bfloat16")
+    found = [validate(system, training[0].variables, batch)["loss"] for system in (TINY, half)]
+    assert float(found[1]) == pytest.approx(float(found[0]), rel=0.05)
+    assert found[0] != found[1]
+
+
+@pytest.mark.torch
+def test_it_may_begin_with_imagenet_weights(tmp_path):
+    from tests.models.torch_resnet import TorchResNet, weights_of
+
+    weights = weights_of(TorchResNet((1, 1), 4, True, classes=5))
+    safetensors.numpy.save_file(weights, tmp_path / "resnet.safetensors")
+    found = TINY.from_file("resnet", tmp_path / "resnet.safetensors")
+    np.testing.assert_array_equal(found["params"]["stem"]["kernel"][1, 2, 0, 3], weights["conv1.weight"][3, 0, 1, 2])
+    with pytest.raises(ValueError, match="no file of weights is known for 'classes'"):
+        TINY.from_file("classes", tmp_path / "resnet.safetensors")

@@ -1,0 +1,138 @@
+"""Slizovskaia 2021: how mixtures are made, what labels and curricula do to them, and which forms there are."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs.slizovskaia2021 import get_config
+from data_pipelines.schema import FEATURES, FRAMES, SLOTS, SOURCES
+from qsep_jax.systems.slizovskaia2021 import STREAM, Slizovskaia2021, Visual
+
+TINY: Slizovskaia2021 = get_config("exp6,debug").system  # pyright: ignore[reportAssignmentType]
+SEEING: Slizovskaia2021 = get_config("exp13,debug").system  # pyright: ignore[reportAssignmentType]
+KEY = jax.random.key(0)
+
+
+def variables_of(system):
+    return jax.jit(lambda: system.init(KEY, {}))()
+
+
+def batch_of(system, seed=0):
+    return jax.tree.map(jnp.asarray, system.noise(np.random.default_rng(seed), 4)[STREAM])
+
+
+def loss_of(system, variables, batch, key=KEY):
+    return jax.jit(system.loss)(variables, batch, key)
+
+
+@pytest.fixture(scope="module")
+def variables():
+    return variables_of(TINY)
+
+
+def validated(system, variables, batch):
+    return float(jax.jit(system.validate)(variables, {STREAM: batch}, KEY)["loss"])
+
+
+def test_slots_may_stand_in_any_order(variables):
+    batch = batch_of(TINY)
+    turned = {SOURCES: batch[SOURCES][:, ::-1], SLOTS: batch[SLOTS][:, ::-1]}
+    assert validated(TINY, variables, turned) == pytest.approx(validated(TINY, variables, batch), rel=1e-4)
+    other = {**batch, SLOTS: jnp.where(batch[SLOTS] >= 0, (batch[SLOTS] + 1) % 13, -1)}
+    assert validated(TINY, variables, other) != pytest.approx(validated(TINY, variables, batch), rel=1e-3)
+
+
+def test_masks_share_out_the_mixture(variables):
+    mixture = jax.random.normal(KEY, (2, TINY.chunk_samples, 2))
+    estimates = jax.jit(TINY.separate)(variables, mixture, ())
+    np.testing.assert_allclose(estimates.sum(1), mixture, atol=1e-4)
+    spectrograms = jax.jit(TINY.spectrograms)(variables, mixture, ())
+    assert spectrograms.shape == (2, 13, TINY.frames, TINY.bins, 2)
+
+
+@pytest.mark.parametrize("multiply", ["before", "after"])
+def test_labels_multiply_maps_or_masks(multiply):
+    """An absent instrument has an even share before the softmax, and nothing after it."""
+    system = dataclasses.replace(TINY, conditioning="multiply", multiply=multiply)
+    variables, mixture = variables_of(system), jax.random.normal(KEY, (1, system.chunk_samples, 1))
+    labels = jnp.zeros((1, 13)).at[0, 4].set(1.0)
+    estimates = jax.jit(system.separate)(variables, mixture, system.condition(variables, {"labels": labels}))
+    absent = np.delete(np.asarray(estimates[0]), 4, axis=0)
+    assert np.abs(estimates[0, 4]).max() > 1e-2
+    if multiply == "after":
+        assert not absent.any()
+    else:
+        np.testing.assert_allclose(absent, np.broadcast_to(absent[:1], absent.shape), atol=1e-6)
+        assert np.abs(absent).max() > 1e-3
+
+
+def test_a_wrong_cue_is_named():
+    system = dataclasses.replace(TINY, conditioning="encoder")
+    with pytest.raises(ValueError, match="this model is told by labels, not by frames"):
+        system.condition({}, {"frames": jnp.zeros(())})
+    with pytest.raises(ValueError, match="this model is told by frames, not by labels"):
+        SEEING.condition({}, {"labels": jnp.zeros(())})
+
+
+def test_impossible_forms_are_refused():
+    with pytest.raises(ValueError, match="2 levels halve 64 bins and 18 frames"):
+        dataclasses.replace(TINY, frames=18)
+    with pytest.raises(ValueError, match="what is seen must enter somewhere"):
+        dataclasses.replace(TINY, visual=Visual())
+
+
+def test_the_curriculum_takes_so_many_sources_and_grows_on_plateaus():
+    system = dataclasses.replace(TINY, curriculum=True, curriculum_patience=20)
+    variables, batch = variables_of(system), batch_of(system)
+    order = jnp.stack([jax.random.permutation(key, 13)[:7] for key in jax.random.split(KEY, 4)])
+    batch = {SOURCES: jax.random.normal(KEY, batch[SOURCES].shape), SLOTS: order}
+    first = {SOURCES: batch[SOURCES].at[:, 2:].set(0.0), SLOTS: order.at[:, 2:].set(-1)}
+    # With two as the most, every example is its first two sources, whatever the others are.
+    assert float(loss_of(system, variables, batch)[0]) == pytest.approx(
+        float(loss_of(system, variables, first)[0]), rel=1e-5
+    )
+
+    def most(variables) -> float:
+        return float(variables["curriculum"]["mixtures"]["most"])
+
+    seen = []
+    for loss in (1.0, 0.5, 0.49995, 0.5, 3.0, 2.9, 3.0, 3.0):
+        variables = system.observe(variables, jnp.float32(loss), jnp.float32(10.0))
+        seen.append(most(variables))
+    # 0.5 is the lowest; two validations without progress add a source, whose first loss is a new start.
+    assert seen == [2.0, 2.0, 2.0, 3.0, 3.0, 3.0, 3.0, 4.0]
+    grown = {**variables, "curriculum": {"mixtures": {**variables["curriculum"]["mixtures"], "most": jnp.float32(7.0)}}}
+    assert float(loss_of(system, grown, batch)[0]) != float(loss_of(system, grown, first)[0])
+    for _ in range(20):
+        variables = system.observe(variables, jnp.float32(9.0), jnp.float32(20.0))
+    assert most(variables) == 7.0
+
+
+def test_input_noise_is_for_training(variables):
+    system, batch = dataclasses.replace(TINY, input_noise=1.0, dropout=0.0), batch_of(TINY)
+    first, other = (float(loss_of(system, variables, batch, jax.random.key(seed))[0]) for seed in (1, 2))
+    assert first != other
+    assert validated(system, variables, batch) == validated(TINY, variables, batch)
+
+
+def test_frames_count_only_where_somebody_is():
+    """Frames and what the network makes of them are the same cue; an empty slot is nobody."""
+    variables, batch = variables_of(SEEING), batch_of(SEEING)
+    condition = jax.jit(SEEING.condition)(variables, {FRAMES: batch[FRAMES]})
+    shape = (4, SEEING.seen.slots, SEEING.seen.frames)
+    images = batch[FRAMES].reshape(-1, *batch[FRAMES].shape[3:]).astype(jnp.float32) / 255.0
+    collections = {name: variables[name]["resnet"] for name in ("params", "batch_stats")}
+    features = SEEING.resnet.apply(collections, images, False).reshape(*shape, -1)
+    features = features * (batch[SLOTS] >= 0)[:, :, None, None]
+    np.testing.assert_allclose(SEEING.condition(variables, {FEATURES: features}), condition, atol=1e-5)
+    assert (batch[SLOTS] < 0).any()
+
+
+def test_a_frozen_network_is_not_trained():
+    (phase,) = SEEING.phases()
+    assert phase.trainable == ("separator", "context")
+    _, aux = loss_of(SEEING, variables_of(SEEING), batch_of(SEEING))
+    assert set(aux.updates["batch_stats"]) == {"separator"}
