@@ -71,7 +71,8 @@ EPOCH = 250
 def system_of(name: str) -> System:
     """The system of an experiment, its difference applied to the one that it is compared with."""
     base, difference = EXPERIMENTS[name]
-    return dataclasses.replace(system_of(base) if isinstance(base, str) else base, **difference)
+    changed: Any = system_of(base) if isinstance(base, str) else base
+    return dataclasses.replace(changed, **difference)
 
 
 def get_config(variant: str = "") -> Experiment:
@@ -89,10 +90,9 @@ def get_config(variant: str = "") -> Experiment:
     features = ""
     if "small" in words:
         system, train = _small(system, train)
-        weights = {"resnet": "runs/classifier"} if "resnet" in weights else {}
-        features = (
-            "classifier" if isinstance(system, Slizovskaia2021) and system.visual and system.visual.frozen else ""
-        )
+        looks = isinstance(system, Slizovskaia2021) and system.visual
+        weights = {"resnet": "runs/classifier"} if looks else {}
+        features = "classifier" if looks and looks.frozen else ""
     if "debug" in words:
         system, train, weights = _debug(system), DEBUG, {}
     recipe = _recipe(system, features)

@@ -49,7 +49,8 @@ def _read(system: System, network: str, path: Path) -> Variables:
 
 def _fitted(found: Any, wanted: Any, where: str) -> Any:
     """The arrays of `found` in the places of `wanted`."""
-    flat, expected = flatten_dict(found, sep="/"), flatten_dict(wanted, sep="/")
+    flat: dict[str, Any] = dict(flatten_dict(found, sep="/"))
+    expected: dict[str, Any] = dict(flatten_dict(wanted, sep="/"))
     if missing := sorted(set(flat) ^ set(expected)):
         raise ValueError(f"{where} is of another form: '{missing[0]}' is in only one of file and model")
     for path, leaf in expected.items():

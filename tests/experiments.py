@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from data_pipelines import store
 from data_pipelines.corpora.base import Stem
@@ -15,8 +16,9 @@ from qsep_jax.train import shapes_of
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.py"))
-# And those that are told by a label or a picture.
-CASES = [*CONFIGS, "slizovskaia2021.py:exp9", "slizovskaia2021.py:exp16"]
+# Told by pictures, which takes a residual network, and so long to compile.
+LOOKING = pytest.param("slizovskaia2021.py:exp16", marks=pytest.mark.slow)
+CASES = [*CONFIGS, "slizovskaia2021.py:exp9", LOOKING]
 SECONDS, TRACKS = 4.0, 3
 
 

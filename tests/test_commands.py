@@ -11,10 +11,10 @@ import soundfile
 
 from qsep_jax import evaluate, separate, train
 from tests.commands import asked, command, config_of, refused, train_debug
-from tests.experiments import CONFIGS
+from tests.experiments import CONFIGS, LOOKING
 
 # Of configs whose variants differ in corpus or cue.
-VARIANTS = ("lee2019.py:band", "lee2019.py:chamber", "slizovskaia2021.py:exp16")
+VARIANTS = ("lee2019.py:band", "lee2019.py:chamber", LOOKING)
 
 
 @pytest.fixture(scope="module", params=[*CONFIGS, *VARIANTS])

@@ -185,7 +185,8 @@ def _kernel_gradient_by_rows(x, cotangent, *, strides, padding, window):
 
 def _kernel_gradient_swapped(x, cotangent, *, strides, padding, window):
     """The gradient as if the cotangent were the input: the same sums with the taps the other way round."""
-    padding = tuple((taps - 1 - low, taps - 1 - high) for taps, (low, high) in zip(window, padding, strict=True))
+    rows, columns = ((taps - 1 - low, taps - 1 - high) for taps, (low, high) in zip(window, padding, strict=True))
+    padding = (rows, columns)
     shape = (*window, cotangent.shape[-1], x.shape[-1])
     folded = _fold(cotangent, shape, strides, padding) > 1
     gradient = _kernel_gradient_folded if folded else _kernel_gradient_by_rows

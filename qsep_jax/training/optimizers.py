@@ -80,8 +80,8 @@ def _scale_by_plateau() -> optax.GradientTransformation:
     def init(params: Any) -> Plateau:
         return Plateau(jnp.ones(()), jnp.full((), jnp.inf), jnp.zeros(()))
 
-    def update(changes: Any, state: Plateau, params: Any = None) -> tuple[Any, Plateau]:
-        return jax.tree.map(lambda change: state.scale * change, changes), state
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Plateau]:
+        return jax.tree.map(lambda change: state.scale * change, updates), state
 
     return optax.GradientTransformation(init, update)
 
@@ -90,4 +90,7 @@ def _scale_by_path(rates: tuple[tuple[str, float], ...]) -> optax.GradientTransf
     def factor(path: str) -> float:
         return next((rate for prefix, rate in rates if f"{path}/".startswith(f"{prefix}/")), 1.0)
 
-    return optax.stateless(lambda changes, _: {path: factor(path) * change for path, change in changes.items()})
+    def scaled(changes: Any, _: Any) -> Any:
+        return {path: factor(path) * change for path, change in changes.items()}
+
+    return optax.stateless(scaled)
