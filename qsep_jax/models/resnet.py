@@ -5,6 +5,7 @@ alike, `(window − 1) / 2`, where padding that just fits a stride of 2 would pu
 """
 
 import dataclasses
+from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -79,6 +80,34 @@ class ResNet(nn.Module):
                 x = block.copy(name=f"stage_{stage}_block_{number}")(x, train, mask)
         x = x.astype(jnp.float32)
         return x if self.dilated else x.mean((1, 2))
+
+
+def over_frames(
+    network: ResNet,
+    variables: dict[str, Any],
+    frames: Array,
+    present: Array,
+    train: bool,
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0),
+    deviation: tuple[float, ...] = (1.0, 1.0, 1.0),
+) -> tuple[Array, dict[str, Any]]:
+    """What a network makes of each video frame, `[B · S · n, …]`, and with `train` its new `{"resnet": statistics}`.
+
+    Args:
+      variables: of a system, whose network is called `resnet`.
+      frames: uint8 `[B, S, n, H, W, 3]`.
+      present: `[B, S]`; the frames of others do not count in the statistics.
+      mean, deviation: of red, green and blue, which are numbers from 0 to 1; by default left as they are.
+    """
+    images = frames.reshape(-1, *frames.shape[3:]).astype(jnp.float32) / 255.0
+    images = (images - jnp.asarray(mean)[None, None, None]) / jnp.asarray(deviation)[None, None, None]
+    collections = {name: variables[name]["resnet"] for name in ("params", "batch_stats")}
+    if not train:
+        return network.apply(collections, images, False), {}  # pyright: ignore[reportReturnType]
+    counted = jnp.repeat(present, frames.shape[2], axis=1).reshape(-1)
+    result: Any = network.apply(collections, images, True, counted, mutable=["batch_stats"])
+    found, changed = result
+    return found, {"resnet": changed["batch_stats"]}
 
 
 class Block(nn.Module):

@@ -17,7 +17,7 @@ from jax import Array
 
 from data_pipelines.schema import FRAMES, INSTRUMENTS, SLOTS
 from qsep_jax.models import torch_weights
-from qsep_jax.models.resnet import ResNet, ResNetSize
+from qsep_jax.models.resnet import ResNet, ResNetSize, over_frames
 from qsep_jax.systems.base import Aux, Batch, BatchSpec, Optimizer, Phase, System, Variables
 
 STREAM = "separation"
@@ -79,7 +79,7 @@ class FrameClassifier(System):
     def loss(self, variables: Variables, batch: dict[str, Array], key: Array) -> tuple[Array, Aux]:
         """Mean cross-entropy of the frames `[B, S, n, H, W, 3]` of the `slots` `[B, S]` that hold someone."""
         loss, accuracy, updates = self._judge(variables, batch, train=True)
-        return loss, Aux({"accuracy": accuracy}, updates)
+        return loss, Aux({"accuracy": accuracy}, {"batch_stats": updates})
 
     def validate(self, variables: Variables, batch: Batch, key: Array) -> dict[str, Array]:
         loss, accuracy, _ = self._judge(variables, batch[STREAM], train=False)
@@ -91,14 +91,7 @@ class FrameClassifier(System):
         frames = batch[FRAMES]
         wanted = jnp.repeat(batch[SLOTS], frames.shape[2], axis=1).reshape(-1)
         counts = wanted >= 0
-        images = frames.reshape(-1, *frames.shape[3:]).astype(jnp.float32) / 255.0
-        collections, updates = {name: variables[name]["resnet"] for name in ("params", "batch_stats")}, {}
-        if train:
-            result: Any = self.network.apply(collections, images, True, counts, mutable=["batch_stats"])
-            features, changed = result
-            updates = {"batch_stats": {"resnet": changed["batch_stats"]}}
-        else:
-            features = self.network.apply(collections, images, False)
+        features, updates = over_frames(self.network, variables, frames, batch[SLOTS] >= 0, train)
         logits: Any = self.classes.apply({"params": variables["params"]["classes"]}, features)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(wanted, 0))
         right, total = logits.argmax(-1) == wanted, jnp.maximum(counts.sum(), 1)

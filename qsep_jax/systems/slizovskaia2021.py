@@ -22,7 +22,7 @@ from qsep_jax.dsp.stft import istft, stft
 from qsep_jax.losses.masks import binary_masks, ratio_masks, weighted_binary_cross_entropy
 from qsep_jax.models import torch_weights
 from qsep_jax.models.mask_unet import MaskUNet
-from qsep_jax.models.resnet import ResNet, ResNetSize
+from qsep_jax.models.resnet import ResNet, ResNetSize, over_frames
 from qsep_jax.models.visual import InstrumentProbabilities, VisualContext
 from qsep_jax.systems.base import Aux, Batch, BatchSpec, Optimizer, Phase, System, Variables
 
@@ -72,7 +72,8 @@ class Slizovskaia2021(System):
       multiply: of the maps (`before` the softmax, as in the code, where an absent instrument gets a logit of 0) or of
         the masks (`after`, as the paper says, where it gets silence).
       visual: what is seen of the players; None for labels.
-      common_gain: whether sources are divided by their number as the mixture is. Published, the mixture alone is.
+      common_gain: whether `binary` masks and `magnitude` are wanted of sources that are divided by their number, as the
+        mixture is. The code's sources stay as loud as they were. Ratio masks are the same either way.
       curriculum: whether mixtures begin with 2 sources, and get one more whenever the validation loss has not fallen
         by 1e-4 for `curriculum_patience` steps. The recipe must always draw the most. The paper says 10,000 steps.
       classifier_weight: of a loss that names the instruments from the bottleneck (the paper's section 5.4).
@@ -234,8 +235,6 @@ class Slizovskaia2021(System):
         mixture = spectrograms.sum(1) / count[:, None, None]
         there = labels.sum(-1)[:, :, None, None]
         magnitudes = there * (jnp.abs(spectrograms) + FLOOR)
-        if self.common_gain:
-            magnitudes = magnitudes / count[:, None, None, None]
         sources = jnp.einsum("bsk,bsnf->bknf", labels, magnitudes)
         condition, updates = self._condition(variables, batch, labels.sum(1), train)
         magnitude = jnp.abs(mixture) + FLOOR
@@ -245,11 +244,10 @@ class Slizovskaia2021(System):
         maps, logits, statistics = self._maps(variables, seen, condition, train, dropout_key)
         if self.frequency_scale == "logarithmic":
             sources, magnitude = (to_logarithmic(each, self.bins) for each in (sources, magnitude))
+        wanted = sources / count[:, None, None, None] if self.common_gain else sources
         if self.output == "binary":
-            wanted = binary_masks(sources / (1 if self.common_gain else count[:, None, None, None]), magnitude)
-            loss = weighted_binary_cross_entropy(maps, wanted, self.positive_weight)
+            loss = weighted_binary_cross_entropy(maps, binary_masks(wanted, magnitude), self.positive_weight)
         elif self.output == "magnitude":
-            wanted = sources / (1 if self.common_gain else count[:, None, None, None])
             loss = jnp.square(maps - wanted / magnitude.max((1, 2))[:, None, None, None]).mean()
         else:
             loss = jnp.square(self._masks(maps, condition) - ratio_masks(sources)).mean()
@@ -317,15 +315,7 @@ class Slizovskaia2021(System):
             return features, features.any((2, 3)), {}
         frames = batch[FRAMES]
         present = frames.any((2, 3, 4, 5))
-        images = frames.reshape(-1, *frames.shape[3:]).astype(jnp.float32) / 255.0
-        counted = jnp.repeat(present, frames.shape[2], axis=1).reshape(-1)
-        collections, updates = {name: variables[name]["resnet"] for name in ("params", "batch_stats")}, {}
-        if train:
-            result: Any = self.resnet.apply(collections, images, True, counted, mutable=["batch_stats"])
-            found, changed = result
-            updates["resnet"] = changed["batch_stats"]
-        else:
-            found: Any = self.resnet.apply(collections, images, False)
+        found, updates = over_frames(self.resnet, variables, frames, present, train)
         return found.reshape(*frames.shape[:3], -1), present, updates
 
     def condition(self, variables: Variables, cues: dict[str, Array]) -> Any:

@@ -19,7 +19,7 @@ from data_pipelines.schema import FRAMES, INSTRUMENTS, SLOTS, SOURCES
 from qsep_jax.dsp.frequency_scale import to_linear, to_logarithmic
 from qsep_jax.dsp.stft import istft, stft
 from qsep_jax.models import torch_weights
-from qsep_jax.models.resnet import ResNet, ResNetSize
+from qsep_jax.models.resnet import ResNet, ResNetSize, over_frames
 from qsep_jax.models.sound_of_pixels import RESNET_18, FrameHead, SoundNet, Synthesizer
 from qsep_jax.systems.base import Aux, Batch, BatchSpec, Condition, Optimizer, Phase, System, Variables
 
@@ -163,10 +163,8 @@ class SoundOfPixels(System):
 
     def _see(self, variables: Variables, frames: Array, present: Array, train: bool) -> tuple[Array, dict[str, Any]]:
         """K numbers of each player's frames, `[B, S, n, H, W, 3]` → `[B, S, K]`, and the statistics after them."""
-        images = frames.reshape(-1, *frames.shape[3:]).astype(jnp.float32) / 255.0
-        images = (images - jnp.asarray(IMAGE_MEAN)[None, None, None]) / jnp.asarray(IMAGE_DEVIATION)[None, None, None]
-        counted = jnp.repeat(present, frames.shape[2], axis=1).reshape(-1)
-        maps, updates = _run(self.frame_network, variables, "resnet", train, images, train, counted)
+        normal = (IMAGE_MEAN, IMAGE_DEVIATION)
+        maps, updates = over_frames(self.frame_network, variables, frames, present, train, *normal)
         maps = maps.reshape(-1, frames.shape[2], *maps.shape[1:])
         numbers: Any = self.head.apply({"params": variables["params"]["head"]}, maps)
         return numbers.reshape(*present.shape, -1), updates

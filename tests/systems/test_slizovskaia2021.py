@@ -84,6 +84,21 @@ def test_impossible_forms_are_refused():
         dataclasses.replace(TINY, visual=Visual())
 
 
+@pytest.mark.parametrize("output", ["ratio", "binary", "magnitude"])
+def test_the_gain_of_the_mixture_may_be_that_of_its_sources(variables, output):
+    """All but ratio masks tell sources that were divided by their number from the code's, which were not."""
+    published = dataclasses.replace(TINY, output=output, competing=output == "ratio")
+    common = dataclasses.replace(published, common_gain=True)
+    batch = batch_of(TINY)
+    one, other = (validated(system, variables, batch) for system in (published, common))
+    assert (one == pytest.approx(other, rel=1e-6)) == (output == "ratio")
+    if output == "magnitude":  # of maps that are all zero the loss is the energy wanted, here k² times as much
+        silent = jax.tree.map(jnp.zeros_like, variables["params"])
+        one, other = (validated(system, {**variables, "params": silent}, batch) for system in (published, common))
+        count = float((batch[SLOTS][0] >= 0).sum())
+        assert one / other == pytest.approx(count**2, rel=1e-4)
+
+
 def test_the_curriculum_takes_so_many_sources_and_grows_on_plateaus():
     system = dataclasses.replace(TINY, curriculum=True, curriculum_patience=20)
     variables, batch = variables_of(system), batch_of(system)
