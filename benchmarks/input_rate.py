@@ -101,7 +101,7 @@ def measure(options: InputRate) -> rows.Row:
         stream = Stream(options.corpus, RandomSplit(presence=1.0, classes=4), channels=1)
         shape = Shape(round(options.seconds * options.sample_rate), options.sample_rate)
         pipeline = Pipeline(Data(str(root), {"mixes": stream}), {"mixes": shape}, "train", options.batch, 0)
-        stored = pipeline.corpora["mixes"].metadata.channels
+        stored = pipeline.corpora["mixes"][0].metadata.channels
         batches = -(-options.mixtures // options.batch)
         parts = where_time_goes(pipeline, batches, options.batch)  # first: no thread of an iterator is about yet
         wall, cpu = _rates(pipeline, options.rounds, batches, options.batch)

@@ -18,7 +18,7 @@ from data_pipelines.sources import open_corpus
 from data_pipelines.testlist import AUDIBLE, TestList, draw, waveforms
 from qsep_jax import console
 from qsep_jax.bundle import find_model
-from qsep_jax.inference.chunks import ChunkPlan, default_plan
+from qsep_jax.inference.chunks import ChunkPlan, plan_of
 from qsep_jax.inference.conditions import encode
 from qsep_jax.inference.separation import separate
 from qsep_jax.metrics.aggregate import summarize
@@ -74,7 +74,7 @@ def measure(options: Seams) -> rows.Row:
     stream, rate = next(iter(experiment.data.streams.values())), model.system.sample_rate
     corpus = open_corpus(options.root, stream.corpus, rate, "test", stream.view, stream.channels)
     settings = TestList(kind="pairs", mixtures=options.mixtures, seconds=options.seconds)
-    plan, found = default_plan(model.system.chunk_samples), []
+    plan, found = plan_of(model.system), []
     shift, size = plan.hop // 2, plan.fade
     items = [item for item in draw(settings, corpus) if item.target == 0]
     with Progress("separating", len(items), unit="mixture") as progress:

@@ -7,7 +7,8 @@ position is just a number of batches, and any batch can be made again on its own
 
 import dataclasses
 import zlib
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
+from pathlib import Path
 from typing import Any
 
 import grain
@@ -17,11 +18,12 @@ from data_pipelines.mix_and_separate import MixAndSeparate
 from data_pipelines.mixing import RandomSplit
 from data_pipelines.pairs import InstrumentPairs
 from data_pipelines.sources import Corpus, View, open_corpus
+from data_pipelines.unpaired import PairedExcerpt, SoloExcerpt, UnpairedMixture
 from data_pipelines.workers import end_with_parent
 
 Batch = dict[str, dict[str, np.ndarray]]
 # `recipe(rng, corpus, samples) → example`.
-Recipe = RandomSplit | InstrumentPairs | MixAndSeparate
+Recipe = RandomSplit | InstrumentPairs | MixAndSeparate | PairedExcerpt | UnpairedMixture | SoloExcerpt
 
 # Batches are numbered below this; a run never gets there.
 _ENDLESS = 2**40
@@ -32,24 +34,47 @@ class Stream:
     """One stream of examples.
 
     Attributes:
-      corpus: name of a prepared corpus.
+      corpus: name of a prepared corpus, or of several, joined by `+`: an example is of one of them, each being drawn as
+        often as it has tracks.
       recipe: how an example is made of it.
       view: the stems that the recipe sees, each a sum of stored ones; by default all that are not part of another.
       channels: of the examples; 1 mixes down.
+      first, tracks: of the training split only so many tracks, from this one on, counted from 0 (0: all the rest).
     """
 
     corpus: str = "chamber"
     recipe: Recipe = RandomSplit()
     view: View = dataclasses.field(default_factory=dict)
     channels: int = 1
+    first: int = 0
+    tracks: int = 0
+
+    @property
+    def corpora(self) -> tuple[str, ...]:
+        return tuple(self.corpus.split("+"))
+
+    def open(self, root: Path | str, corpus: str, sample_rate: int, split: str, channels: int | None = None) -> Corpus:
+        """One of its corpora, as `open_corpus` does, with its tracks."""
+        channels = self.channels if channels is None else channels
+        first, tracks = (self.first, self.tracks) if split == "train" else (0, 0)
+        return open_corpus(root, corpus, sample_rate, split, self.view, channels, first=first, tracks=tracks)
 
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """Where examples come from: a folder of prepared corpora, and a stream for each one that the system asks for."""
+    """Where examples come from: a folder of prepared corpora, and a stream for each one that the system asks for.
+
+    Attributes:
+      validation: streams that validation takes from elsewhere than training does.
+    """
 
     root: str = "data"
     streams: dict[str, Stream] = dataclasses.field(default_factory=dict)
+    validation: dict[str, Stream] = dataclasses.field(default_factory=dict)
+
+    def of_split(self, split: str) -> dict[str, Stream]:
+        """The streams of training or of validation."""
+        return self.streams if split == "train" else self.streams | self.validation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,19 +88,23 @@ class Shape:
 
 @dataclasses.dataclass(frozen=True)
 class _Mix(grain.transforms.RandomMap):
-    corpus: Corpus
+    corpora: tuple[Corpus, ...]
     recipe: Recipe
     samples: int
 
     def random_map(self, element: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        return self.recipe(rng, self.corpus, self.samples)
+        corpus = self.corpora[0]
+        if len(self.corpora) > 1:
+            counts = np.array([len(each.all_tracks) for each in self.corpora])
+            corpus = self.corpora[rng.choice(len(counts), p=counts / counts.sum())]
+        return self.recipe(rng, corpus, self.samples)
 
 
 class Pipeline:
     """Batches `{stream: {key: [B, T, C]}}` of one split, or `[R, B, T, C]` for a stream with R > 1 repeats.
 
     Args:
-      shapes: what is asked of each stream; `data.streams` must have the same names.
+      shapes: what is asked of each stream; `data` must have them all, and nothing else to train on.
       batch_size: examples over all processes.
       process, processes: which share of each batch this process makes, as contiguous rows.
 
@@ -94,19 +123,19 @@ class Pipeline:
         process: int = 0,
         processes: int = 1,
     ):
-        if set(data.streams) != set(shapes):
-            raise ValueError(f"the system asks for the streams {sorted(shapes)}, the config has {sorted(data.streams)}")
+        streams = data.of_split(split)
+        if not set(shapes) <= set(streams) or (split == "train" and set(shapes) != set(streams)):
+            raise ValueError(f"the system asks for the streams {sorted(shapes)}, the config has {sorted(streams)}")
         if batch_size % processes:
             raise ValueError(f"a batch of {batch_size} does not divide over {processes} processes")
         self.corpora, chains = {}, {}
         for name, shape in shapes.items():
-            stream = data.streams[name]
-            corpus = open_corpus(data.root, stream.corpus, shape.sample_rate, split, stream.view, stream.channels)
-            self.corpora[name] = corpus
+            stream = streams[name]
+            corpora = self.corpora[name] = tuple(_opened(name, stream, data.root, shape.sample_rate, split))
             # Of a number, not a word: grain takes 32 bits. The split keeps validation from repeating training.
             stream_seed = zlib.crc32(f"{seed}/{split}/{name}".encode())
             chain = grain.MapDataset.range(_ENDLESS * batch_size * shape.repeats).seed(stream_seed)
-            chain = chain.random_map(_Mix(corpus, stream.recipe, shape.samples))
+            chain = chain.random_map(_Mix(corpora, stream.recipe, shape.samples))
             chain = chain.batch(batch_size // processes)[process::processes]
             chains[name] = chain.batch(shape.repeats) if shape.repeats > 1 else chain
         self._names = tuple(chains)
@@ -135,6 +164,14 @@ class Pipeline:
 
     def _named(self, parts: tuple[dict[str, np.ndarray], ...]) -> Batch:
         return dict(zip(self._names, parts, strict=True))
+
+
+def _opened(name: str, stream: Stream, root: str, sample_rate: int, split: str) -> Iterable[Corpus]:
+    for corpus in stream.corpora:
+        try:
+            yield stream.open(root, corpus, sample_rate, split)
+        except ValueError as error:
+            raise ValueError(f"the stream '{name}': {error}") from None
 
 
 def _parse_flags() -> None:

@@ -82,6 +82,12 @@ MADE_HERE = {
     "band": ("band", {}),
 }
 
+# Names that configs give to corpora which need a file or folder of the user's.
+ASKED_FOR = {
+    "band_fluid": ("band", {"soundfont": "FluidR3_GM.sf2"}),
+    "urmp_pieces": ("urmp", {"source": "DIR", "merged": True, "split": "test"}),
+}
+
 # Kinds of corpora without video whose players are drawn from their notes.
 DRAWN = ("chamber",)
 

@@ -4,12 +4,13 @@ import contextlib
 import ctypes
 import dataclasses
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from data_pipelines import frame_features, frames, players, records
-from data_pipelines.schema import DRAWN, FULL_SCALE, MADE_HERE, SPLITS, variant_name
+from data_pipelines.schema import ASKED_FOR, DRAWN, FULL_SCALE, MADE_HERE, SPLITS, variant_name
 from data_pipelines.store import Metadata, Row, folder_of, shards
 
 # A view names the stems that a recipe sees and the stored stems that each is the sum of:
@@ -36,7 +37,9 @@ class Corpus:
       channels: of what `read` returns.
     """
 
-    def __init__(self, folder: Path, metadata: Metadata, split: str, view: View, channels: int):
+    def __init__(
+        self, folder: Path, metadata: Metadata, split: str, view: View, channels: int, only: Sequence[str] | None = None
+    ):
         self.folder, self.split, self.view, self.channels = folder, split, view, channels
         self.metadata = metadata
         if channels != metadata.channels and 1 not in (channels, metadata.channels):
@@ -44,10 +47,12 @@ class Corpus:
             raise ValueError(f"cannot turn {stored} channels into {channels}: give 1 or {stored} channels")
         self.stems = tuple(view)
         self.sample_rate = metadata.sample_rate
-        self._rows = rows = {(row.track, row.stem): row for row in metadata.index[split]}
+        taken = None if only is None else set(only)
+        kept = [row for row in metadata.index[split] if taken is None or row.track in taken]
+        self._rows = rows = {(row.track, row.stem): row for row in kept}
         self._parts: dict[str, dict[str, list[Row]]] = {}
         for stem, stored in view.items():
-            tracks = dict.fromkeys(row.track for row in metadata.index[split] if row.stem in stored)
+            tracks = dict.fromkeys(row.track for row in kept if row.stem in stored)
             self._parts[stem] = {
                 track: [rows[track, part] for part in stored if (track, part) in rows] for track in tracks
             }
@@ -83,6 +88,11 @@ class Corpus:
     def tracks(self, stem: str) -> tuple[str, ...]:
         """Names of the tracks that have `stem`."""
         return self._names[stem]
+
+    @functools.cached_property
+    def all_tracks(self) -> tuple[str, ...]:
+        """Names of the tracks that have any stem of the view."""
+        return tuple(dict.fromkeys(track for stem in self.stems for track in self._names[stem]))
 
     def length(self, track: str, stem: str) -> int:
         """Samples of `stem` in `track`."""
@@ -246,17 +256,27 @@ def _keep_freed_memory() -> None:
 
 
 def open_corpus(
-    root: Path | str, name: str, sample_rate: int, split: str, view: View | None = None, channels: int = 0
+    root: Path | str,
+    name: str,
+    sample_rate: int,
+    split: str,
+    view: View | None = None,
+    channels: int = 0,
+    *,
+    first: int = 0,
+    tracks: int = 0,
 ) -> Corpus:
     """One split of the corpus `name` as it was prepared at `sample_rate`.
 
     Args:
       view: stems to see; by default all that are not part of another one.
       channels: 1 mixes down; by default what is stored.
+      first, tracks: so many tracks of the split, from this one on in the order in which they are stored; 0 tracks: all
+        the rest.
 
     Raises:
       ValueError: if this copy is missing (the message holds the command that prepares it) or damaged, has no such
-        split, or lacks a stem of the view.
+        split, too few tracks, or lacks a stem of the view.
     """
     if split not in SPLITS:
         raise ValueError(f"there is no split '{split}'; choose one of {', '.join(SPLITS)}")
@@ -271,6 +291,14 @@ def open_corpus(
     rows = metadata.index.get(split, [])
     if not rows:
         raise ValueError(f"the corpus '{name}' has no {split} split; it has {', '.join(metadata.index)}")
+    only = None
+    if first or tracks:
+        names = list(dict.fromkeys(row.track for row in rows))
+        only = names[first : first + tracks if tracks else None]
+        if len(only) < max(tracks, 1):
+            asked = f"{tracks or 'the'} tracks from number {first} on"
+            raise ValueError(f"the corpus '{name}' has {len(names)} tracks in its {split} split, too few for {asked}")
+        rows = [row for row in rows if row.track in set(only)]
     view = view or {row.stem: (row.stem,) for row in sorted(rows, key=lambda row: row.stem) if not row.parent}
     known = {row.stem for row in rows}
     for stem, stored in view.items():
@@ -278,15 +306,18 @@ def open_corpus(
             raise ValueError(
                 f"the corpus '{name}' has no '{stem}' in its {split} split; it has {', '.join(sorted(known))}"
             )
-    return Corpus(folder, metadata, split, view, channels or metadata.channels)
+    return Corpus(folder, metadata, split, view, channels or metadata.channels, only)
 
 
 def prepare_command(root: Path | str, name: str, sample_rate: int) -> str:
     """The command that prepares a corpus, with a place to fill in where it needs a source."""
-    kind, options = MADE_HERE.get(name, (name, {"source": "DIR"}))
+    kind, options = (MADE_HERE | ASKED_FOR).get(name, (name, {"source": "DIR"}))
     named = {"name": name, **options} if kind != name else options
-    words = [
-        f"--{option} {value:g}" if isinstance(value, float) else f"--{option} {value}"
-        for option, value in named.items()
-    ]
+    words = [_option(option, value) for option, value in named.items()]
     return " ".join(["python -m data_pipelines.prepare", kind, *words, f"--out {root} --sample-rate {sample_rate}"])
+
+
+def _option(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no-{name}"
+    return f"--{name} {value:g}" if isinstance(value, float) else f"--{name} {value}"

@@ -26,6 +26,8 @@ class TestList:
         mixture.
       seed: of the whole list.
       sources: how many stems a mixture of `pairs` has.
+      corpus: whose tracks they are; by default those of the first stream. Of several, joined by `+`, lists take the
+        first.
     """
 
     # Not a test, whatever pytest thinks of the name.
@@ -37,6 +39,7 @@ class TestList:
     seconds: float = 6.0
     seed: int = 2019
     sources: int = 2
+    corpus: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,7 +20,7 @@ from data_pipelines.mix_and_separate import MixAndSeparate
 from data_pipelines.pipeline import Stream
 from data_pipelines.schema import FEATURES, FRAMES, SLOTS
 from data_pipelines.sources import Corpus, Excerpt
-from qsep_jax.inference.chunks import default_plan
+from qsep_jax.inference.chunks import plan_of
 from qsep_jax.inference.separation import ConditionAt, Model
 from qsep_jax.systems.base import Condition, System, Variables
 
@@ -117,7 +117,7 @@ def from_video(model: Model, path: Path, boxes: Mapping[str, video.Box]) -> Call
         return [resize(part, seen.size) for part in parts]
 
     def of_chunks() -> Iterator[Condition]:
-        plan, rate = default_plan(system.chunk_samples), system.sample_rate
+        plan, rate = plan_of(system), system.sample_rate
         begins = (max(start, 0) / rate for start in itertools.count(-plan.context - plan.fade, plan.hop))
         wanted, order = itertools.tee(in_order(begins, seen.spacing * np.arange(seen.frames)))
         held: dict[int, list[list[np.ndarray]]] = {}

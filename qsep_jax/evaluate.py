@@ -10,13 +10,14 @@ from typing import Literal
 
 import tyro
 
-from data_pipelines.sources import Corpus, open_corpus
+from data_pipelines.sources import Corpus
 from qsep_jax import console, excerpts, segments, track_folders, whole_tracks
 from qsep_jax.bundle import Source, find_model, identity
 from qsep_jax.comparison import Scores, by_track, side_by_side
 from qsep_jax.cues import Told, features_of, from_corpus, playing
 from qsep_jax.experiment import Experiment
 from qsep_jax.inference.separation import Model
+from qsep_jax.leakage import refuse_overlap
 from qsep_jax.metrics.protocols import Name, Protocol
 from qsep_jax.run import write_text
 
@@ -147,9 +148,11 @@ def on_excerpts(name: str, options: Evaluate, out: Path | None) -> tuple[str, Pa
 
 def _corpus(experiment: Experiment, options: Evaluate, channels: int) -> tuple[Corpus, str]:
     """The corpus to score on, and the name of its features if players are shown by these."""
-    stream, settings = next(iter(experiment.data.streams.values())), experiment.evaluation
-    name, rate = options.corpus or stream.corpus, experiment.system.sample_rate
-    corpus = open_corpus(experiment.data.root, name, rate, settings.split, stream.view, channels)
+    stream, rate = experiment.judged, experiment.system.sample_rate
+    name = options.corpus or stream.corpora[0]
+    corpus = stream.open(experiment.data.root, name, rate, experiment.evaluation.split, channels)
+    if corpus.split == "test":
+        refuse_overlap(experiment, corpus)
     return corpus, features_of(stream)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from data_pipelines.audio_writer import write_wav
 from data_pipelines.progress import Progress
-from data_pipelines.sources import Corpus, open_corpus
+from data_pipelines.sources import Corpus
 from data_pipelines.testlist import Item, TestList, draw, waveforms
 from qsep_jax import figures
 from qsep_jax.bundle import Source, describe
@@ -44,9 +44,8 @@ def evaluate(run: Source, experiment: Experiment, model: Model, out: Path, audio
     Raises:
       ValueError: if the corpus is not prepared or too small for the list.
     """
-    settings, stream = experiment.evaluation, next(iter(experiment.data.streams.values()))
-    rate = model.system.sample_rate
-    corpus = open_corpus(experiment.data.root, stream.corpus, rate, settings.split, stream.view, stream.channels)
+    settings, stream, rate = experiment.evaluation, experiment.judged, model.system.sample_rate
+    corpus = stream.open(experiment.data.root, stream.corpora[0], rate, settings.split)
     items, estimated = draw(settings, corpus), _estimator(model, corpus, features_of(stream))
     scored, shown = [], None
     with Progress("evaluating", len(items), unit="target") as progress:
@@ -58,7 +57,7 @@ def evaluate(run: Source, experiment: Experiment, model: Model, out: Path, audio
                 _write_audio(out / "audio", item, mixture, sources[item.target], estimate, rate)
             shown = shown or figures.Example(mixture, sources[item.target], estimate, item.stem, rate)
             progress.advance()
-    rows = _rows(scored, describe(run), stream.corpus, settings)
+    rows = _rows(scored, describe(run), stream.corpora[0], settings)
     write_text(out / "results.json", json.dumps(rows, indent=2))
     write_text(out / "table.md", table(rows))
     write_text(out / "list.json", json.dumps([_listed(score) for score in scored], indent=1))

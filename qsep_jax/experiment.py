@@ -15,7 +15,7 @@ import cattrs
 import cattrs.v
 
 from data_pipelines.mixing import RandomSplit
-from data_pipelines.pipeline import Data, Recipe
+from data_pipelines.pipeline import Data, Recipe, Stream
 from data_pipelines.testlist import TestList
 from qsep_jax.systems.base import System
 from qsep_jax.systems.frame_classifier import FrameClassifier
@@ -23,11 +23,12 @@ from qsep_jax.systems.lee2019 import Lee2019
 from qsep_jax.systems.lin2021 import Lin2021
 from qsep_jax.systems.slizovskaia2021 import Slizovskaia2021
 from qsep_jax.systems.sound_of_pixels import SoundOfPixels
+from qsep_jax.systems.stoller2018 import Stoller2018
 from qsep_jax.training.settings import Train
 
 # Raised when a run folder of before can no longer be read.
 RUN_FORMAT = 1
-SYSTEMS: tuple[type[System], ...] = (Lee2019, Lin2021, Slizovskaia2021, SoundOfPixels, FrameClassifier)
+SYSTEMS: tuple[type[System], ...] = (Lee2019, Lin2021, Slizovskaia2021, SoundOfPixels, FrameClassifier, Stoller2018)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +39,12 @@ class Experiment:
     data: Data
     train: Train = Train()
     evaluation: TestList = TestList()
+
+    @property
+    def judged(self) -> Stream:
+        """What it is judged on: the mixtures of its first stream, of other corpora where the evaluation names some."""
+        first = next(iter(self.data.streams.values()))
+        return dataclasses.replace(first, corpus=self.evaluation.corpus or first.corpus)
 
 
 def load_config(path_and_variant: str) -> Experiment:

@@ -70,7 +70,7 @@ def card(run: RunFolder, experiment: Experiment, variables: Variables, name: str
     """The model card: what it is, what it was trained on and where, its scores with their protocol, its licence."""
     starts = json.loads((run.path / "environment.json").read_text())
     system, train = experiment.system, experiment.train
-    corpora = ", ".join(sorted({stream.corpus for stream in experiment.data.streams.values()}))
+    corpora = ", ".join(sorted({name for stream in experiment.data.streams.values() for name in stream.corpora}))
     facts: dict[str, Any] = {
         "system": type(system).__name__,
         "asked by": ", ".join(system.cues) or "nothing",

@@ -21,12 +21,13 @@ from jax.experimental import multihost_utils
 from data_pipelines.pipeline import Data, Pipeline, Shape
 from data_pipelines.prepare import build, made_here
 from data_pipelines.progress import Progress
-from data_pipelines.sources import Excerpt, open_corpus, prepare_command
+from data_pipelines.sources import Excerpt, prepare_command
 from data_pipelines.store import Metadata, fingerprint, folder_of
 from qsep_jax import console
 from qsep_jax.excerpts import evaluate, table
 from qsep_jax.experiment import Experiment, load_config
 from qsep_jax.inference.conditions import make_bank
+from qsep_jax.leakage import refuse_overlap
 from qsep_jax.pretrained import begin_with
 from qsep_jax.run import RunFolder
 from qsep_jax.systems.base import System
@@ -82,30 +83,44 @@ def parse(arguments: list[str]) -> tuple[Path, Experiment, Distributed]:
     return options.workdir, experiment, options.distributed
 
 
-def shapes_of(system: System) -> dict[str, Shape]:
-    """What the phases of a system ask of each stream."""
-    return {phase.source: Shape(system.chunk_samples, system.sample_rate, phase.repeats) for phase in system.phases()}
+def shapes_of(system: System, split: str = "train") -> dict[str, Shape]:
+    """What the phases of a system, or its validation, ask of each stream."""
+    shapes = {
+        stream: Shape(system.chunk_samples, system.sample_rate, phase.repeats)
+        for phase in system.phases()
+        for stream in phase.streams
+    }
+    return shapes if split == "train" else {stream: shapes[stream] for stream in system.validated}
 
 
 def prepare_missing(experiment: Experiment) -> None:
     """Build the corpora that are made on the spot, where the copy that the experiment needs is not there yet."""
     root, rate = experiment.data.root, experiment.system.sample_rate
-    for stream in experiment.data.streams.values():
-        corpus, folder = made_here(stream.corpus), folder_of(root, stream.corpus, rate)
+    streams = (*experiment.data.streams.values(), *experiment.data.validation.values(), experiment.judged)
+    for name in dict.fromkeys(name for stream in streams for name in stream.corpora):
+        corpus, folder = made_here(name), folder_of(root, name, rate)
         if corpus is None:
             continue
         if not folder.exists():
-            print(f"preparing the corpus '{stream.corpus}' at {rate} Hz in {root}", flush=True)
-            build(corpus, root, name=stream.corpus, sample_rate=rate)
+            print(f"preparing the corpus '{name}' at {rate} Hz in {root}", flush=True)
+            build(corpus, root, name=name, sample_rate=rate)
         elif Metadata.load(folder).fingerprint != fingerprint(corpus, rate):
-            renew = f"{prepare_command(root, stream.corpus, rate)} --overwrite"
+            renew = f"{prepare_command(root, name, rate)} --overwrite"
             warnings.warn(f"{folder} is of other options or another version; '{renew}' renews it", stacklevel=2)
+
+
+def _check_test_set(experiment: Experiment) -> None:
+    """Refuse to train on songs of the test set, as far as that is prepared; `evaluate` asks again."""
+    judged, rate = experiment.judged, experiment.system.sample_rate
+    for name in judged.corpora:
+        if folder_of(experiment.data.root, name, rate).exists():
+            refuse_overlap(experiment, judged.open(experiment.data.root, name, rate, experiment.evaluation.split))
 
 
 def excerpts(experiment: Experiment) -> Iterator[tuple[str, str, np.ndarray]]:
     """Stem, track and audio of evenly spread windows of the training tracks."""
     system, stream = experiment.system, next(iter(experiment.data.streams.values()))
-    corpus = open_corpus(experiment.data.root, stream.corpus, system.sample_rate, "train", stream.view, stream.channels)
+    corpus = stream.open(experiment.data.root, stream.corpora[0], system.sample_rate, "train")
     samples, most = system.query_samples, experiment.train.condition_windows
     for stem in corpus.stems:
         for track in corpus.tracks(stem):
@@ -122,13 +137,14 @@ def train(run: RunFolder, experiment: Experiment) -> None:
     sharding.check_batch_size(settings.batch_size, sharding.make_mesh())
     if first:
         prepare_missing(experiment)
+        _check_test_set(experiment)
         run.begin(experiment)
     _wait_for_all("prepared")
     label = f"training {run.path.name}"
 
     def pipeline(split: str) -> Pipeline:
         place = {"process": jax.process_index(), "processes": jax.process_count()}
-        return Pipeline(experiment.data, shapes_of(system), split, settings.batch_size, settings.seed, **place)
+        return Pipeline(experiment.data, shapes_of(system, split), split, settings.batch_size, settings.seed, **place)
 
     with Checkpoints(run.checkpoints, settings.keep) as checkpoints, contextlib.ExitStack() as stack:
 

@@ -1,5 +1,6 @@
 """Every config in its debug variant, and made-up corpora that they can train on within seconds."""
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,12 +35,13 @@ def write_corpora(experiment: Experiment, root: Path) -> None:
     Each chord is one note from beginning to end, so that players can be drawn.
     """
     rate = experiment.system.sample_rate
-    for stream in experiment.data.streams.values():
+    for stream in (experiment.judged, *experiment.data.streams.values()):
         stored = [part for parts in stream.view.values() for part in parts] or list(experiment.system.stems)
-        folder = store.folder_of(root, stream.corpus, rate)
-        if not folder.exists():
-            tracks = {split: _tracks(split, stored, rate) for split in SPLITS}
-            store.write(folder, stream.corpus, rate, 1, tracks, mark="0123", options={"kind": "chamber"})
+        for name in stream.corpora:
+            folder = store.folder_of(root, name, rate)
+            if not folder.exists():
+                tracks = {split: _tracks(split, stored, rate) for split in SPLITS}
+                store.write(folder, name, rate, 1, tracks, mark="0123", options={"kind": "chamber"})
 
 
 def _tracks(split: str, stems: list[str], rate: int) -> Iterator[list[store.Record]]:
@@ -59,8 +61,8 @@ def _tracks(split: str, stems: list[str], rate: int) -> Iterator[list[store.Reco
 def pipeline(experiment: Experiment, root: Path, split: str = "train", batch_size: int = 0) -> Pipeline:
     """The batches of an experiment from the corpora under `root`."""
     data, train = experiment.data, experiment.train
-    data = type(data)(str(root), data.streams)
-    return Pipeline(data, shapes_of(experiment.system), split, batch_size or train.batch_size, train.seed)
+    data = dataclasses.replace(data, root=str(root))
+    return Pipeline(data, shapes_of(experiment.system, split), split, batch_size or train.batch_size, train.seed)
 
 
 def cues(system: System, count: int, rng: np.random.Generator) -> dict[str, np.ndarray]:

@@ -12,8 +12,9 @@ from typing import ClassVar
 
 import soundfile
 
-from data_pipelines.audio import READABLE, fit_channels, fit_length, read_audio, resample, to_int16
+from data_pipelines.audio import READABLE, read_audio
 from data_pipelines.corpora.base import Corpus, OrderedMap, Stem, Track
+from data_pipelines.corpora.stem_files import read_stems
 from data_pipelines.schema import SPLITS
 
 HIGHEST_STORED_RATE = 44_100
@@ -43,13 +44,7 @@ class Folder(Corpus):
         return [Track(name, split, tuple(files)) for (split, name), files in self._files().items()]
 
     def load(self, track: Track, sample_rate: int) -> list[Stem]:
-        read = {path.stem: read_audio(path) for path in track.source}
-        channels = max(audio.shape[1] for audio, _ in read.values())
-        stems = {
-            name: resample(fit_channels(audio, channels), rate, sample_rate) for name, (audio, rate) in read.items()
-        }
-        length = max(len(audio) for audio in stems.values())
-        return [Stem(name, to_int16(fit_length(audio, length))) for name, audio in stems.items()]
+        return read_stems({path.stem: [path] for path in track.source}, sample_rate)
 
     def _files(self) -> dict[tuple[str, str], list[Path]]:
         """Audio files by split and track."""

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
+from qsep_jax.systems.base import System
+
 
 @dataclasses.dataclass(frozen=True)
 class ChunkPlan:
@@ -47,9 +49,18 @@ class ChunkPlan:
         return np.pad(np.concatenate([ramp, flat, ramp[::-1]]), self.context)
 
 
-def default_plan(chunk: int) -> ChunkPlan:
-    """An eighth of the chunk of context at both ends and as much of fade: five eighths forward at a time."""
-    return ChunkPlan(chunk, chunk // 8, chunk // 8)
+def default_plan(chunk: int, context: int | None = None) -> ChunkPlan:
+    """An eighth of the chunk of context at both ends and as much of fade: five eighths forward at a time.
+
+    With more `context` the fade is a sixth of what is left.
+    """
+    context = chunk // 8 if context is None else context
+    return ChunkPlan(chunk, context, min(chunk // 8, (chunk - 2 * context) // 6))
+
+
+def plan_of(system: System) -> ChunkPlan:
+    """How long signals are cut for a system."""
+    return default_plan(system.chunk_samples, system.context_samples)
 
 
 def over_chunks(

@@ -14,7 +14,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from qsep_jax.dsp.stft import istft, stft
 from qsep_jax.dsp.wiener import wiener
-from qsep_jax.inference.chunks import default_plan, over_chunks
+from qsep_jax.inference.chunks import over_chunks, plan_of
 from qsep_jax.systems.base import Condition, System, Variables
 from qsep_jax.training.sharding import make_mesh, replicated
 
@@ -114,7 +114,7 @@ def separate_blocks(
         what they leave of the mixture; 0 leaves the estimates as they are.
       stems: which of the system's stems there are, by default all: the others are taken to be silent.
     """
-    plan, group = default_plan(model.system.chunk_samples), max(1, _rows()[0] // max(1, channels))
+    plan, group = plan_of(model.system), max(1, _rows()[0] // max(1, channels))
     starts, taken = itertools.count(-plan.context - plan.fade, plan.hop), 0
 
     def mixture() -> Iterator[np.ndarray]:

@@ -308,6 +308,7 @@ def same_padding(taps: int, stride: int) -> Pair:
 class Conv(nn.Module):
     """Convolution `[B, H, W, C]` → `[B, H/s, W/s, features]`, padded so that the stride divides the size exactly.
 
+    With `valid` nothing is padded: `[B, (H − h) / s + 1, …]` of a window of h.
     With `tiled`, the vector `[B, Z]` is taken as Z further input channels that are constant over the image; with
     `beside`, an image of few channels as so many more, without laying the two side by side.
     """
@@ -318,6 +319,7 @@ class Conv(nn.Module):
     use_bias: bool = True
     dtype: jnp.dtype = jnp.dtype("float32")
     kernel_init: Callable = nn.initializers.lecun_normal()
+    valid: bool = False
 
     @nn.compact
     def __call__(self, x: Array, tiled: Array | None = None, beside: Array | None = None) -> Array:
@@ -325,6 +327,7 @@ class Conv(nn.Module):
         inputs = channels + sum(more.shape[-1] for more in (tiled, beside) if more is not None)
         kernel = self.param("kernel", self.kernel_init, (*self.window, inputs, self.features)).astype(self.dtype)
         padding = (same_padding(self.window[0], self.strides[0]), same_padding(self.window[1], self.strides[1]))
+        padding = ((0, 0), (0, 0)) if self.valid else padding
         x = x.astype(self.dtype)
         y: Any = conv(x, kernel[:, :, :channels], self.strides, padding)
         if tiled is not None:

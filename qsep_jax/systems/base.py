@@ -72,7 +72,7 @@ class Phase:
       trainable: path prefixes under `params`, whole names: `"separator"`, `"tasnet/repeat_4"`.
       loss: `(variables, batch of the stream, key) → (float32 scalar, Aux)`.
       repeats: updates per step, each on a batch of its own.
-      stream: which part of the batch; the phase's name by default.
+      stream: which part of the batch; the phase's name by default. Of several, the loss gets `{stream: tree}`.
     """
 
     name: str
@@ -80,11 +80,18 @@ class Phase:
     loss: Callable[[Variables, Any, Array], tuple[Array, Aux]]
     optimizer: Optimizer
     repeats: int = 1
-    stream: str = ""
+    stream: str | tuple[str, ...] = ""
 
     @property
-    def source(self) -> str:
-        return self.stream or self.name
+    def streams(self) -> tuple[str, ...]:
+        """The names of what it takes of a batch."""
+        return self.stream if isinstance(self.stream, tuple) else (self.stream or self.name,)
+
+    def take(self, batch: Batch) -> Any:
+        """What its loss gets of a batch."""
+        if isinstance(self.stream, tuple):
+            return {name: batch[name] for name in self.stream}
+        return batch[self.stream or self.name]
 
 
 class System(abc.ABC):
@@ -113,6 +120,16 @@ class System(abc.ABC):
         """The T of a query."""
 
     @property
+    def context_samples(self) -> int:
+        """At both ends of a chunk, where `separate` knows too little: long signals are cut so that these are unused."""
+        return self.chunk_samples // 8
+
+    @property
+    def validated(self) -> tuple[str, ...]:
+        """The streams that `validate` and `preview` take."""
+        return tuple(dict.fromkeys(stream for phase in self.phases() for stream in phase.streams))
+
+    @property
     def tasks(self) -> tuple[str, ...]:
         """What it can be used for: methods of the system; some also `transcribe`, `synthesize`."""
         return ("separate",)
@@ -123,8 +140,9 @@ class System(abc.ABC):
         for phase in self.phases():
             repeats = () if phase.repeats == 1 else (phase.repeats,)
             shape = (*repeats, batch_size, self.chunk_samples, 1)
-            target, rest = (0.1 * rng.standard_normal(shape, np.float32) for _ in range(2))
-            batch[phase.source] = {MIXTURE: target + rest, TARGET: target}
+            for stream in phase.streams:
+                target, rest = (0.1 * rng.standard_normal(shape, np.float32) for _ in range(2))
+                batch[stream] = {MIXTURE: target + rest, TARGET: target}
         return batch
 
     @abc.abstractmethod

@@ -57,6 +57,13 @@ class Checkpoints:
         """The step with the lowest validation loss; the newest one if none was validated."""
         return self._manager.best_step() or self.latest()
 
+    def without_progress(self) -> int:
+        """Steps since the lowest validation loss of the checkpoints that there are; 0 if none was validated."""
+        self.wait()
+        losses = {step: self._manager.metrics(step) for step in self.steps()}
+        validated = [(_loss(found), step) for step, found in losses.items() if found]
+        return max(step for _, step in validated) - min(validated)[1] if validated else 0
+
     def save(self, step: int, state: TrainState, loss: float | None) -> None:
         """Begin to save; the arrays are copied before this returns, so the state may be donated at once."""
         items = ocp.args.Composite(

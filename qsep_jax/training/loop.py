@@ -41,6 +41,8 @@ def fit(
 ) -> TrainState:
     """Train `system` up to step `train.steps`, from its latest checkpoint on; the final state, which is saved too.
 
+    It ends earlier where `train.patience` says so. As the checkpoints know their losses, it then stays ended.
+
     Args:
       validation: batches to validate on and to preview; None leaves both out.
       folder: of the run; the first process writes metrics there, and every process the batch that made it diverge.
@@ -55,14 +57,8 @@ def fit(
     sharding.check_batch_size(train.batch_size, mesh)
     _check_intervals(train)
     compiled = Compiled(system, train, mesh)
-    create, like = compiled.initial_state(pipeline.batch(0))
-    latest = checkpoints.latest()
-    if latest is None:
-        state, start = create(), 0
-        if begin_with:
-            state = compiled.with_variables(state, begin_with(jax.device_get(state.variables)))
-    else:
-        state, start = checkpoints.restore(latest, like)
+    fresh = checkpoints.latest() is None
+    state, start = _beginning(compiled, checkpoints, pipeline.batch(0), begin_with)
     writer = Writer(folder, start) if jax.process_index() == 0 else None
     log = Log(train, writer, reporter(start))
 
@@ -94,12 +90,16 @@ def fit(
                 if step > start:
                     with log.pause():
                         pause(step)
+                if _exhausted(train, checkpoints, step):
+                    break
                 group = [next(batches) for _ in range(train.steps_per_dispatch)]
                 state, metrics = compiled.steps(state, compiled.place(group), compiled.key)
                 log.add(step + train.steps_per_dispatch, metrics)
+            else:
+                log.flush()
+                if start < train.steps or fresh:
+                    pause(train.steps)
             log.flush()
-            if start < train.steps or latest is None:
-                pause(train.steps)
     except Diverged as error:
         kept = _keep(pipeline.batch(error.step), folder, error.step)
         raise Diverged(error.phase, error.step, error.count, f"; the batch is kept in {kept}") from None
@@ -161,6 +161,30 @@ class Compiled:
 
     def place(self, batches: list[dict[str, Any]]) -> tuple[Batch, ...]:
         return tuple(sharding.place(batch, self._split) for batch in batches)
+
+
+def _beginning(
+    compiled: Compiled,
+    checkpoints: Checkpoints,
+    batch: dict[str, Any],
+    begin_with: Callable[[Variables], Variables] | None,
+) -> tuple[TrainState, int]:
+    """The state of the latest checkpoint, or a fresh one, and how many batches it has consumed."""
+    create, like = compiled.initial_state(batch)
+    latest = checkpoints.latest()
+    if latest is not None:
+        return checkpoints.restore(latest, like)
+    state = create()
+    if begin_with:
+        state = compiled.with_variables(state, begin_with(jax.device_get(state.variables)))
+    return state, 0
+
+
+def _exhausted(train: Train, checkpoints: Checkpoints, step: int) -> bool:
+    """Whether so many validations in a row as `train.patience` were no better than the best before them."""
+    if not train.patience or not step or step % train.validate_every:
+        return False
+    return checkpoints.without_progress() >= train.patience * train.validate_every
 
 
 def _validate(compiled: Compiled, state: TrainState, pipeline: Pipeline, count: int) -> dict[str, float]:

@@ -27,6 +27,8 @@ class Train:
         evenly spread (0: all of them, as in the paper).
       weights: networks that do not start from scratch, by name: a run folder or a bundle that has the same network, or
         a file of published weights.
+      patience: validations in a row that may fail to lower the loss before the run ends early (0: it never does). Needs
+        validate_every and save_every to be the same.
       evaluate: whether the run ends with the experiment's evaluation.
     """
 
@@ -46,6 +48,7 @@ class Train:
     workers: int = 2
     condition_windows: int = 0
     weights: dict[str, str] = dataclasses.field(default_factory=dict)
+    patience: int = 0
     evaluate: bool = False
 
     def __post_init__(self):
@@ -54,6 +57,11 @@ class Train:
         for name in ("batch_size", "steps_per_dispatch", "log_every", "save_every", "keep", "most_skipped"):
             if getattr(self, name) < 1:
                 raise ValueError(f"train.{name} must be at least 1, not {getattr(self, name)}")
+        if self.patience < 0 or (self.patience and self.validate_every != self.save_every):
+            raise ValueError(
+                f"train.patience {self.patience} counts validations from 0 on, of which each is saved: give "
+                f"train.save_every {self.save_every} and train.validate_every {self.validate_every} the same value"
+            )
         if not 0.0 <= self.ema_decay < 1.0:
             raise ValueError(f"train.ema_decay must be in [0, 1), not {self.ema_decay}")
 

@@ -37,7 +37,8 @@ def batch_shardings(system: System, mesh: Mesh) -> dict[str, NamedSharding]:
     """For each stream, how its leaves `[B, …]` (or `[R, B, …]`, where a phase repeats) lie on the devices."""
     specs = {}
     for phase in system.phases():
-        specs[phase.source] = PartitionSpec("data") if phase.repeats == 1 else PartitionSpec(None, "data")
+        spec = PartitionSpec("data") if phase.repeats == 1 else PartitionSpec(None, "data")
+        specs |= dict.fromkeys(phase.streams, spec)
     return {stream: NamedSharding(mesh, spec) for stream, spec in specs.items()}
 
 

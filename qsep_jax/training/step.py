@@ -39,10 +39,10 @@ def make_step(system: System, train: Train, *, unroll: bool = True) -> Step:
             phase_key = jax.random.fold_in(step_key, number)
             update = _make_update(phase, rules[phase.name])
             if phase.repeats == 1:
-                state, said = update(state, (batch[phase.source], phase_key))
+                state, said = update(state, (phase.take(batch), phase_key))
             else:
                 keys = jax.random.split(phase_key, phase.repeats)
-                state, said = lax.scan(update, state, (batch[phase.source], keys), unroll=unroll)
+                state, said = lax.scan(update, state, (phase.take(batch), keys), unroll=unroll)
                 skips = said.pop("skipped").sum()
                 said = {**jax.tree.map(lambda x: x.mean(0), said), "skipped": skips}
             metrics |= {f"{phase.name}/{name}": value for name, value in said.items()}

@@ -26,3 +26,17 @@ def write_tracks(source: Path, tracks: dict[str, list[str]], rate: int = 8000) -
             noise = np.random.default_rng([number, place]).uniform(-0.5, 0.5, (rate, 1))
             soundfile.write(source / track / f"{stem}.wav", noise, rate)
     return source
+
+
+def write_levels(path: Path, *levels: float, samples: int = 400, rate: int = 44_100) -> Path:
+    """A WAV file of as many channels as there are levels, each constant."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.tile(np.array(levels), (samples, 1)), rate)
+    return path
+
+
+def levels_of(audio: np.ndarray) -> list[float]:
+    """The level of each channel of int16 `[T, C]`, in hundredths; all of its samples have it."""
+    assert audio.dtype == np.int16
+    assert np.ptp(audio, axis=0).max() <= 1
+    return [round(float(level) / 327.68) / 100 for level in audio[0]]

@@ -120,7 +120,7 @@ def test_another_split_is_drawn_otherwise(toy, monkeypatch):
 def test_recipe_and_view_are_those_of_the_stream(toy):
     stream = Stream("toy", RandomSplit(classes=1, targets=1, presence=1.0), {"hat": ("hat",)})
     made = Pipeline(Data(str(toy.root), {"x": stream}), {"x": Shape(SAMPLES, 8000)}, "train", 2, 0)
-    assert made.corpora["x"].stems == ("hat",)
+    assert made.corpora["x"][0].stems == ("hat",)
     batch = made.batch(0)["x"]
     np.testing.assert_array_equal(batch["mixture"], batch["target"])
 

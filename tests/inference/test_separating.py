@@ -19,6 +19,7 @@ class Gains:
     """Stands in for a system of three stems: the mixture times the condition, and times two and three of it."""
 
     chunk_samples: int = CHUNK
+    context_samples: int = CHUNK // 8
 
     def separate(self, variables, mixture, condition):
         stems = mixture[:, None] * jnp.array([1.0, 2.0, 3.0])[None, :, None, None]

@@ -126,7 +126,7 @@ def test_queries_alike_cost_the_margin_and_three_clips_see_one_anchor(batch):
 
 def test_the_query_phase_moves_the_query_net_alone():
     query, tasks = TINY.phases()
-    assert (query.name, query.trainable, query.source) == ("query", ("query_net",), STREAM)
+    assert (query.name, query.trainable, query.streams) == ("query", ("query_net",), (STREAM,))
     assert set(tasks.trainable) == {
         "query_net",
         "encoder",
