@@ -24,8 +24,12 @@ from data_pipelines import console, frames, store
 from data_pipelines.audio import HIGHEST_RATE, LOWEST_RATE, fit_channels
 from data_pipelines.corpora.band import Band
 from data_pipelines.corpora.base import Corpus, Stem, Track
+from data_pipelines.corpora.ccmixter import Ccmixter
 from data_pipelines.corpora.chamber import Chamber
+from data_pipelines.corpora.dsd100 import Dsd100
 from data_pipelines.corpora.folder import Folder
+from data_pipelines.corpora.ikala import Ikala
+from data_pipelines.corpora.medleydb import Medleydb
 from data_pipelines.corpora.musdb18 import Musdb18
 from data_pipelines.corpora.solos import Solos
 from data_pipelines.corpora.urmp import Urmp
@@ -218,6 +222,10 @@ AnyCorpus = (
     | Annotated[Musdb18, tyro.conf.subcommand("musdb18")]
     | Annotated[Urmp, tyro.conf.subcommand("urmp")]
     | Annotated[Solos, tyro.conf.subcommand("solos")]
+    | Annotated[Dsd100, tyro.conf.subcommand("dsd100")]
+    | Annotated[Medleydb, tyro.conf.subcommand("medleydb")]
+    | Annotated[Ikala, tyro.conf.subcommand("ikala")]
+    | Annotated[Ccmixter, tyro.conf.subcommand("ccmixter")]
     | Annotated[Folder, tyro.conf.subcommand("folder")]
 )
 

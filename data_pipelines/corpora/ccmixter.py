@@ -1,0 +1,62 @@
+"""`ccmixter`: 50 songs from ccmixter.org with their voice and accompaniment (Liutkus et al. 2014), as published.
+
+    TRACK/source-01.wav     accompaniment
+    TRACK/source-02.wav     voice
+    TRACK/mix.wav           not read: mixtures are sums of stems
+
+Thirds of the songs are the splits, as in Stoller et al. 2018.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import ClassVar
+
+from data_pipelines.audio import AudioFile
+from data_pipelines.corpora.base import Corpus, OrderedMap, Stem, Track
+from data_pipelines.corpora.folder import HIGHEST_STORED_RATE, file_inputs
+from data_pipelines.corpora.stem_files import check_present, read_stems, track_folders
+from data_pipelines.corpora.thirds import in_thirds
+
+FILES = {"vocals": "source-02.wav", "accompaniment": "source-01.wav"}
+EXPECTED = "a track of CCMixter has source-01.wav, the accompaniment, and source-02.wav, the voice"
+
+
+@dataclasses.dataclass(frozen=True)
+class Ccmixter(Corpus):
+    """The CCMixter corpus, voice and accompaniment, split in thirds.
+
+    Attributes:
+      source: the folder that holds a folder for each track.
+    """
+
+    kind: ClassVar[str] = "ccmixter"
+    version: ClassVar[int] = 1
+
+    source: Path
+
+    def inputs(self) -> list[str]:
+        return file_inputs(self.source, [path for folder in self._folders() for path in _files(folder).values()])
+
+    def sample_rate(self) -> int:
+        return min(AudioFile(_files(self._folders()[0])["vocals"]).sample_rate, HIGHEST_STORED_RATE)
+
+    def tracks(self, ordered_map: OrderedMap) -> list[Track]:
+        return in_thirds({folder.name: folder for folder in self._folders()}, self.source)
+
+    def load(self, track: Track, sample_rate: int) -> list[Stem]:
+        return read_stems({name: [path] for name, path in _files(track.source).items()}, sample_rate)
+
+    def _folders(self) -> list[Path]:
+        if not self.source.is_dir():
+            raise ValueError(f"{self.source}: no such folder")
+        # The folder may hold others beside the tracks; one that has a part of a track is one, though not whole.
+        parts = ("mix.wav", *FILES.values())
+        found = [path for path in track_folders(self.source) if any((path / part).is_file() for part in parts)]
+        if not found:
+            raise ValueError(f"{self.source} holds no TRACK/source-01.wav: give the folder of the tracks")
+        check_present((path for folder in found for path in _files(folder).values()), EXPECTED)
+        return found
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    return {name: folder / file for name, file in FILES.items()}

@@ -1,0 +1,65 @@
+"""`dsd100`: the Demixing Secrets Dataset (Liutkus et al. 2017), 100 songs of four stems, as it is published.
+
+    Sources/Dev/TRACK/{vocals,drums,bass,other}.wav       50 songs, those for training
+    Sources/Test/TRACK/{vocals,drums,bass,other}.wav      50 songs
+
+`Mixtures` beside `Sources` is not read: mixtures are sums of stems. Of the songs in `Test`, in the order of their
+names, the first half is the validation split and the second half the test split, as in Stoller et al. 2018.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import ClassVar
+
+from data_pipelines.audio import AudioFile
+from data_pipelines.corpora.base import Corpus, OrderedMap, Stem, Track
+from data_pipelines.corpora.folder import HIGHEST_STORED_RATE, file_inputs
+from data_pipelines.corpora.stem_files import check_present, read_stems, track_folders
+from data_pipelines.schema import FOUR_STEMS
+
+EXPECTED = "a track of DSD100 has vocals.wav, drums.wav, bass.wav and other.wav"
+
+
+@dataclasses.dataclass(frozen=True)
+class Dsd100(Corpus):
+    """DSD100, 50 songs for training, 25 for validation and 25 for testing.
+
+    Attributes:
+      source: the folder that holds `Sources`.
+    """
+
+    kind: ClassVar[str] = "dsd100"
+    version: ClassVar[int] = 1
+
+    source: Path
+
+    def inputs(self) -> list[str]:
+        return file_inputs(self.source, [path for track in self._found() for path in _files(track)])
+
+    def sample_rate(self) -> int:
+        return min(AudioFile(_files(self._found()[0])[0]).sample_rate, HIGHEST_STORED_RATE)
+
+    def tracks(self, ordered_map: OrderedMap) -> list[Track]:
+        return self._found()
+
+    def load(self, track: Track, sample_rate: int) -> list[Stem]:
+        return read_stems({path.stem: [path] for path in _files(track)}, sample_rate)
+
+    def _found(self) -> list[Track]:
+        if not self.source.is_dir():
+            raise ValueError(f"{self.source}: no such folder")
+        dev, test = (track_folders(self.source / "Sources" / part) for part in ("Dev", "Test"))
+        if not dev and not test:
+            raise ValueError(
+                f"{self.source} holds neither Sources/Dev/TRACK/vocals.wav nor the same under Sources/Test: "
+                "give the folder of Sources"
+            )
+        half = len(test) // 2
+        splits = {"train": dev, "validation": test[:half], "test": test[half:]}
+        found = [Track(folder.name, split, folder) for split, folders in splits.items() for folder in folders]
+        check_present((path for track in found for path in _files(track)), EXPECTED)
+        return found
+
+
+def _files(track: Track) -> list[Path]:
+    return [track.source / f"{name}.wav" for name in FOUR_STEMS]

@@ -1,0 +1,59 @@
+"""`ikala`: iKala (Chan et al. 2015), 252 clips of Chinese pop songs, as it was published.
+
+    Wavfile/10161_chorus.wav …      stereo: the accompaniment left, the voice right
+
+Both are stored mono; the mixture is their sum. Thirds of the clips are the splits, as in Stoller et al. 2018.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import ClassVar
+
+from data_pipelines.audio import AudioFile, read_audio, resample, to_int16
+from data_pipelines.corpora.base import Corpus, OrderedMap, Stem, Track
+from data_pipelines.corpora.folder import HIGHEST_STORED_RATE, file_inputs
+from data_pipelines.corpora.thirds import in_thirds
+
+# The channel of each stem.
+CHANNELS = {"vocals": 1, "accompaniment": 0}
+
+
+@dataclasses.dataclass(frozen=True)
+class Ikala(Corpus):
+    """iKala, voice and accompaniment, split in thirds.
+
+    Attributes:
+      source: the folder that holds `Wavfile`.
+    """
+
+    kind: ClassVar[str] = "ikala"
+    version: ClassVar[int] = 1
+
+    source: Path
+
+    def inputs(self) -> list[str]:
+        return file_inputs(self.source, self._files())
+
+    def sample_rate(self) -> int:
+        return min(AudioFile(self._files()[0]).sample_rate, HIGHEST_STORED_RATE)
+
+    def tracks(self, ordered_map: OrderedMap) -> list[Track]:
+        return in_thirds({path.stem: path for path in self._files()}, self.source)
+
+    def load(self, track: Track, sample_rate: int) -> list[Stem]:
+        audio, rate = read_audio(track.source)
+        if audio.shape[1] != len(CHANNELS):
+            raise ValueError(
+                f"{track.source} has {audio.shape[1]} channels; a file of iKala has 2, "
+                "the accompaniment left and the voice right"
+            )
+        audio = to_int16(resample(audio, rate, sample_rate))
+        return [Stem(name, audio[:, [channel]]) for name, channel in CHANNELS.items()]
+
+    def _files(self) -> list[Path]:
+        if not self.source.is_dir():
+            raise ValueError(f"{self.source}: no such folder")
+        found = [path for path in sorted((self.source / "Wavfile").glob("*.wav")) if not path.name.startswith(".")]
+        if not found:
+            raise ValueError(f"{self.source} holds no Wavfile/TRACK.wav: give the folder of Wavfile")
+        return found
