@@ -5,6 +5,7 @@ import importlib.util
 import os
 import time
 from collections.abc import Callable
+from operator import itemgetter
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -36,10 +37,11 @@ def twin_of(system: System) -> ModuleType:
     """The module with the PyTorch twin of a system. It offers
 
     * `Twin(system)`, a module whose children are named as the networks that phases train; its `losses(phase's name,
-      batch of the stream, noise)` gives the loss of a phase, drawing noise of its own where none is given;
+      batch, noise)` gives the loss of a phase for what one update takes, drawing noise of its own where none is given;
       `load(params)` takes the weights of the system, and `named(params)` gives them in its own names and shapes;
     * `make_optimizer(twin, phase)`, for what the phase trains;
-    * `jax_noise(system, key, batch of the stream)`, the noise that the JAX loss draws from `key`.
+    * `jax_noise(system, key, batch)`, the noise that the JAX loss draws from `key`;
+    * where fresh weights hide something, `revealed(params)`: others by which to compare.
 
     Raises:
       ValueError: if it has none, or PyTorch is not installed.
@@ -55,6 +57,14 @@ def twin_of(system: System) -> ModuleType:
 def noise_batch(system: System, batch_size: int, seed: int = 0) -> dict[str, Any]:
     """A batch of noise of the shapes that the system trains on, the same for the same seed."""
     return dict(system.noise(np.random.default_rng(seed), batch_size))
+
+
+def updates_of(phase: Phase, batch: dict[str, Any]) -> list[Any]:
+    """What each update of a phase, one or as many as it repeats, takes of a batch of arrays or tensors."""
+    taken = phase.take(batch)
+    if phase.repeats == 1:
+        return [taken]
+    return [jax.tree.map(itemgetter(number), taken) for number in range(phase.repeats)]
 
 
 def make_jax(system: System, train: Train, devices: int, native: bool) -> tuple[Run, Facts]:
@@ -91,7 +101,7 @@ def make_jax(system: System, train: Train, devices: int, native: bool) -> tuple[
 
 
 def make_torch(system: System, train: Train, layout: str, weights: Path, platform: str) -> tuple[Run, Facts]:
-    """The whole step of the twin: for each phase forward, backward, clipping, optimizer; then averaged parameters.
+    """The whole step of the twin: for each update of each phase forward, backward, clipping, optimizer; then averaging.
 
     Args:
       layout: `contiguous` or `channels_last`.
@@ -113,19 +123,22 @@ def make_torch(system: System, train: Train, layout: str, weights: Path, platfor
     twin = twin.to(
         device=device, memory_format=getattr(torch, f"{layout}_format" if layout == "contiguous" else layout)
     )
-    updates = [(phase, module.make_optimizer(twin, phase)) for phase in system.phases()]
     averaged = None
     if train.ema_decay:
         average = torch.optim.swa_utils.get_ema_multi_avg_fn(train.ema_decay)
         averaged = torch.optim.swa_utils.AveragedModel(twin, multi_avg_fn=average)
     batch = jax.tree.map(lambda leaf: torch.from_numpy(leaf).to(device), noise_batch(system, train.batch_size))
+    updates = []
+    for phase in system.phases():
+        optimizer = module.make_optimizer(twin, phase)
+        updates += [(phase, optimizer, taken) for taken in updates_of(phase, batch)]
     wide = system.compute_dtype == "float32"
 
     def run() -> None:
-        for phase, optimizer in updates:
+        for phase, optimizer, taken in updates:
             optimizer.zero_grad()
             with torch.autocast(device, torch.bfloat16, enabled=not wide):
-                loss = twin.losses(phase.name, batch[phase.source])
+                loss = twin.losses(phase.name, taken)
             loss.backward()
             if phase.optimizer.clip_norm:
                 torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], phase.optimizer.clip_norm)
@@ -142,11 +155,12 @@ def make_torch(system: System, train: Train, layout: str, weights: Path, platfor
 def compare(system: System, batch_size: int, weights: Path) -> tuple[Run, Facts]:
     """Loss and gradients of each phase of the system, float32 on CPU, beside its twin's: same weights, batch and noise.
 
-    The twin computes in float64, and in float32 to learn how much of a difference is rounding. With batch normalisation
-    the weights are fresh ones whose scales and biases are moved. Leaves its weights in the file `weights`. The facts
-    hold `is_peer` and, as the largest of all phases and the parameters that they train, `max_relative_difference`,
-    `where` that is (of those that are too large if any is), `twin_rounding`, the same between the twin in float32 and
-    in float64, and `max_element_difference`, relative to the largest element; and the `loss_relative_difference`.
+    Of phases that repeat it takes the first update. The twin computes in float64, and in float32 to learn how much of a
+    difference is rounding. With batch normalisation the weights are fresh ones whose scales and biases are moved, and
+    with `revealed` of the twin what that makes of them. Leaves its weights in the file `weights`. The facts hold
+    `is_peer` and, as the largest of all phases and the parameters that they train, `max_relative_difference`, `where`
+    that is (of those that are too large if any is), `twin_rounding`, the same between the twin in float32 and in
+    float64, and `max_element_difference`, relative to the largest element; and the `loss_relative_difference`.
     """
     jax.config.update("jax_platforms", "cpu")
     console.cache_compilations()
@@ -159,14 +173,16 @@ def compare(system: System, batch_size: int, weights: Path) -> tuple[Run, Facts]
     variables = jax.jit(lambda key: system.init(key, spec))(jax.random.key(0))
     if "batch_stats" in variables:
         variables = {**variables, "params": _unsettled(variables["params"])}
+    if hasattr(module, "revealed"):
+        variables = {**variables, "params": module.revealed(variables["params"])}
     twin = module.Twin(system)
     twin.load(jax.device_get(variables["params"]))
     torch.save(twin.state_dict(), weights)
     key, tensors = jax.random.key(1), jax.tree.map(torch.from_numpy, data)
     of_loss, differences, elements, rounding = [], {}, {}, {}
     for phase in system.phases():
-        loss, found = _of_phase(phase, variables, data[phase.source], key)
-        batch = tensors[phase.source]
+        loss, found = _of_phase(phase, variables, updates_of(phase, data)[0], key)
+        batch = updates_of(phase, tensors)[0]
         noise = module.jax_noise(system, key, batch)
         _, rounded = _of_twin(twin.to(torch.float32), phase, batch, noise)
         exact_loss, exact = _of_twin(twin.to(torch.float64), phase, batch, noise)
@@ -180,7 +196,8 @@ def compare(system: System, batch_size: int, weights: Path) -> tuple[Run, Facts]
         for name, wanted in exact.items():
             where = f"{phase.name}: {name}"
             differences[where] = _distance(named[name], wanted, least)
-            elements[where] = float(np.max(np.abs(named[name] - wanted)) / np.max(np.abs(wanted)))
+            largest = np.max(np.abs(wanted)) or least  # biases of what is subtracted from itself have no gradient
+            elements[where] = float(np.max(np.abs(named[name] - wanted)) / largest)
             rounding[where] = _distance(rounded[name], wanted, least)
     failed = {where: each for where, each in differences.items() if not each <= _allowed(rounding[where])}
     where, worst = max((failed or differences).items(), key=lambda item: item[1])

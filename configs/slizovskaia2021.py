@@ -157,7 +157,7 @@ def _small(system: System, train: Train) -> tuple[System, Train]:
     elif isinstance(system, FrameClassifier):
         system = dataclasses.replace(system, resnet=resnet, size=size, optimizer=Optimizer(learning_rate=1e-3))
     return system, dataclasses.replace(
-        train, steps=min(train.steps, 1_500), batch_size=4, validate_every=250, validation_batches=16, save_every=250
+        train, steps=min(train.steps, 3_000), batch_size=4, validate_every=250, validation_batches=16, save_every=250
     )
 
 

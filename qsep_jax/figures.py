@@ -159,11 +159,13 @@ def _by_pitch(audio: np.ndarray, sample_rate: int, low: float, high: float) -> t
 
 def _losses(axis, metrics: Path) -> None:
     lines = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.exists() else []
+    lowest = np.inf
     for name in sorted({key for line in lines for key in line if key.endswith("/loss")}):
         points = [(line["step"], line[name]) for line in lines if name in line]
         axis.plot(*zip(*points, strict=True), label=name, marker="." if len(points) < 30 else "")
+        lowest = min(lowest, *(value for _, value in points))
     axis.set(title="loss", xlabel="step")
-    axis.set_yscale("log")
+    axis.set_yscale("log" if lowest > 0 else "symlog")  # a critic's loss is negative
     if lines:
         axis.legend()
 

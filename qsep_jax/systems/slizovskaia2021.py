@@ -24,6 +24,7 @@ from qsep_jax.models import torch_weights
 from qsep_jax.models.mask_unet import MaskUNet
 from qsep_jax.models.resnet import ResNet, ResNetSize, over_frames
 from qsep_jax.models.visual import InstrumentProbabilities, VisualContext
+from qsep_jax.systems import plateau
 from qsep_jax.systems.base import Aux, Batch, BatchSpec, Optimizer, Phase, System, Variables
 
 STREAM = "separation"
@@ -218,12 +219,10 @@ class Slizovskaia2021(System):
         if not self.curriculum:
             return variables
         state = variables["curriculum"]["mixtures"]
-        better = loss < state["lowest"] - 1e-4
-        since = jnp.where(better, 0.0, state["since"] + updates)
-        grows = since >= self.curriculum_patience
-        lowest = jnp.where(grows, jnp.inf, jnp.where(better, loss, state["lowest"]))  # more sources are harder
-        most = jnp.minimum(state["most"] + grows, 7.0)
-        changed = {"most": most, "lowest": lowest, "since": jnp.where(grows, 0.0, since)}
+        patience, before = self.curriculum_patience, (state["lowest"], state["since"])
+        lowest, since, grows = plateau.watch(*before, loss, updates, threshold=1e-4, patience=patience)
+        lowest = jnp.where(grows, jnp.inf, lowest)  # more sources are harder
+        changed = {"most": jnp.minimum(state["most"] + grows, 7.0), "lowest": lowest, "since": since}
         return {**variables, "curriculum": {"mixtures": changed}}
 
     def _loss(

@@ -135,7 +135,7 @@ class Stoller2018(System):
         """
         fakes = self._for_critics(self._sources(variables, batch[CRITIC_MIXTURES][MIXTURE]))
         fakes = jax.lax.stop_gradient(fakes)
-        reals = jnp.stack([self._real(batch[stem][TARGET]) for stem in self.critics])
+        reals = jnp.stack([self.real_view(batch[stem][TARGET]) for stem in self.critics])
         place = jax.random.uniform(key, (reals.shape[1],))[None, :, None, None]
         between = reals + place * (fakes - reals)
         params = variables["params"]["critics"]
@@ -207,7 +207,7 @@ class Stoller2018(System):
         middle = estimates[:, :, first : first + self.frames, 1 : self.bins + 1]
         return jnp.stack([middle[:, self.stems.index(stem)] for stem in self.critics])
 
-    def _real(self, audio: Array) -> Array:
+    def real_view(self, audio: Array) -> Array:
         """What a critic sees of a real recording `[B, T, 1]`: `[B, N, F]` from its middle."""
         first = (self.time.inputs - self.frames) // 2 - 1  # and a frame on both sides, so that no edge is seen
         audio = audio[:, first * self.hop_length : (first + self.frames + 2) * self.hop_length]
@@ -241,10 +241,14 @@ class Stoller2018(System):
         batch, length, channels = mixture.shape
         spectrogram = stft(mixture.swapaxes(1, 2).reshape(-1, length), self.window_length, self.hop_length)
         frames = spectrogram.shape[1]
-        around = extent(frames, len(self.channels) - 1)
+        levels = len(self.channels) - 1
+        before = -self.time.context % 2**levels  # so that the halvings begin with the first frame, as in training
+        around = extent(before + frames, levels)
         seen = jnp.log1p(jnp.abs(spectrogram))
-        seen = jnp.pad(self._framed(seen, around.context), ((0, 0), (0, around.outputs - frames), (0, 0)))
-        magnitudes = jnp.expm1(self._separator(variables, seen))[:, :, :frames, : spectrogram.shape[2]]
+        after = around.outputs - before - frames
+        seen = jnp.pad(self._framed(seen, around.context), ((0, 0), (before, after), (0, 0)))
+        drawn = self._separator(variables, seen)[:, :, before : before + frames, : spectrogram.shape[2]]
+        magnitudes = jnp.expm1(drawn)
         loudness = jnp.abs(spectrogram)
         phase = jnp.where(loudness > 0, spectrogram / jnp.where(loudness > 0, loudness, 1), 0)
         estimates = istft(magnitudes * phase[:, None], self.window_length, self.hop_length)

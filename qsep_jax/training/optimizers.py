@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from qsep_jax.systems import plateau
 from qsep_jax.systems.base import Optimizer
 
 
@@ -64,14 +65,9 @@ def observe(state: Any, optimizer: Optimizer, loss: Array, updates: Array) -> An
     def moved(part: Any) -> Any:
         if not isinstance(part, Plateau):
             return part
-        better = loss < part.lowest - optimizer.threshold
-        since = jnp.where(better, 0.0, part.since + updates)
-        over = since >= optimizer.patience
-        return Plateau(
-            jnp.where(over, optimizer.factor * part.scale, part.scale),
-            jnp.where(better, loss, part.lowest),
-            jnp.where(over, 0.0, since),
-        )
+        patience, threshold = optimizer.patience, optimizer.threshold
+        lowest, since, over = plateau.watch(part.lowest, part.since, loss, updates, threshold, patience)
+        return Plateau(jnp.where(over, optimizer.factor * part.scale, part.scale), lowest, since)
 
     return jax.tree.map(moved, state, is_leaf=lambda part: isinstance(part, Plateau))
 

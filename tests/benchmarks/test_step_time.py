@@ -3,11 +3,12 @@
 import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
 
 from benchmarks import rows, step_time
-from benchmarks.contestants import compare, twin_of
+from benchmarks.contestants import compare, noise_batch, twin_of, updates_of
 from benchmarks.rounds import Contestant, in_turns
 from qsep_jax.experiment import load_config
 from qsep_jax.systems.lee2019 import Lee2019
@@ -63,6 +64,17 @@ def test_without_torch(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'qsep-jax\[twins\]'"):
         step_time.measure(load_config("configs/lee2019.py:debug"), step_time.StepTime(compare="torch"))
+
+
+def test_each_update_of_a_phase_that_repeats_has_a_slice_of_its_own():
+    system = load_config("configs/stoller2018.py:va,debug").system
+    batch = noise_batch(system, 2)
+    critics, separator = (updates_of(phase, batch) for phase in system.phases())
+    assert (len(critics), len(separator)) == (system.critic_updates, 1)
+    assert separator[0]["mixtures"] is batch["mixtures"]
+    for number, taken in enumerate(critics):
+        assert set(taken) == {"critic_mixtures", *system.critics}
+        np.testing.assert_array_equal(taken["vocals"]["target"], batch["vocals"]["target"][number])
 
 
 def test_ratio_of_pairs():
@@ -139,19 +151,19 @@ def test_a_kernel_the_wrong_way_round_is_noticed_in_lin2021(tmp_path, monkeypatc
 
 
 @pytest.mark.torch
-def test_each_phase_of_the_twin_of_lin2021_moves_what_it_trains():
+@pytest.mark.parametrize("config", ["lin2021.py:msi,debug", "stoller2018.py:va,debug"])
+def test_each_phase_of_a_twin_moves_what_it_trains(config):
     import torch
 
-    system = load_config("configs/lin2021.py:msi,debug").system
+    system = load_config(f"configs/{config}").system
     twins = twin_of(system)
     twin = twins.Twin(system)
-    noise = system.noise(np.random.default_rng(0), 2)["pairs"]
-    batch = {name: torch.from_numpy(leaf) for name, leaf in noise.items()}
+    batch = jax.tree.map(torch.from_numpy, noise_batch(system, 2))
     for phase in system.phases():
         before = {name: weight.detach().clone() for name, weight in twin.named_parameters()}
         optimizer = twins.make_optimizer(twin, phase)
         optimizer.zero_grad()
-        twin.losses(phase.name, batch).backward()
+        twin.losses(phase.name, updates_of(phase, batch)[0]).backward()
         optimizer.step()
         moved = {name.split(".")[0] for name, weight in twin.named_parameters() if (weight != before[name]).any()}
         assert moved == set(phase.trainable)
@@ -179,3 +191,21 @@ def test_dropout_of_its_own_is_noticed_in_slizovskaia2021(tmp_path, monkeypatch)
     monkeypatch.setattr(twin_of(system), "jax_noise", lambda system, key, batch: ())
     _, facts = compare(system, 4, tmp_path / "weights.pt")
     assert not facts["is_peer"]
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("variant", ["va", "band,four,v", "supervised"])
+def test_the_twin_of_stoller2018_gives_the_same_losses_and_gradients(variant, tmp_path):
+    _, facts = compare(load_config(f"configs/stoller2018.py:{variant},debug").system, 2, tmp_path / "weights.pt")
+    assert facts["is_peer"]
+    assert facts["max_relative_difference"] < 1e-4
+    assert facts["loss_relative_difference"] < 1e-5
+
+
+@pytest.mark.torch
+def test_other_places_of_the_penalty_are_noticed_in_stoller2018(tmp_path, monkeypatch):
+    system = load_config("configs/stoller2018.py:va,debug").system
+    monkeypatch.setattr(twin_of(system), "jax_noise", lambda system, key, batch: ())
+    _, facts = compare(system, 2, tmp_path / "weights.pt")
+    assert not facts["is_peer"]
+    assert facts["where"].startswith("critics: ")

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from qsep_jax.systems.base import Optimizer
 from qsep_jax.training.partition import select
 from qsep_jax.training.precision import with_precision
 from qsep_jax.training.state import create_state
@@ -28,8 +29,11 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def training(case):
     """Steps on one batch: the variables before and after the first of 20, and the metrics of all."""
     experiment, batch = case
-    optimizer = dataclasses.replace(experiment.system.phases()[0].optimizer, learning_rate=3e-3, warmup=0)
-    system = dataclasses.replace(experiment.system, optimizer=dataclasses.replace(optimizer, schedule="constant"))
+    quick = {"learning_rate": 3e-3, "warmup": 0, "schedule": "constant"}
+    fields = {field.name: getattr(experiment.system, field.name) for field in dataclasses.fields(experiment.system)}
+    optimizers = {name: value for name, value in fields.items() if isinstance(value, Optimizer)}
+    changed = {name: dataclasses.replace(optimizer, **quick) for name, optimizer in optimizers.items()}
+    system = dataclasses.replace(experiment.system, **changed)
     train = dataclasses.replace(experiment.train, steps=20)
     state = jax.jit(lambda: create_state(system, train, batch))()
     step, metrics = jax.jit(make_step(system, train)), []

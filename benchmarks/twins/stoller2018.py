@@ -1,0 +1,231 @@
+"""Stoller 2018 in PyTorch: the twin that `qsep_jax.systems.stoller2018` is timed against.
+
+It takes the weights of the JAX system and gives the same losses and gradients for the same batches. It is written as
+one would write it for PyTorch: images `[B, C, N, F]`, a module for each critic, a gradient of a gradient for the
+penalty, fused Adam.
+
+    twin = Twin(system)                         # a `Stoller2018`
+    twin.load(variables["params"])              # of the JAX system, as numpy arrays
+    loss = twin.losses("critics", batch)        # {stream: …}, as tensors
+"""
+
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import jax
+import numpy as np
+import torch  # pyright: ignore[reportMissingImports]
+from flax import traverse_util
+from torch import Tensor, nn  # pyright: ignore[reportMissingImports]
+from torch.nn import functional  # pyright: ignore[reportMissingImports]
+
+from data_pipelines.schema import MIXTURE, SOURCES, TARGET
+from qsep_jax.losses.adversarial import TINY
+from qsep_jax.systems.base import Phase
+from qsep_jax.systems.stoller2018 import CRITIC_MIXTURES, MIXTURES, PAIRED, Stoller2018
+
+Tree = dict[str, Any]
+
+
+class Separator(nn.Module):
+    """Log magnitudes `[B, N, F]` → those of the sources `[B, S, N', F']`, without padding."""
+
+    def __init__(self, system: Stoller2018):
+        super().__init__()
+        channels = system.channels
+        outer = list(zip((1, *channels[:-1]), channels, strict=True))
+        inner = list(pairwise(channels))
+        self.down = nn.ModuleList(nn.Conv2d(*pair, 3) for pair in outer)
+        self.up = nn.ModuleList(nn.ConvTranspose2d(below, features, 2, 2) for features, below in inner)
+        self.after = nn.ModuleList(nn.Conv2d(2 * features, features, 3) for features, _ in inner)
+        self.sources = nn.Conv2d(1 + channels[0], len(system.stems), 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        skips = [x[:, None]]
+        for level, conv in enumerate(self.down):
+            x = functional.max_pool2d(skips[-1], 2) if level else skips[-1]
+            skips.append(functional.relu_(conv(x)))
+        x = skips.pop()
+        for level in reversed(range(len(self.up))):
+            x = functional.relu_(self.up[level](x))
+            x = functional.relu_(self.after[level](_beside(skips.pop(), x)))
+        return functional.relu_(_wide(self.sources(_beside(skips.pop(), x))))
+
+
+class Critic(nn.Module):
+    """Log magnitudes `[B, N, F]` → scores `[B]`."""
+
+    def __init__(self, system: Stoller2018):
+        super().__init__()
+        self.pad, self.down, critic = nn.ModuleList(), nn.ModuleList(), system.critic
+        height, width, inputs, features = system.frames, system.bins, 1, critic.channels
+        while max(height, width) > critic.least:
+            rows, columns = height > critic.least, width > critic.least  # which are halved
+            window, strides = (4 if rows else 2, 4 if columns else 2), (2 if rows else 1, 2 if columns else 1)
+            # A window of 2 with stride 1 needs one more pixel behind to keep their number.
+            self.pad.append(nn.Identity() if rows and columns else nn.ZeroPad2d((0, 1 - columns, 0, 1 - rows)))
+            self.down.append(nn.Conv2d(inputs, features, window, strides, (int(rows), int(columns))))
+            height, width, inputs = height // strides[0], width // strides[1], features
+            features *= 2 if min(height, width) > critic.least else 1
+        self.hidden = nn.Linear(inputs * height * width, critic.hidden)
+        self.score = nn.Linear(critic.hidden, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x[:, None]
+        for pad, conv in zip(self.pad, self.down, strict=True):
+            x = functional.leaky_relu(conv(pad(x)), 0.2)
+        x = x.permute(0, 2, 3, 1).flatten(1)  # channels innermost
+        return _wide(self.score(functional.leaky_relu(self.hidden(x), 0.2))[:, 0])
+
+
+class Twin(nn.Module):
+    """The whole system: its separator, its critics, and the losses of its phases."""
+
+    window: Tensor
+
+    def __init__(self, system: Stoller2018):
+        super().__init__()
+        self.system, self.separator = system, Separator(system)
+        self.critics = nn.ModuleList(Critic(system) for _ in system.critics)
+        self.register_buffer("window", torch.hann_window(system.window_length), persistent=False)
+
+    def losses(self, phase: str, batch: dict[str, Tree], noise: tuple[Tensor, ...] = ()) -> Tensor:
+        """The loss of a phase, `critics` or `separator`; `noise` are places `[B]` between real and made, if given."""
+        self.critics.requires_grad_(phase == "critics")  # the other phase only passes gradients on through them
+        return self._critic_loss(batch, *noise) if phase == "critics" else self._separator_loss(batch)
+
+    def load(self, params: Tree) -> None:
+        """Take the weights of the JAX system, a tree of numpy arrays."""
+        self.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in self.named(params)})
+
+    def named(self, params: Tree) -> Iterator[tuple[str, np.ndarray]]:
+        """The leaves of a tree of JAX parameters, or of their gradients, by their names and in their shapes here."""
+        leaves: Any = traverse_util.flatten_dict(params)
+        for path, leaf in leaves.items():
+            network, layer, kind = path
+            module = re.sub(r"_(\d+)", r".\1", layer)
+            name = f"{module}.{'bias' if kind == 'bias' else 'weight'}"
+            if network == "critics":
+                for k, each in enumerate(leaf):
+                    yield f"critics.{k}.{name}", _in_torch(each)
+            else:
+                pixelwise = layer == "sources" and kind == "kernel"
+                yield f"{network}.{name}", _in_torch(leaf[None, None] if pixelwise else leaf)
+
+    def _critic_loss(self, batch: dict[str, Tree], place: Tensor | None = None) -> Tensor:
+        system = self.system
+        with torch.no_grad():
+            made = self._for_critics(self.separator(self._framed(self._seen(batch[CRITIC_MIXTURES][MIXTURE]))))
+            real = [self._real(batch[stem][TARGET]) for stem in system.critics]
+            place = torch.rand(len(made[0]), device=made[0].device) if place is None else place
+        losses = []
+        for critic, true, false in zip(self.critics, real, made, strict=True):
+            of_true, of_false = critic(torch.cat([true, false])).chunk(2)
+            between = torch.lerp(true, false, place[:, None, None]).requires_grad_()
+            (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+            excess = (gradient.square().sum((1, 2)) + TINY).sqrt() - 1
+            excess = functional.relu(excess) if system.penalty_sides == "one" else excess
+            losses.append(system.penalty_weight * excess.square().mean() - (of_true.mean() - of_false.mean()))
+        return torch.stack(losses).sum()
+
+    def _separator_loss(self, batch: dict[str, Tree]) -> Tensor:
+        system, paired = self.system, batch[PAIRED]
+        wanted = self._centre(self._seen(paired[SOURCES].flatten(0, 1))).unflatten(0, (-1, len(system.stems)))
+        estimates = self.separator(self._framed(self._seen(paired[MIXTURE])))
+        supervised = (estimates - wanted).square().mean((0, 2, 3)).sum()
+        if not system.critics:
+            return supervised
+        mixture = self._seen(batch[MIXTURES][MIXTURE])
+        estimates = self.separator(self._framed(mixture))
+        made = self._for_critics(estimates)
+        judged = sum(critic(each).mean() for critic, each in zip(self.critics, made, strict=True))
+        additivity = (self._centre(mixture).expm1() - estimates.expm1().sum(1)).square().mean()
+        return supervised - system.adversarial_weight * judged + system.additivity_weight * additivity
+
+    def _seen(self, audio: Tensor) -> Tensor:
+        """Log magnitudes `[B, N, F]` of `[B, T, 1]`."""
+        window, hop = self.system.window_length, self.system.hop_length
+        low = (window - hop) // 2
+        padded = functional.pad(audio[..., 0], (low, window - hop - low), mode="reflect")
+        spectrogram = torch.stft(padded, window, hop, window=self.window, center=False, return_complex=True)
+        return spectrogram.abs().log1p().transpose(1, 2)
+
+    def _framed(self, seen: Tensor) -> Tensor:
+        frequency = self.system.frequency
+        low = frequency.context
+        return functional.pad(seen, (low, frequency.inputs - low - seen.shape[-1]))
+
+    def _centre(self, seen: Tensor) -> Tensor:
+        time = self.system.time
+        middle = seen[:, time.context : time.context + time.outputs]
+        return functional.pad(middle, (0, self.system.frequency.outputs - seen.shape[-1]))
+
+    def _for_critics(self, estimates: Tensor) -> list[Tensor]:
+        """`[B, S, N', F']` → `[B, N, F]` for each critic."""
+        system = self.system
+        first = (system.time.outputs - system.frames) // 2
+        middle = estimates[:, :, first : first + system.frames, 1 : system.bins + 1]
+        return [middle[:, system.stems.index(stem)] for stem in system.critics]
+
+    def _real(self, audio: Tensor) -> Tensor:
+        """Of `[B, T, 1]` the middle `[B, N, F]`, cut from one frame more on both sides."""
+        system = self.system
+        first = (system.time.inputs - system.frames) // 2 - 1
+        audio = audio[:, first * system.hop_length : (first + system.frames + 2) * system.hop_length]
+        return self._seen(audio)[:, 1:-1, 1:]
+
+
+def revealed(params: Tree) -> Tree:
+    """The weights, changed until every term of the losses shows.
+
+    Fresh separators draw zeros in most places, beyond which there is no gradient; where critics are shown nothing but
+    zeros and have no biases their kinks decide; and they are so flat that no penalty is due.
+    """
+    rng = np.random.default_rng(0)
+
+    def changed(path: tuple[str, ...], leaf: Any) -> Any:
+        if path[-1] == "bias":
+            return leaf + 0.3 * rng.standard_normal(leaf.shape, np.float32) + (path[-2] == "sources")
+        return leaf * 100 if path[-2] == "score" else leaf
+
+    leaves: Any = traverse_util.flatten_dict(params)
+    return traverse_util.unflatten_dict({path: changed(path, leaf) for path, leaf in leaves.items()})
+
+
+def jax_noise(system: Stoller2018, key: jax.Array, batch: dict[str, Tree]) -> tuple[Tensor, ...]:
+    """What the JAX loss draws from `key`: for the critics, the places between what is real and what is made."""
+    if CRITIC_MIXTURES not in batch:
+        return ()
+    place = jax.random.uniform(key, (len(batch[CRITIC_MIXTURES][MIXTURE]),))
+    return (torch.from_numpy(np.array(place)),)
+
+
+def make_optimizer(twin: Twin, phase: Phase) -> torch.optim.Optimizer:
+    """The rule of a phase for what it trains, at its learning rate, whose schedule costs nothing.
+
+    Raises:
+      ValueError: for a rule that has no counterpart here.
+    """
+    rule = phase.optimizer
+    if rule.name != "adam" or rule.weight_decay or rule.rates:
+        raise ValueError(f"the twin knows Adam with coupled decay, not {rule.name} with decay {rule.weight_decay}")
+    trained = [weight for name in phase.trainable for weight in twin.get_submodule(name).parameters()]
+    betas = (rule.b1, rule.b2)
+    return torch.optim.Adam(trained, rule.learning_rate, betas, rule.epsilon, rule.l2, fused=True)
+
+
+def _beside(skip: Tensor, x: Tensor) -> Tensor:
+    """The middle of the skip beside `x`."""
+    rows, columns = ((skip.shape[axis] - x.shape[axis]) // 2 for axis in (2, 3))
+    return torch.cat([skip[:, :, rows : rows + x.shape[2], columns : columns + x.shape[3]], x], 1)
+
+
+def _in_torch(leaf: np.ndarray) -> np.ndarray:
+    """`[h, w, C_in, C_out]` → `[C_out, C_in, h, w]`, the same for transposed ones, stored as their adjoints."""
+    return np.transpose(leaf, (3, 2, 0, 1)) if leaf.ndim == 4 else leaf.T
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
