@@ -22,6 +22,7 @@ from qsep_jax.cues import features_of, from_corpus, index_of
 from qsep_jax.experiment import Experiment
 from qsep_jax.inference.conditions import encode
 from qsep_jax.inference.separation import Model, separate
+from qsep_jax.leakage import refuse_overlap
 from qsep_jax.metrics.aggregate import summarize
 from qsep_jax.metrics.oracles import ideal_ratio_mask
 from qsep_jax.metrics.ratios import si_sdr
@@ -42,10 +43,12 @@ def evaluate(run: Source, experiment: Experiment, model: Model, out: Path, audio
     """Score `model` and write everything to `out`; the rows of `results.json`.
 
     Raises:
-      ValueError: if the corpus is not prepared or too small for the list.
+      ValueError: if the corpus is not prepared or too small for the list, or has songs that it was trained on.
     """
     settings, stream, rate = experiment.evaluation, experiment.judged, model.system.sample_rate
     corpus = stream.open(experiment.data.root, stream.corpora[0], rate, settings.split)
+    if settings.split == "test":
+        refuse_overlap(experiment, corpus)
     items, estimated = draw(settings, corpus), _estimator(model, corpus, features_of(stream))
     scored, shown = [], None
     with Progress("evaluating", len(items), unit="target") as progress:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.commands import config_of
 from tests.experiments import ROOT
 
 
-def start(workdir: Path, data: Path, *options: str, devices: int = 1) -> subprocess.Popen:
-    """Start training the debug variant of lee2019.py, with `options`, on simulated devices."""
-    command = [sys.executable, "-m", "qsep_jax.train", "--config", str(ROOT / "configs" / "lee2019.py:debug")]
+def start(workdir: Path, data: Path, *options: str, devices: int = 1, config: str = "lee2019.py") -> subprocess.Popen:
+    """Start training the debug variant of a config, with `options`, on simulated devices."""
+    command = [sys.executable, "-m", "qsep_jax.train", "--config", config_of(config)]
     command += ["--workdir", str(workdir), "--data.root", str(data), *options]
     flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
     environment = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)}
@@ -27,10 +28,10 @@ def finish(process: subprocess.Popen, seconds: float = 240.0) -> str:
     return said
 
 
-def losses(workdir: Path) -> dict[int, float]:
+def losses(workdir: Path, phase: str = "cvae") -> dict[int, float]:
     """Training loss by step."""
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return {line["step"]: line["cvae/loss"] for line in lines if "cvae/loss" in line}
+    return {line["step"]: line[f"{phase}/loss"] for line in lines if f"{phase}/loss" in line}
 
 
 def arrays(folder: Path) -> dict[str, np.ndarray]:

@@ -119,7 +119,7 @@ class Twin(nn.Module):
         with torch.no_grad():
             made = self._for_critics(self.separator(self._framed(self._seen(batch[CRITIC_MIXTURES][MIXTURE]))))
             real = [self._real(batch[stem][TARGET]) for stem in system.critics]
-            place = torch.rand(len(made[0]), device=made[0].device) if place is None else place
+            place = torch.rand_like(made[0][:, 0, 0]) if place is None else place
         losses = []
         for critic, true, false in zip(self.critics, real, made, strict=True):
             of_true, of_false = critic(torch.cat([true, false])).chunk(2)

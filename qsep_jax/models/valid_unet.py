@@ -1,10 +1,11 @@
 """The separator of Stoller et al. 2018: a U-Net whose convolutions see no padding, only real context (published code).
 
-Every output is computed from inputs alone, so it does not matter where a spectrogram was cut: what it says of a frame
-is the same in any excerpt that has `context` more frames on both sides.
+Every output is computed from inputs alone, so it does not matter where a spectrogram was cut, as long as the halvings
+fall on the same frames: what it says of a frame is the same in any excerpt that has `context` more on both sides.
 """
 
 import dataclasses
+from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -62,7 +63,9 @@ class ValidUNet(nn.Module):
             x = jnp.concatenate([_centre(skips.pop(), x), x], axis=-1)
             x = nn.relu(Conv(features, (3, 3), valid=True, dtype=self.dtype, name=f"after_{level}")(x))
         x = jnp.concatenate([_centre(skips.pop(), x), x], axis=-1).astype(jnp.float32)
-        return jnp.moveaxis(nn.relu(nn.Dense(self.sources, name="sources")(x)), -1, 1)
+        # Departs from the published code: weights begin at 0 or more. A source whose weights are mostly negative would
+        # be 0 everywhere, as all that comes in is 0 or more, and a ReLU that is 0 everywhere learns nothing.
+        return jnp.moveaxis(nn.relu(nn.Dense(self.sources, kernel_init=_not_negative, name="sources")(x)), -1, 1)
 
 
 def maxima(x: Array) -> Array:
@@ -77,6 +80,10 @@ def maxima(x: Array) -> Array:
     x = jnp.where(left >= right, left, right)
     upper, lower = x[:, :, 0], x[:, :, 1]
     return jnp.where(upper >= lower, upper, lower)
+
+
+def _not_negative(key: Array, shape: Any, dtype: Any = jnp.float32) -> Array:
+    return jnp.abs(nn.initializers.lecun_normal()(key, shape, dtype))
 
 
 def _centre(x: Array, like: Array) -> Array:

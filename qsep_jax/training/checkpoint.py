@@ -30,11 +30,12 @@ class Checkpoints:
     def __init__(self, folder: Path, keep: int = 2, *, alone: bool = False):
         self.folder = Path(folder)
         latest = managers.LatestN(keep)
-        best = managers.BestN(get_metric_fn=_loss, reverse=True, n=1, keep_checkpoints_without_metrics=False)
+        rank: Any = _rank  # not one number, but they are only sorted by it
+        best = managers.BestN(get_metric_fn=rank, reverse=True, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=managers.AnyPreservationPolicy([latest, best]),
             # Without `best_fn` as well, `best_step` would answer with the latest.
-            best_fn=_loss,
+            best_fn=rank,
             best_mode="min",
             cleanup_tmp_directories=True,
             step_prefix="step",
@@ -54,14 +55,14 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def best(self) -> int | None:
-        """The step with the lowest validation loss; the newest one if none was validated."""
+        """The step with the lowest validation loss, the first of equal ones; the newest if none was validated."""
         return self._manager.best_step() or self.latest()
 
     def without_progress(self) -> int:
         """Steps since the lowest validation loss of the checkpoints that there are; 0 if none was validated."""
         self.wait()
         losses = {step: self._manager.metrics(step) for step in self.steps()}
-        validated = [(_loss(found), step) for step, found in losses.items() if found]
+        validated = [(found["loss"], step) for step, found in losses.items() if found]
         return max(step for _, step in validated) - min(validated)[1] if validated else 0
 
     def save(self, step: int, state: TrainState, loss: float | None) -> None:
@@ -71,7 +72,8 @@ class Checkpoints:
             training=ocp.args.StandardSave(_training_of(state)),
             position=ocp.args.JsonSave({"batches": step}),
         )
-        self._manager.save(step, args=items, metrics=None if loss is None else {"loss": loss}, force=True)
+        metrics = None if loss is None else {"loss": loss, "step": step}
+        self._manager.save(step, args=items, metrics=metrics, force=True)
 
     def restore(self, step: int, like: TrainState) -> tuple[TrainState, int]:
         """The state at `step`, in the shapes and shardings of `like`, and the number of batches consumed.
@@ -151,8 +153,9 @@ def _alone() -> dict[str, Any]:
     return {"multiprocessing_options": only, "create": False}
 
 
-def _loss(metrics: dict[str, float]) -> float:
-    return metrics["loss"]
+def _rank(metrics: dict[str, float]) -> tuple[float, float]:
+    """The lower the better: of equal losses the first one is the best."""
+    return metrics["loss"], metrics.get("step", 0)
 
 
 def _variables_of(state: TrainState) -> dict[str, Any]:

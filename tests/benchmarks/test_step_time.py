@@ -70,10 +70,10 @@ def test_each_update_of_a_phase_that_repeats_has_a_slice_of_its_own():
     system = load_config("configs/stoller2018.py:va,debug").system
     batch = noise_batch(system, 2)
     critics, separator = (updates_of(phase, batch) for phase in system.phases())
-    assert (len(critics), len(separator)) == (system.critic_updates, 1)
+    assert (len(critics), len(separator)) == (2, 1)
     assert separator[0]["mixtures"] is batch["mixtures"]
     for number, taken in enumerate(critics):
-        assert set(taken) == {"critic_mixtures", *system.critics}
+        assert set(taken) == {"critic_mixtures", "vocals", "accompaniment"}
         np.testing.assert_array_equal(taken["vocals"]["target"], batch["vocals"]["target"][number])
 
 
@@ -158,6 +158,8 @@ def test_each_phase_of_a_twin_moves_what_it_trains(config):
     system = load_config(f"configs/{config}").system
     twins = twin_of(system)
     twin = twins.Twin(system)
+    for weight in twin.parameters():
+        weight.data.abs_()  # so that every ReLU lets something through
     batch = jax.tree.map(torch.from_numpy, noise_batch(system, 2))
     for phase in system.phases():
         before = {name: weight.detach().clone() for name, weight in twin.named_parameters()}

@@ -134,6 +134,20 @@ def test_process_sees_one_shape_and_silence_beyond_the_signal():
 
 
 @pytest.mark.parametrize(
+    ("context", "expected"),
+    [
+        (None, ChunkPlan(64, 8, 8)),
+        (8, ChunkPlan(64, 8, 8)),
+        (0, ChunkPlan(64, 0, 8)),
+        (23, ChunkPlan(64, 23, 3)),
+        (30, ChunkPlan(64, 30, 0)),
+    ],
+)
+def test_the_fade_is_an_eighth_or_a_sixth_of_what_context_leaves(context, expected):
+    assert default_plan(64, context) == expected
+
+
+@pytest.mark.parametrize(
     ("chunk", "context", "fade"), [(64, 32, 0), (64, 0, 33), (64, 20, 13), (64, -1, 0), (64, 0, -1)]
 )
 def test_refuses_plans_that_keep_nothing(chunk, context, fade):

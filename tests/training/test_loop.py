@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 from pathlib import Path
 
 import jax
@@ -18,24 +17,9 @@ from qsep_jax.training.optimizers import Plateau
 from qsep_jax.training.sharding import make_mesh
 from qsep_jax.training.state import TrainState
 from tests.experiments import debug, pipeline, write_corpora
+from tests.training.interruptions import Interrupted, Reporter, assert_equal, said
 
 STEPS, BATCH = 10, 8
-
-
-class Interrupted(Exception):
-    """Ends a run from within."""
-
-
-@dataclasses.dataclass
-class Reporter:
-    """Counts the steps and, at one of them, ends the run."""
-
-    stop_after: int
-
-    def advance(self, count: int = 1, note: str = "") -> None:
-        self.stop_after -= count
-        if self.stop_after == 0:
-            raise Interrupted
 
 
 @pytest.fixture(scope="module")
@@ -76,19 +60,8 @@ def run(
         )
 
 
-def said(folder: Path) -> list[dict[str, float]]:
-    """The lines of metrics, without the clock's."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key not in ("time", "examples_per_second")} for line in lines]
-
-
 def losses(folder: Path) -> np.ndarray:
     return np.array([line["cvae/loss"] for line in said(folder) if "cvae/loss" in line])
-
-
-def assert_equal(one: TrainState, other: TrainState) -> None:
-    assert jax.tree.structure(one) == jax.tree.structure(other)
-    jax.tree.map(np.testing.assert_array_equal, jax.device_get(one), jax.device_get(other))
 
 
 @pytest.fixture(scope="module")

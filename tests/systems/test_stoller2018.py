@@ -1,0 +1,284 @@
+"""Stoller 2018: which streams train what, its losses example by example, and where estimates are the separator's."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs.stoller2018 import get_config
+from data_pipelines.schema import MIXTURE, SOURCES, TARGET
+from qsep_jax.dsp.stft import istft, stft
+from qsep_jax.inference.chunks import plan_of
+from qsep_jax.systems.stoller2018 import CRITIC_MIXTURES, MIXTURES, PAIRED, Stoller2018
+
+DEBUG: Stoller2018 = get_config("debug").system  # pyright: ignore[reportAssignmentType]
+# Two halvings: 10 frames of 30 and 18 bins of 38 come out, of which the critics see 8 and 16.
+TINY = dataclasses.replace(DEBUG, window_length=32, hop_length=16, channels=(2, 3, 4), critic_updates=1)
+# With one critic there is half as much to compile.
+ONE = dataclasses.replace(TINY, critics=("accompaniment",))
+KEY = jax.random.key(0)
+WINDOW, HOP, CONTEXT, STEP = TINY.window_length, TINY.hop_length, 10, 4
+SEPARATOR, CRITICS = "separator", "critics"
+FOUR = ("vocals", "drums", "bass", "other")
+
+
+def of_phases(critics: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    return {CRITICS: (CRITIC_MIXTURES, *critics), SEPARATOR: (PAIRED, MIXTURES)}
+
+
+@pytest.mark.parametrize(
+    ("variant", "critics", "expected"),
+    [
+        ("supervised", 0, {SEPARATOR: (PAIRED,)}),
+        ("v", 1, of_phases(("vocals",))),
+        ("va", 2, of_phases(("vocals", "accompaniment"))),
+        ("", 2, of_phases(("vocals", "accompaniment"))),
+        ("band,four", 4, of_phases(FOUR)),
+        ("band,four,v", 1, of_phases(("vocals",))),
+        ("band,four,supervised", 0, {SEPARATOR: (PAIRED,)}),
+    ],
+)
+def test_variants_take_the_streams_that_they_need(variant, critics, expected):
+    experiment = get_config(f"{variant},debug")
+    phases = experiment.system.phases()
+    assert {phase.name: phase.streams for phase in phases} == expected
+    assert set(experiment.data.streams) == {stream for phase in phases for stream in phase.streams}
+    assert [phase.repeats for phase in phases] == ([2, 1] if critics else [1])
+    assert experiment.system.validated == (PAIRED,)
+    params = jax.eval_shape(lambda: experiment.system.init(KEY, {}))["params"]
+    assert {leaf.shape[0] for leaf in jax.tree.leaves(params.get(CRITICS, ()))} == ({critics} if critics else set())
+    assert params[SEPARATOR]["sources"]["bias"].shape == (4 if "four" in variant else 2,)
+
+
+def test_mixtures_and_sources_of_band_are_of_different_songs():
+    streams = get_config("band,va").data.streams
+    assert (streams[PAIRED].corpus, streams[PAIRED].first, streams[PAIRED].tracks) == ("band", 0, 5)
+    for name in (MIXTURES, CRITIC_MIXTURES):
+        assert (streams[name].corpus, streams[name].first, streams[name].tracks) == ("band_fluid", 0, 40)
+    for stem in ("vocals", "accompaniment"):
+        assert (streams[stem].corpus, streams[stem].first, streams[stem].tracks) == ("band_fluid", 40, 0)
+        assert tuple(streams[stem].view) == (stem,)
+
+
+@pytest.mark.parametrize(
+    ("variant", "says"), [("v,va", "the variants v, va are different trainings"), ("four", "give band,four")]
+)
+def test_variants_that_do_not_go_together(variant, says):
+    with pytest.raises(ValueError, match=says):
+        get_config(variant)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"critics": ("drums",)}, r"critics \('drums',\) must be different ones of the stems"),
+        ({"critics": ("vocals", "vocals")}, "must be different ones of the stems"),
+        ({"frames": 12}, "frames must be a power of two from 8 on, which the critics halve, not 12"),
+        ({"frames": 4}, "frames must be a power of two from 8 on, which the critics halve, not 4"),
+        ({"window_length": 100}, "window_length must be a power of two"),
+        ({"critic_updates": 0}, "critic_updates must be at least 1, not 0"),
+    ],
+)
+def test_impossible_forms_are_refused(fields, says):
+    with pytest.raises(ValueError, match=says):
+        dataclasses.replace(DEBUG, **fields)
+
+
+def test_repeats_are_those_of_the_batch():
+    for updates in (1, 3):
+        system = dataclasses.replace(TINY, critic_updates=updates)
+        batch = system.noise(np.random.default_rng(0), 2)
+        leading = (updates, 2) if updates > 1 else (2,)
+        assert batch[CRITIC_MIXTURES][MIXTURE].shape == (*leading, system.chunk_samples, 1)
+        assert batch["vocals"][TARGET].shape == (*leading, system.chunk_samples, 1)
+        assert batch[MIXTURES][MIXTURE].shape == (2, system.chunk_samples, 1)
+
+
+@pytest.fixture(scope="module")
+def params():
+    """Of a separator that draws something everywhere, and of critics steeper than fresh ones."""
+    fresh = jax.jit(lambda: TINY.init(KEY, {}))()["params"]
+    heard = {**fresh[SEPARATOR]["sources"], "bias": jnp.array([0.5, 0.6])}
+    return {
+        SEPARATOR: {**fresh[SEPARATOR], "sources": heard},
+        CRITICS: jax.tree.map(lambda leaf: 3.0 * leaf, fresh[CRITICS]),
+    }
+
+
+def of_one(params):
+    """The parameters that `ONE` has."""
+    return {**params, CRITICS: jax.tree.map(lambda leaf: leaf[1:], params[CRITICS])}
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return TINY.noise(np.random.default_rng(0), 2)
+
+
+def seen(audio: np.ndarray) -> np.ndarray:
+    """Log magnitudes `[N, F]` of `[T, 1]`."""
+    edge = (WINDOW - HOP) // 2
+    padded = np.pad(audio[:, 0], edge, mode="reflect")
+    frames = np.stack([padded[start : start + WINDOW] for start in range(0, len(audio), HOP)])
+    return np.log1p(np.abs(np.fft.rfft(frames * np.hanning(WINDOW + 1)[:-1]))).astype(np.float32)
+
+
+@pytest.mark.parametrize(("system", "sides"), [(TINY, "one"), (ONE, "two")], ids=["one-sided", "two-sided"])
+def test_critic_loss_is_the_formula_example_by_example(params, batch, system, sides):
+    params, system = params if system is TINY else of_one(params), dataclasses.replace(system, penalty_sides=sides)
+    draw = jax.jit(lambda image: system.separator.apply({"params": params[SEPARATOR]}, image[None]))
+    judge = jax.jit(jax.value_and_grad(lambda own, x: system.critic.apply({"params": own}, x[None])[0], 1))
+    places, loss, penalties = jax.random.uniform(KEY, (2,)), 0.0, []
+    for k, stem in enumerate(system.critics):
+        own = jax.tree.map(lambda leaf, k=k: leaf[k], params[CRITICS])
+        for b in range(2):
+            image = np.pad(seen(batch[CRITIC_MIXTURES][MIXTURE][b]), ((0, 0), (CONTEXT, CONTEXT + 1)))
+            fake = draw(image)[0, system.stems.index(stem), 1:9, 1:17]
+            real = seen(batch[stem][TARGET][b])[11:19, 1:]
+            steepness = np.linalg.norm(judge(own, real + places[b] * (fake - real))[1])
+            penalties.append(max(steepness - 1, 0) ** 2 if sides == "one" else (steepness - 1) ** 2)
+            loss += (judge(own, fake)[0] - judge(own, real)[0] + 10 * penalties[-1]) / 2
+    found, aux = jax.jit(system.critic_loss)({"params": params}, batch, KEY)
+    assert float(found) == pytest.approx(float(loss), rel=1e-4)
+    assert float(aux.metrics["penalty_accompaniment"]) == pytest.approx(np.mean(penalties[-2:]), rel=1e-3)
+    assert min(penalties) < max(penalties)
+
+
+def test_critics_learn_from_the_separator_and_do_not_teach_it(params, batch):
+    @jax.jit
+    def run(weight):
+        system = dataclasses.replace(ONE, penalty_weight=weight)
+        loss = jax.value_and_grad(lambda params: system.critic_loss({"params": params}, batch, KEY), has_aux=True)
+        return loss(of_one(params))
+
+    (plain, aux), found = run(0.0)
+    assert not any(leaf.any() for leaf in jax.tree.leaves(found[SEPARATOR]))
+    (punished, _), steep = run(4.0)
+    assert float(punished - plain) == pytest.approx(4.0 * float(aux.metrics["penalty_accompaniment"]), rel=1e-3)
+    for layer in ("down_0", "score"):
+        one, other = found[CRITICS][layer]["kernel"], steep[CRITICS][layer]["kernel"]
+        assert np.abs(one).max() > 0
+        assert np.abs(one - other).max() > 1e-3 * np.abs(one).max()
+
+
+@pytest.fixture(scope="module")
+def separating(params, batch):
+    """Loss, metrics and the separator's gradient, for both weights."""
+
+    @jax.jit
+    def run(adversarial, additivity):
+        system = dataclasses.replace(ONE, adversarial_weight=adversarial, additivity_weight=additivity)
+
+        def loss(part):
+            return system.loss({"params": {**of_one(params), SEPARATOR: part}}, batch, KEY)
+
+        return jax.value_and_grad(loss, has_aux=True)(params[SEPARATOR])
+
+    return run
+
+
+@pytest.mark.parametrize(("weights", "term"), [((2.0, 0.0), "adversarial"), ((0.0, 3.0), "additivity")])
+def test_each_term_has_its_weight_and_reaches_the_separator(separating, weights, term):
+    (plain, aux), without = separating(0.0, 0.0)
+    assert float(plain) == pytest.approx(sum(float(aux.metrics[f"mse_{stem}"]) for stem in TINY.stems), rel=1e-5)
+    (loss, _), found = separating(*weights)
+    assert float(loss - plain) == pytest.approx(sum(weights) * float(aux.metrics[term]), rel=1e-3)
+    for layer in ("down_0", "sources"):
+        one, other = without[layer]["kernel"], found[layer]["kernel"]
+        assert np.abs(one - other).max() > 1e-2 * np.abs(one).max()
+
+
+def test_the_adversarial_term_is_what_the_critic_says_of_the_middle(params, batch, separating):
+    (_, aux), _ = separating(0.0, 0.0)
+    spectrograms, towards = jax.jit(ONE.critic_view)({"params": of_one(params)}, batch[MIXTURES][MIXTURE])
+    assert spectrograms.shape == towards.shape == (1, 2, 8, 16)
+    own = jax.tree.map(lambda leaf: leaf[1], params[CRITICS])
+    score = jax.jit(lambda x: ONE.critic.apply({"params": own}, x[0]))
+    said = score(spectrograms)
+    assert float(aux.metrics["adversarial"]) == pytest.approx(-float(said.mean()), rel=1e-4)
+    assert (score(spectrograms + 0.05 * towards) > said).all()
+
+
+def test_squared_errors_are_of_the_middle_in_log_magnitude(params, batch):
+    """Zero parameters draw silence, so that the error is what was to be drawn."""
+    silent = {"params": jax.tree.map(jnp.zeros_like, params)}
+    said = jax.jit(TINY.validate)(silent, batch, KEY)
+    sources = batch[PAIRED][SOURCES]
+    assert sources.shape[:2] == (2, 2)
+    wanted = [np.stack([seen(source)[10:20] for source in sources[:, k]]) for k in range(2)]
+    errors = [np.square(image).sum() / (2 * 10 * 18) for image in wanted]  # above 17 bins there is a row of zeros
+    assert [float(said[f"mse_{stem}"]) for stem in TINY.stems] == pytest.approx(errors, rel=1e-4)
+    assert float(said["loss"]) == pytest.approx(sum(errors), rel=1e-4)
+
+
+def test_sources_add_up_in_linear_magnitude(params, batch, monkeypatch):
+    @jax.jit
+    def additivity(shares: Any):
+        def sources(system, variables, audio):
+            heard = jnp.expm1(system._centre(system._seen(audio)))
+            return jnp.log1p(heard[:, None] * shares[None, :, None, None])
+
+        monkeypatch.setattr(Stoller2018, "_sources", sources)
+        return ONE.loss({"params": of_one(params)}, batch, KEY)[1].metrics["additivity"]
+
+    heard = np.expm1([seen(mixture)[10:20] for mixture in batch[MIXTURES][MIXTURE]])
+    assert float(additivity(jnp.array([0.3, 0.7]))) < 1e-9
+    missing = np.square(0.4 * heard).sum() / (2 * 10 * 18)
+    assert float(additivity(jnp.array([0.5, 0.1]))) == pytest.approx(missing, rel=1e-3)
+
+
+@pytest.fixture(scope="module")
+def separate(params):
+    return jax.jit(lambda mixture: TINY.separate({"params": params}, mixture, ()))
+
+
+START = 2 * STEP  # in frames
+
+
+@pytest.fixture(scope="module")
+def mixture():
+    """A chunk from `START` on and a few more frames on both sides, silent where the ends of the chunk are reflected."""
+    audio = jax.random.normal(KEY, (1, (30 + 3 * STEP) * HOP, 1))
+    for end in (START, START + 30):
+        audio = audio.at[:, (end - 1) * HOP - HOP // 2 : (end + 1) * HOP + HOP // 2].set(0.0)
+    return audio
+
+
+def chunk_of(audio):
+    return audio[:, START * HOP :][:, : TINY.chunk_samples]
+
+
+def test_in_a_chunk_with_context_a_signal_sounds_as_it_does_whole(separate, mixture):
+    """So nothing is heard of where it was cut, if `context_samples` at both ends are left out."""
+    whole, part, edge = separate(mixture), separate(chunk_of(mixture))[0], TINY.context_samples
+    assert whole.shape == (1, 2, mixture.shape[1], 1)
+    difference = np.abs(part - jax.vmap(chunk_of)(whole)[0]).max((0, 2))
+    assert difference[edge:-edge].max() < 1e-5
+    assert min(difference[:edge].max(), difference[-edge:].max()) > 1e-3
+    plan = plan_of(TINY)
+    assert (plan.chunk, plan.context) == (30 * HOP, (CONTEXT + 1) * HOP) == (TINY.chunk_samples, edge)
+
+
+def test_separation_hears_what_training_drew(params, separate, mixture):
+    """Magnitudes as the losses see them and the mixture's phase give the same samples."""
+    drawn = np.expm1(jax.jit(TINY._sources)({"params": params}, chunk_of(mixture)))[0, :, :, :17]
+    frames = slice(START + CONTEXT, START + CONTEXT + 10)
+    heard = np.asarray(stft(mixture[0, :, 0], WINDOW, HOP))
+    spectrogram = np.zeros((2, *heard.shape), complex)
+    spectrogram[:, frames] = drawn * (heard[frames] / np.abs(heard[frames]))
+    inside = slice((frames.start + 1) * HOP, (frames.stop - 1) * HOP)
+    expected = istft(jnp.asarray(spectrogram), WINDOW, HOP)[:, inside]
+    np.testing.assert_allclose(separate(mixture)[0, :, inside, 0], expected, atol=1e-5)
+    assert np.abs(expected).max() > 1e-2
+
+
+def test_channels_are_separated_by_themselves_and_silence_stays(separate, mixture):
+    stereo = jnp.concatenate([mixture, mixture[:, ::-1]], axis=-1)
+    both = separate(jnp.concatenate([stereo, jnp.zeros_like(stereo)]))
+    assert both.shape == (2, 2, mixture.shape[1], 2)
+    for channel, audio in enumerate((mixture, mixture[:, ::-1])):
+        np.testing.assert_allclose(both[:1, ..., channel], separate(audio)[..., 0], atol=1e-5)
+    assert not both[1].any()

@@ -1,0 +1,108 @@
+"""Songs of the test set are found in training, however their names are spelled."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from configs.stoller2018 import get_config
+from data_pipelines import store
+from data_pipelines.corpora.base import Stem
+from data_pipelines.pipeline import Data, Recipe, Stream
+from data_pipelines.unpaired import PairedExcerpt, SoloExcerpt, UnpairedMixture
+from qsep_jax import evaluate, train
+from qsep_jax.experiment import Experiment
+from qsep_jax.leakage import refuse_overlap
+from tests.commands import config_of, refused
+from tests.pieces import NONE, STEMS, write_bundle
+
+SYSTEM = get_config("debug").system
+SECONDS = 0.25
+
+
+def write(root: Path, name: str, stems=SYSTEM.stems, rate=SYSTEM.sample_rate, **splits: dict[str, float]) -> None:
+    """Prepare a corpus of noise: by split, the seconds of each track."""
+
+    def tracks(of_split: dict[str, float]) -> Iterator[list[store.Record]]:
+        for track, seconds in of_split.items():
+            audio = np.random.default_rng(0).integers(-99, 99, (round(seconds * rate), 1)).astype(np.int16)
+            yield store.segments(track, [Stem(stem, audio) for stem in stems], rate)
+
+    by_split = {split: tracks(of_split) for split, of_split in splits.items()}
+    store.write(store.folder_of(root, name, rate), name, rate, 1, by_split, mark="0123", options={})
+
+
+def check(root: Path, corpus: str, recipe: Recipe | None = None, **stream) -> None:
+    """Compare a training stream with the test split of `judge`."""
+    streams = {"songs": Stream(corpus, recipe or PairedExcerpt(), **stream)}
+    test = Stream("judge").open(root, "judge", SYSTEM.sample_rate, "test")
+    refuse_overlap(Experiment(SYSTEM, Data(str(root), streams)), test)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """To be judged on `A Song` and another."""
+    write(tmp_path, "judge", test={"Somebody - A Song": SECONDS, "Nobody": SECONDS})
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["Somebody - A Song", "somebody_a_song", "SomebodyASong", "Some.body-(A)-Song!"])
+@pytest.mark.parametrize("recipe", [PairedExcerpt(), SoloExcerpt()])
+def test_the_same_song_is_refused_whatever_its_spelling(root, name, recipe):
+    write(root, "mine", train={"Other": SECONDS, name: 1.005 * SECONDS})
+    with pytest.raises(ValueError, match="its scores would say nothing") as caught:
+        check(root, "mine", recipe)
+    assert f"'{name}' of {root / 'mine'}" in str(caught.value)
+    assert "in the training stream 'songs', and as 'Somebody - A Song' in the test split" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds"),
+    [
+        ("Somebody - A Song", 1.02 * SECONDS),
+        ("Somebody - A Song", 0.98 * SECONDS),
+        ("Somebody - A Song 2", SECONDS),
+        ("A Song", SECONDS),
+    ],
+)
+def test_other_lengths_and_names_are_other_songs(root, name, seconds):
+    write(root, "mine", train={name: seconds}, test={"Nobody": SECONDS})
+    check(root, "mine")
+
+
+def test_mixtures_without_stems_may_be_of_the_test_set(root):
+    write(root, "mine", train={"Nobody": SECONDS})
+    check(root, "mine", UnpairedMixture())
+
+
+def test_every_corpus_of_a_stream_is_compared_that_is_there(root):
+    write(root, "mine", train={"Other": SECONDS})
+    check(root, "missing+mine")
+    write(root, "more", train={"Nobody": SECONDS})
+    with pytest.raises(ValueError, match=r"'Nobody' of .*more"):
+        check(root, "missing+mine+more")
+
+
+def test_tracks_that_are_left_out_are_not_trained_on(root):
+    write(root, "mine", train={"Nobody": SECONDS, "Other": SECONDS, "Third": SECONDS})
+    check(root, "mine", first=1)
+    with pytest.raises(ValueError, match="'Nobody'"):
+        check(root, "mine", tracks=1)
+
+
+def test_training_is_refused(root, capsys, monkeypatch):
+    monkeypatch.setattr("qsep_jax.train.prepare_missing", lambda experiment: None)
+    write(root, "dsd100", train={"nobody": SECONDS}, validation={"v": SECONDS})
+    config = ("--config", config_of("stoller2018.py:supervised"), "--workdir", root / "run", "--data.root", root)
+    says = "'nobody' of"
+    refused(capsys, says, train, *config, "--train.batch-size", 8, "--evaluation.corpus", "judge")
+    assert not (root / "run").exists()
+
+
+@pytest.mark.parametrize("protocol", ["excerpts", "bss_eval_v4_sdr"])
+def test_evaluation_is_refused(tmp_path, capsys, protocol):
+    write(tmp_path, "pieces", STEMS, NONE.sample_rate, train={"a duet": SECONDS}, test={"A Duet": SECONDS})
+    bundle = write_bundle(NONE, tmp_path / "bundle", tmp_path)
+    refused(capsys, "'a duet' of", evaluate, "--workdir", bundle, "--protocol", protocol, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,76 @@
+"""Several phases on several streams, one of them repeated: resumed to the bit, with an optimizer for each."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from qsep_jax.training import loop
+from qsep_jax.training.checkpoint import Checkpoints
+from qsep_jax.training.loop import Compiled, fit
+from qsep_jax.training.sharding import make_mesh
+from qsep_jax.training.state import TrainState
+from tests.experiments import debug, pipeline, write_corpora
+from tests.training.interruptions import Interrupted, Reporter, assert_equal, said
+
+STEPS = 12
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory):
+    """Run, or continue, Stoller 2018 with a critic of the voice; compiled once for all runs."""
+    experiment, root = debug("stoller2018.py:v"), tmp_path_factory.mktemp("corpora")
+    write_corpora(experiment, root)
+    settings = {"steps": STEPS, "log_every": 1, "save_every": 3, "validate_every": 3, "ema_decay": 0.9}
+    train = dataclasses.replace(experiment.train, **settings, summary_every=0)
+    mesh = make_mesh(jax.devices()[:1])
+    compiled = Compiled(experiment.system, train, mesh)
+    batches, validation = (pipeline(experiment, root, split) for split in ("train", "validation"))
+
+    def run(folder: Path, stop_after: int = 0) -> TrainState:
+        options: dict[str, Any] = {"reporter": lambda step: Reporter(stop_after), "mesh": mesh}
+        with Checkpoints(folder / "checkpoints") as checkpoints, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(loop, "Compiled", lambda *_: compiled)
+            return fit(experiment.system, train, batches, validation, checkpoints, folder, **options)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def whole(run, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainState, list[dict[str, float]]]:
+    folder = tmp_path_factory.mktemp("whole")
+    return run(folder), said(folder)
+
+
+def test_five_random_interruptions_change_nothing(run, whole, tmp_path):
+    rng, done = np.random.default_rng(0), 0
+    for _ in range(5):
+        with pytest.raises(Interrupted):
+            run(tmp_path, stop_after=int(rng.integers(1, 1 + STEPS - done)))
+        with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+            done = checkpoints.latest() or 0
+    assert 0 < done < STEPS
+    assert_equal(run(tmp_path), whole[0])
+    assert said(tmp_path) == whole[1]
+
+
+def test_critics_and_separator_have_optimizers_of_their_own(whole):
+    """Each with its number of updates, of its own part alone."""
+    state, lines = whole
+    paths = {
+        phase: ["/".join(str(key) for key in path) for path, _ in jax.tree_util.tree_leaves_with_path(optimizer)]
+        for phase, optimizer in state.optimizer.items()
+    }
+    assert set(paths) == {"critics", "separator"}
+    for phase, other in (("critics", "separator"), ("separator", "critics")):
+        assert any(f"{phase}/" in path for path in paths[phase])
+        assert not any(f"{other}/" in path for path in paths[phase])
+    counts = {phase: int(optimizer[0].count) for phase, optimizer in state.optimizer.items()}
+    assert counts == {"critics": 2 * STEPS, "separator": STEPS}
+    assert {path.split("/")[0] for path in state.ema} == {"critics", "separator"}
+    named = [line for line in lines if "critics/loss" in line]
+    assert [line["step"] for line in named] == list(range(1, STEPS + 1))
+    assert all("separator/loss" in line and line["critics/skipped"] == line["separator/skipped"] == 0 for line in named)
