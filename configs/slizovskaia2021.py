@@ -61,7 +61,7 @@ EXPERIMENTS: dict[str, tuple[str | System, dict[str, Any]]] = {
     "exp19": (SoundOfPixels(), {}),
     "exp20": ("exp19", {}),
     "exp21": ("exp19", {"levels": 5}),
-    "exp22": ("exp6", {"output": "magnitude", "competing": False}),
+    "exp22": ("exp6", {"output": "magnitude", "competing": False, "common_gain": True}),  # as loud as they are heard
     "exp23": ("exp6", {"classifier_weight": 1.0}),
 }
 VARIANTS = (*EXPERIMENTS, "classifier", "chamber", "small")

@@ -19,12 +19,12 @@ from data_pipelines.schema import FEATURES, FRAMES, INSTRUMENTS, SLOTS, SOURCES
 from qsep_jax.dsp.frequency_scale import to_linear, to_logarithmic
 from qsep_jax.dsp.level_scale import FLOOR, db_normalised, log_normalised
 from qsep_jax.dsp.stft import istft, stft
+from qsep_jax.losses import plateau
 from qsep_jax.losses.masks import binary_masks, ratio_masks, weighted_binary_cross_entropy
 from qsep_jax.models import torch_weights
 from qsep_jax.models.mask_unet import MaskUNet
 from qsep_jax.models.resnet import ResNet, ResNetSize, over_frames
 from qsep_jax.models.visual import InstrumentProbabilities, VisualContext
-from qsep_jax.systems import plateau
 from qsep_jax.systems.base import Aux, Batch, BatchSpec, Optimizer, Phase, System, Variables
 
 STREAM = "separation"

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from qsep_jax.systems import plateau
+from qsep_jax.losses import plateau
 from qsep_jax.systems.base import Optimizer
 
 

@@ -41,35 +41,42 @@ def test_extents_are_what_the_network_gives_and_the_smallest(levels, wanted):
 
 @pytest.fixture(scope="module")
 def fresh():
-    """A network as a function, and a spectrogram that is longer than it need be."""
+    """A network as a function, its parameters, and a spectrogram that is longer than it need be."""
     image = jax.random.normal(KEY, (1, extent(18, LEVELS).inputs, extent(14, LEVELS).inputs))
-    variables = jax.jit(TINY.init)(KEY, image)
-    return jax.jit(lambda image: TINY.apply(variables, image)), image
+    return jax.jit(TINY.apply), jax.jit(TINY.init)(KEY, image), image
 
 
 def test_no_output_knows_where_the_input_was_cut(fresh):
     """In steps of the coarsest level, along both axes."""
-    apply, image = fresh
-    whole, size, step = apply(image), extent(10, LEVELS), 2**LEVELS
+    apply, variables, image = fresh
+    whole, size, step = apply(variables, image), extent(10, LEVELS), 2**LEVELS
     assert whole.shape == (1, 2, 18, 14)
     for row, column in ((0, 0), (step, 0), (2 * step, step)):
-        part = apply(image[:, row:, column:][:, : size.inputs, : size.inputs])
+        part = apply(variables, image[:, row:, column:][:, : size.inputs, : size.inputs])
         expected = whole[:, :, row:, column:][:, :, : size.outputs, : size.outputs]
         np.testing.assert_allclose(part, expected, atol=1e-5)
     assert np.ptp(whole[0, 0]) > 0.1
 
 
 def test_outputs_see_their_extent_and_no_further(fresh):
-    apply, image = fresh
+    apply, variables, image = fresh
     size = extent(6, LEVELS)
-    reach = jax.jit(jax.grad(lambda image: apply(image)[0, :, : size.outputs].sum()))(image)
+    reach = jax.jit(jax.grad(lambda image: apply(variables, image)[0, :, : size.outputs].sum()))(image)
     seen = np.flatnonzero(np.abs(reach[0]).sum(-1))
     assert (seen.min(), seen.max()) == (0, size.inputs - 1)
 
 
+def test_skips_are_cut_from_the_middle(fresh):
+    """So that what is turned round comes out turned round."""
+    apply, variables, image = fresh
+    turned = jax.tree.map(lambda leaf: leaf[::-1, ::-1] if leaf.ndim == 4 else leaf, variables)
+    expected = apply(variables, image)[:, :, ::-1, ::-1]
+    np.testing.assert_allclose(apply(turned, image[:, ::-1, ::-1]), expected, atol=1e-5)
+
+
 def test_every_source_has_maps_of_its_own_from_0_on(fresh):
-    apply, image = fresh
-    maps = apply(image)
+    apply, variables, image = fresh
+    maps = apply(variables, image)
     assert maps.dtype == np.float32
     assert float(maps.min()) == 0.0
     assert np.abs(maps[:, 0] - maps[:, 1]).max() > 0.1
