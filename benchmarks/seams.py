@@ -14,7 +14,6 @@ import numpy as np
 
 from benchmarks import rows
 from data_pipelines.progress import Progress
-from data_pipelines.sources import open_corpus
 from data_pipelines.testlist import AUDIBLE, TestList, draw, waveforms
 from qsep_jax import console
 from qsep_jax.bundle import find_model
@@ -71,8 +70,8 @@ def compare(truth: np.ndarray, seam: np.ndarray, middle: np.ndarray) -> dict[str
 def measure(options: Seams) -> rows.Row:
     source = find_model(options.model)
     experiment, model = source.load()
-    stream, rate = next(iter(experiment.data.streams.values())), model.system.sample_rate
-    corpus = open_corpus(options.root, stream.corpus, rate, "test", stream.view, stream.channels)
+    stream, rate = experiment.judged, model.system.sample_rate
+    corpus = stream.open(options.root, stream.corpora[0], rate, "test")
     settings = TestList(kind="pairs", mixtures=options.mixtures, seconds=options.seconds)
     plan, found = plan_of(model.system), []
     shift, size = plan.hop // 2, plan.fade

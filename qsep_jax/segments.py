@@ -28,7 +28,7 @@ from qsep_jax.metrics.protocols import Protocol
 from qsep_jax.metrics.tracks import TrackScores
 from qsep_jax.run import write_text
 from qsep_jax.systems.base import Condition, System, Variables
-from qsep_jax.whole_tracks import Estimate, Oracle, Stems, Track, facts_of, mixed, of_several
+from qsep_jax.whole_tracks import Estimate, Oracle, Stems, Track, facts_of, mixed, tracks_of
 
 
 def protocol_of(system: System) -> Protocol:
@@ -58,17 +58,9 @@ def of_corpus(
         found = {stem.stem: corpus.read(dataclasses.replace(stem, samples=length)) for stem in stems}
         return {stem: found.get(stem, np.zeros((length, 1), np.float32)) for stem in system.stems}
 
-    facts = facts_of(corpus, model)
-    return [
-        Track(
-            name,
-            corpus.sample_rate,
-            partial(references, name),
-            {kind: partial(estimate, name) for kind, estimate in estimates.items()},
-            {**facts, "sources": [stem.stem for stem in playing(corpus, name)]},
-        )
-        for name in of_several(corpus)
-    ]
+    found = tracks_of(corpus, references, estimates, facts_of(corpus, model))
+    sources = {track.name: [stem.stem for stem in playing(corpus, track.name)] for track in found}
+    return [dataclasses.replace(track, facts={**track.facts, "sources": sources[track.name]}) for track in found]
 
 
 def by_model(model: Model, told: Callable[[str], Told], iterations: Sequence[int]) -> dict[str, Estimate]:

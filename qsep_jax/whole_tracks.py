@@ -61,7 +61,17 @@ def of_corpus(corpus: Corpus, estimates: Mapping[str, Estimate], model: Mapping[
         length = max(stem.samples for stem in stems)
         return {stem.stem: corpus.read(dataclasses.replace(stem, samples=length)) for stem in stems}
 
-    facts = facts_of(corpus, model)
+    return tracks_of(corpus, references, estimates, facts_of(corpus, model))
+
+
+def tracks_of(
+    corpus: Corpus, references: Callable[[str], Stems], estimates: Mapping[str, Estimate], facts: Mapping[str, Any]
+) -> list[Track]:
+    """The tracks of a split that have two stems or more, each with the `references` of its name and the same facts.
+
+    Raises:
+      ValueError: if there is none.
+    """
     return [
         Track(
             name,

@@ -52,11 +52,11 @@ class Subject:
 
     @property
     def corpus_name(self) -> str:
-        return self.setting.corpus or next(iter(self.experiment.data.streams.values())).corpus
+        return self.setting.corpus or self.experiment.judged.corpora[0]
 
     def corpus(self, view: View | None = None, channels: int = 1) -> Corpus:
         """The split to work on, at the rate of the model, mixed down; the stems of the run unless a view is given."""
-        view = view or next(iter(self.experiment.data.streams.values())).view
+        view = view or self.experiment.judged.view
         root = self.setting.root or self.experiment.data.root
         return open_corpus(root, self.corpus_name, self.model.system.sample_rate, self.setting.split, view, channels)
 

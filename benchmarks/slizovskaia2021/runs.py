@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from configs.slizovskaia2021 import EXPERIMENTS, system_of
-from data_pipelines.sources import Corpus, open_corpus
+from data_pipelines.sources import Corpus
 from qsep_jax.bundle import find_model
 from qsep_jax.cues import features_of
 from qsep_jax.experiment import Experiment
@@ -114,7 +114,7 @@ def read(workdir: Path, corpus: str, split: str) -> Run:
     source = find_model(str(workdir))
     experiment, name = source.experiment(), source.path.resolve().name
     number = number_of(experiment, name)
-    chosen = corpus or next(iter(experiment.data.streams.values())).corpus
+    chosen = corpus or experiment.judged.corpora[0]
     folder = source.evaluation / f"{chosen}_{split}_segments" / "tracks"
     scores = {
         kind.name: [TrackScores.from_json(path.read_text(), str(path)) for path in sorted(kind.glob("*.json"))]
@@ -165,6 +165,6 @@ def load(workdir: Path, corpus: str, split: str, root: str) -> tuple[Model, Corp
       ValueError: if there is no checkpoint, or the corpus is not prepared.
     """
     experiment, model = find_model(str(workdir)).load()
-    stream, rate = next(iter(experiment.data.streams.values())), model.system.sample_rate
-    opened = open_corpus(root or experiment.data.root, corpus or stream.corpus, rate, split, stream.view, 1)
+    stream, rate = experiment.judged, model.system.sample_rate
+    opened = stream.open(root or experiment.data.root, corpus or stream.corpora[0], rate, split, 1)
     return model, opened, features_of(stream)

@@ -18,8 +18,8 @@ import torch  # pyright: ignore[reportMissingImports]
 from torch import Tensor, nn  # pyright: ignore[reportMissingImports]
 from torch.nn import functional  # pyright: ignore[reportMissingImports]
 
+from benchmarks.twins.parts import adam
 from data_pipelines.schema import MIXTURE, TARGET
-from qsep_jax.systems.base import Phase
 from qsep_jax.systems.lee2019 import Lee2019
 
 Tree = dict[str, Any]
@@ -192,17 +192,7 @@ def jax_noise(system: Lee2019, key: jax.Array, batch: dict[str, Tensor]) -> tupl
     return posterior, prior
 
 
-def make_optimizer(twin: Twin, phase: Phase) -> torch.optim.Optimizer:
-    """The rule of the only phase at its learning rate, whose schedule costs nothing.
-
-    Raises:
-      ValueError: for a rule that has no counterpart here.
-    """
-    optimizer = phase.optimizer
-    if optimizer.name != "adam" or optimizer.weight_decay:
-        raise ValueError(f"the twin knows plain Adam, not {optimizer.name} with decay {optimizer.weight_decay}")
-    betas = (optimizer.b1, optimizer.b2)
-    return torch.optim.Adam(twin.parameters(), optimizer.learning_rate, betas, optimizer.epsilon, fused=True)
+make_optimizer = adam
 
 
 def _conv(inputs: int, features: int, *, halves_time: bool, bias: bool) -> nn.Conv2d:

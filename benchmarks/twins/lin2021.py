@@ -9,7 +9,6 @@ second ones), what comes before the first FiLM once per mixture (as the JAX syst
     loss = twin.losses("tasks", batch)          # of the stream, as tensors
 """
 
-import dataclasses
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -21,8 +20,8 @@ from flax import traverse_util
 from torch import Tensor, nn  # pyright: ignore[reportMissingImports]
 from torch.nn import functional  # pyright: ignore[reportMissingImports]
 
+from benchmarks.twins.parts import adam, check_form
 from data_pipelines.schema import CLASSES, LOWEST_PITCH, NOTES, OTHERS, QUERIES, SILENCE_CLASS, SOURCES
-from qsep_jax.systems.base import Phase
 from qsep_jax.systems.lin2021 import Lin2021
 
 Tree = dict[str, Any]
@@ -184,11 +183,7 @@ class Twin(nn.Module):
 
     def __init__(self, system: Lin2021):
         super().__init__()
-        defaults = {field.name: field.default for field in dataclasses.fields(Lin2021)}
-        other = [name for name in ONLY if getattr(system, name) != defaults[name]]
-        if other:
-            said = ", ".join(f"{name} = {defaults[name]}" for name in other)
-            raise NotImplementedError(f"the PyTorch twin of Lin2021 has the forms of the authors' code only: {said}")
+        check_form(system, ONLY, "the forms of the authors' code")
         self.system = system
         self.query_net, self.encoder = QueryNet(system), Encoder(system)
         if system.transcription:
@@ -283,18 +278,7 @@ def jax_noise(system: Lin2021, key: jax.Array, batch: dict[str, Tensor]) -> tupl
     return ()
 
 
-def make_optimizer(twin: Twin, phase: Phase) -> torch.optim.Optimizer:
-    """The rule of a phase for what it trains, at its learning rate, whose schedule costs nothing.
-
-    Raises:
-      ValueError: for a rule that has no counterpart here.
-    """
-    rule = phase.optimizer
-    if rule.name not in ("adam", "amsgrad") or rule.weight_decay:
-        raise ValueError(f"the twin knows plain Adam and AMSGrad, not {rule.name} with decay {rule.weight_decay}")
-    trained = [weight for name in phase.trainable for weight in twin.get_submodule(name).parameters()]
-    amsgrad, betas = rule.name == "amsgrad", (rule.b1, rule.b2)
-    return torch.optim.Adam(trained, rule.learning_rate, betas, rule.epsilon, amsgrad=amsgrad, fused=True)
+make_optimizer = adam
 
 
 def _batch_norm(features: int) -> nn.BatchNorm2d:

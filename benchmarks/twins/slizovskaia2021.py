@@ -9,7 +9,6 @@ told nothing or labels, with one decoder and ratio masks on linear frequencies i
     loss = twin.losses("separation", batch)     # of the stream, as tensors
 """
 
-import dataclasses
 import math
 import re
 from collections.abc import Iterator
@@ -23,9 +22,9 @@ from flax import traverse_util
 from torch import Tensor, nn  # pyright: ignore[reportMissingImports]
 from torch.nn import functional  # pyright: ignore[reportMissingImports]
 
+from benchmarks.twins.parts import adam, check_form
 from data_pipelines.schema import SLOTS, SOURCES
 from qsep_jax.nn.dropout import dropout
-from qsep_jax.systems.base import Phase
 from qsep_jax.systems.slizovskaia2021 import Slizovskaia2021
 
 Tree = dict[str, Any]
@@ -124,11 +123,7 @@ class Twin(nn.Module):
 
     def __init__(self, system: Slizovskaia2021):
         super().__init__()
-        defaults = {field.name: field.default for field in dataclasses.fields(Slizovskaia2021)}
-        other = [name for name in ONLY if getattr(system, name) != defaults[name]]
-        if other:
-            said = ", ".join(f"{name} = {defaults[name]}" for name in other)
-            raise NotImplementedError(f"the PyTorch twin of Slizovskaia2021 has one form only: {said}")
+        check_form(system, ONLY, "one form")
         self.system, self.separator = system, Separator(system)
         self.register_buffer("window", torch.hann_window(system.window_length), persistent=False)
 
@@ -189,17 +184,7 @@ def jax_noise(system: Slizovskaia2021, key: jax.Array, batch: dict[str, Tensor])
     return tuple(factors)
 
 
-def make_optimizer(twin: Twin, phase: Phase) -> torch.optim.Optimizer:
-    """The rule of the phase for what it trains, at its learning rate, whose schedule costs nothing.
-
-    Raises:
-      ValueError: for a rule that has no counterpart here.
-    """
-    rule = phase.optimizer
-    if rule.name != "adam" or rule.weight_decay or rule.rates:
-        raise ValueError(f"the twin knows Adam with coupled decay, not {rule.name} with decay {rule.weight_decay}")
-    trained, betas = list(twin.separator.parameters()), (rule.b1, rule.b2)
-    return torch.optim.Adam(trained, rule.learning_rate, betas, rule.epsilon, rule.l2, fused=True)
+make_optimizer = adam
 
 
 def _batch_norm(features: int) -> nn.BatchNorm2d:

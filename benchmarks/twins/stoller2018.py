@@ -21,9 +21,9 @@ from flax import traverse_util
 from torch import Tensor, nn  # pyright: ignore[reportMissingImports]
 from torch.nn import functional  # pyright: ignore[reportMissingImports]
 
+from benchmarks.twins.parts import adam
 from data_pipelines.schema import MIXTURE, SOURCES, TARGET
 from qsep_jax.losses.adversarial import TINY
-from qsep_jax.systems.base import Phase
 from qsep_jax.systems.stoller2018 import CRITIC_MIXTURES, MIXTURES, PAIRED, Stoller2018
 
 Tree = dict[str, Any]
@@ -119,11 +119,11 @@ class Twin(nn.Module):
         with torch.no_grad():
             made = self._for_critics(self.separator(self._framed(self._seen(batch[CRITIC_MIXTURES][MIXTURE]))))
             real = [self._real(batch[stem][TARGET]) for stem in system.critics]
-            place = torch.rand_like(made[0][:, 0, 0]) if place is None else place
+            at = torch.rand_like(made[0][:, 0, 0]) if place is None else place
         losses = []
         for critic, true, false in zip(self.critics, real, made, strict=True):
             of_true, of_false = critic(torch.cat([true, false])).chunk(2)
-            between = torch.lerp(true, false, place[:, None, None]).requires_grad_()
+            between = torch.lerp(true, false, at[:, None, None]).requires_grad_()
             (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
             excess = (gradient.square().sum((1, 2)) + TINY).sqrt() - 1
             excess = functional.relu(excess) if system.penalty_sides == "one" else excess
@@ -202,18 +202,7 @@ def jax_noise(system: Stoller2018, key: jax.Array, batch: dict[str, Tree]) -> tu
     return (torch.from_numpy(np.array(place)),)
 
 
-def make_optimizer(twin: Twin, phase: Phase) -> torch.optim.Optimizer:
-    """The rule of a phase for what it trains, at its learning rate, whose schedule costs nothing.
-
-    Raises:
-      ValueError: for a rule that has no counterpart here.
-    """
-    rule = phase.optimizer
-    if rule.name != "adam" or rule.weight_decay or rule.rates:
-        raise ValueError(f"the twin knows Adam with coupled decay, not {rule.name} with decay {rule.weight_decay}")
-    trained = [weight for name in phase.trainable for weight in twin.get_submodule(name).parameters()]
-    betas = (rule.b1, rule.b2)
-    return torch.optim.Adam(trained, rule.learning_rate, betas, rule.epsilon, rule.l2, fused=True)
+make_optimizer = adam
 
 
 def _beside(skip: Tensor, x: Tensor) -> Tensor:

@@ -115,9 +115,9 @@ class System(abc.ABC):
         """The T of `separate`, and of training examples."""
 
     @property
-    @abc.abstractmethod
     def query_samples(self) -> int:
-        """The T of a query."""
+        """The T of a query; as long as a chunk by default."""
+        return self.chunk_samples
 
     @property
     def context_samples(self) -> int:

@@ -49,10 +49,6 @@ class FrameClassifier(System):
         return self.samples
 
     @property
-    def query_samples(self) -> int:
-        return self.samples
-
-    @property
     def tasks(self) -> tuple[str, ...]:
         return ()
 

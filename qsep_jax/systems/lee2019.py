@@ -74,10 +74,6 @@ class Lee2019(System):
         return self.frames * self.hop_length
 
     @property
-    def query_samples(self) -> int:
-        return self.chunk_samples
-
-    @property
     def query_net(self) -> QueryNet:
         return QueryNet(
             self.query_channels,

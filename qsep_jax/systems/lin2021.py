@@ -102,10 +102,6 @@ class Lin2021(System):
         return self.frames * self.hop_length
 
     @property
-    def query_samples(self) -> int:
-        return self.chunk_samples
-
-    @property
     def frame_rate(self) -> float:
         """Frames per second."""
         return self.sample_rate / self.hop_length

@@ -134,10 +134,6 @@ class Slizovskaia2021(System):
         return self.frames * self.hop_length
 
     @property
-    def query_samples(self) -> int:
-        return self.chunk_samples
-
-    @property
     def separator(self) -> MaskUNet:
         film = "none" if self.conditioning == "multiply" else self.conditioning
         classes = len(self.stems) if self.classifier_weight else 0

@@ -91,10 +91,6 @@ class SoundOfPixels(System):
         return self.frames * self.hop_length
 
     @property
-    def query_samples(self) -> int:
-        return self.chunk_samples
-
-    @property
     def visual(self) -> Seen:
         return Seen(self.frames_seen, self.spacing, self.size, self.slots)
 

@@ -94,10 +94,6 @@ class Stoller2018(System):
         return (self.time.context + 1) * self.hop_length
 
     @property
-    def query_samples(self) -> int:
-        return self.chunk_samples
-
-    @property
     def validated(self) -> tuple[str, ...]:
         return (PAIRED,)
 
@@ -151,30 +147,30 @@ class Stoller2018(System):
 
     def loss(self, variables: Variables, batch: Batch, key: Array) -> tuple[Array, Aux]:
         """`L_s + α L_u + β L_add`: squared errors of songs with stems; critics and additivity of mixtures without."""
-        supervised = self._supervised(variables, batch[PAIRED])
-        metrics = {f"mse_{stem}": supervised[k] for k, stem in enumerate(self.stems)}
+        supervised, metrics = self._supervised(variables, batch[PAIRED])
         if not self.critics:
-            return supervised.sum(), Aux(metrics)
+            return supervised, Aux(metrics)
         mixture = batch[MIXTURES][MIXTURE]
         estimates = self._sources(variables, mixture)
         judged = critic.scores(self.critic, variables["params"]["critics"], self._for_critics(estimates)).mean(-1)
         heard = jnp.expm1(self._centre(self._seen(mixture)))
         additivity = jnp.square(heard - jnp.expm1(estimates).sum(1)).mean()
         metrics |= {"adversarial": -judged.sum(), "additivity": additivity}
-        loss = supervised.sum() - self.adversarial_weight * judged.sum() + self.additivity_weight * additivity
+        loss = supervised - self.adversarial_weight * judged.sum() + self.additivity_weight * additivity
         return loss, Aux(metrics)
 
     def validate(self, variables: Variables, batch: Batch, key: Array) -> dict[str, Array]:
         """The squared error alone, by which the best state is chosen."""
-        supervised = self._supervised(variables, batch[PAIRED])
-        return {"loss": supervised.sum(), **{f"mse_{stem}": supervised[k] for k, stem in enumerate(self.stems)}}
+        supervised, metrics = self._supervised(variables, batch[PAIRED])
+        return {"loss": supervised, **metrics}
 
-    def _supervised(self, variables: Variables, batch: dict[str, Array]) -> Array:
-        """Mean squared error of each source in log magnitude, `[S]`."""
+    def _supervised(self, variables: Variables, batch: dict[str, Array]) -> tuple[Array, dict[str, Array]]:
+        """Mean squared errors in log magnitude: the sum over sources, and each by its name."""
         estimates = self._sources(variables, batch[MIXTURE])
         sources = jnp.moveaxis(batch[SOURCES], 1, 0)  # [S, B, T, 1]
         wanted = jnp.stack([self._centre(self._seen(source)) for source in sources], axis=1)
-        return jnp.square(estimates - wanted).mean((0, 2, 3))
+        errors = jnp.square(estimates - wanted).mean((0, 2, 3))
+        return errors.sum(), {f"mse_{stem}": errors[k] for k, stem in enumerate(self.stems)}
 
     def _seen(self, audio: Array) -> Array:
         """Log magnitudes `[B · C, N, F]` of `[B, T, C]`."""

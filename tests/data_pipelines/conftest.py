@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_pipelines import store
+from data_pipelines import prepare, store
 from data_pipelines.corpora.base import Stem
 from data_pipelines.sources import Corpus, View, open_corpus
 
@@ -69,3 +69,20 @@ def write_corpus(tmp_path: Path) -> Callable[..., Corpus]:
         return open_corpus(tmp_path / "prepared", "own", RATE, "train")
 
     return write
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tracks are loaded in this process, which saves the start of another."""
+
+    class Here:
+        def __init__(self, workers: int):
+            pass
+
+        def __enter__(self):
+            return map
+
+        def __exit__(self, *_: object):
+            pass
+
+    monkeypatch.setattr(prepare, "_pool", Here)

@@ -111,23 +111,6 @@ class Toy(Corpus):
         return stems if self.with_frames else [dataclasses.replace(stem, **nothing) for stem in stems]
 
 
-@pytest.fixture
-def here(monkeypatch):
-    """Tracks are loaded in this process."""
-
-    class Here:
-        def __init__(self, workers):
-            pass
-
-        def __enter__(self):
-            return map
-
-        def __exit__(self, *_):
-            pass
-
-    monkeypatch.setattr(prepare, "_pool", Here)
-
-
 def test_corpora_without_frames_are_stored_as_before(tmp_path, here):
     """Fields and description know nothing of frames; the sound is the same with and without."""
     plain, filmed = (prepare.build(Toy(with_frames), tmp_path / str(with_frames)) for with_frames in (False, True))

@@ -46,23 +46,6 @@ def source(tmp_path) -> Path:
     return write_tracks(tmp_path / "source", TRACKS)
 
 
-@pytest.fixture
-def here(monkeypatch):
-    """Tracks are loaded in this process, which saves the start of another."""
-
-    class Here:
-        def __init__(self, workers):
-            pass
-
-        def __enter__(self):
-            return map
-
-        def __exit__(self, *_):
-            pass
-
-    monkeypatch.setattr(prepare, "_pool", Here)
-
-
 def test_builds_what_is_in_the_folder(source, tmp_path):
     folder = build(source, tmp_path / "data")
     assert folder == tmp_path / "data" / "folder" / "8000"

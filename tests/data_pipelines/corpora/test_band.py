@@ -127,11 +127,10 @@ def test_another_seed_is_another_song(tracks, loaded):
     assert not np.array_equal(other["vocals"].audio, loaded[name]["vocals"].audio)
 
 
-def test_parents_are_in_the_metadata(tracks, loaded, tmp_path, monkeypatch):
+def test_parents_are_in_the_metadata(tracks, loaded, tmp_path, monkeypatch, here):
     track = tracks[0]
     monkeypatch.setattr(Band, "tracks", lambda self, ordered_map: [track])
     monkeypatch.setattr(Band, "load", lambda self, track, sample_rate: list(loaded[track.name].values()))
-    monkeypatch.setattr(prepare, "_pool", Here)
     folder = prepare.build(CORPUS, tmp_path, sample_rate=RATE)
     rows = {row.stem: row.parent for row in store.Metadata.load(folder).index[track.split]}
     assert rows == {name: BAND_PARENTS.get(name, "") for name in loaded[track.name]}
@@ -139,19 +138,6 @@ def test_parents_are_in_the_metadata(tracks, loaded, tmp_path, monkeypatch):
     assert corpus.stems == tuple(sorted(FOUR_STEMS))
     assert corpus.channels == 2
     assert open_corpus(tmp_path, "band", RATE, track.split, {"hat": ("hihat",)}).tracks("hat") == (track.name,)
-
-
-class Here:
-    """Tracks are loaded in this process."""
-
-    def __init__(self, workers: int):
-        pass
-
-    def __enter__(self):
-        return map
-
-    def __exit__(self, *_: object):
-        pass
 
 
 def test_more_songs_than_there_are(monkeypatch):
