@@ -84,10 +84,10 @@ def save_png(figure: Any, path: Path) -> None:
     unfinished.replace(path)
 
 
-def spectrogram_db(audio: np.ndarray, window_length: int = 512) -> np.ndarray:
-    """`[N, F]` level of `[T, C]`, mixed down, in dB."""
+def spectrogram_db(audio: np.ndarray, window_length: int = 512, hop_length: int | None = None) -> np.ndarray:
+    """`[N, F]` level of `[T, C]`, mixed down, in dB, every quarter of a window unless a hop is given."""
     mono = np.pad(audio.mean(axis=1), (0, max(0, window_length - len(audio))))
-    frames = np.lib.stride_tricks.sliding_window_view(mono, window_length)[:: window_length // 4]
+    frames = np.lib.stride_tricks.sliding_window_view(mono, window_length)[:: hop_length or window_length // 4]
     magnitude = np.abs(np.fft.rfft(frames * np.hanning(window_length)))
     return 20.0 * np.log10(np.maximum(magnitude, 1e-8))
 

@@ -1,0 +1,98 @@
+"""A picture of where the stems of a song are said to be active, over what can be heard there."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from data_pipelines.activations import to_spans
+from qsep_jax.figures import FLOOR_DB, save_png, spectrogram_db, subplots
+
+# Columns of the spectrogram at most, about as many as the picture has pixels, and rows of an octave.
+COLUMNS, PER_OCTAVE = 2000, 24
+LOWEST_HZ = 40.0
+# Starts and ends up to which each is drawn across the spectrogram: more would hide it.
+EDGES = 60
+
+
+def lanes(
+    mixture: np.ndarray,
+    active: np.ndarray,
+    stems: Sequence[str],
+    sample_rate: int,
+    title: str,
+    path: Path,
+    unnamed: Sequence[str] = (),
+) -> None:
+    """The spectrogram of `[T, C]` and below it, in a lane for each stem, where bool `[S, T]` says it is active: a PNG.
+
+    Args:
+      unnamed: stems that nobody said anything of, whose activity is an assumption: they are hatched.
+    """
+    seconds = len(mixture) / sample_rate
+    size = float(np.clip(3 + 0.4 * seconds, 10, 18)), 4.6 + 0.45 * len(stems)
+    figure, ((top,), (bottom,)) = subplots(2, 1, size, sharex=True, height_ratios=[3.6, 0.45 * len(stems)])
+    _spectrogram(top, mixture, sample_rate)
+    top.set(title=title, ylabel="frequency in Hz", xlim=(0.0, seconds))
+    figure.colorbar(top.images[0], ax=top, label="level in dB", pad=0.01)
+    spans = [span for span in to_spans(active, stems, sample_rate) if span.start < span.end]
+    for lane, (stem, colour) in enumerate(zip(stems, _colours(len(stems)), strict=True)):
+        own = [(span.start, span.end - span.start) for span in spans if span.stem == stem]
+        style = {"facecolor": colour, "linewidth": 0}
+        says = "" if own else "rests throughout"
+        if stem in unnamed:
+            style, says = {"facecolor": "none", "edgecolor": colour, "hatch": "///"}, "not named: taken as active"
+        bottom.axhspan(lane - 0.38, lane + 0.38, color="0.93", linewidth=0)
+        bottom.broken_barh(own, (lane - 0.38, 0.76), **style)
+        if says:
+            box = {"facecolor": "white", "edgecolor": "none", "boxstyle": "square,pad=0.2"}
+            bottom.text(seconds / 2, lane, says, ha="center", va="center", bbox=box)
+        if len(spans) <= EDGES // 2:
+            _edges(top, [edge for start, length in own for edge in (start, start + length)], seconds, colour)
+    shares = [f"{stem}  {100 * np.mean(row):.0f} %" for stem, row in zip(stems, active, strict=True)]
+    bottom.set_yticks(range(len(stems)), shares)
+    bottom.set(xlabel="time in s", ylabel="active", ylim=(len(stems) - 0.5, -0.5))
+    bottom.grid(axis="x", alpha=0.5)
+    bottom.set_axisbelow(True)
+    save_png(figure, path)
+
+
+def _colours(count: int) -> np.ndarray:
+    """A colour for each of so many, `[count, 4]`."""
+    from matplotlib import colormaps
+
+    named = colormaps["tab10"] if count <= 10 else colormaps["turbo"].resampled(count)
+    return named(np.arange(count))
+
+
+def _edges(axis, times: Sequence[float], seconds: float, colour: np.ndarray) -> None:
+    """Lines where a stem starts and ends, to compare the claim with the sound."""
+    from matplotlib import patheffects
+
+    outline = [patheffects.withStroke(linewidth=2.6, foreground="white")]
+    for time in times:
+        if 0 < time < seconds:
+            axis.axvline(time, color=colour, linewidth=1.4, path_effects=outline)
+
+
+def _spectrogram(axis, audio: np.ndarray, sample_rate: int) -> None:
+    """Level over time and the logarithm of frequency."""
+    window_length = 2 ** round(np.log2(0.064 * sample_rate))
+    edge, hop = window_length // 2, max(window_length // 4, len(audio) // COLUMNS)
+    level = spectrogram_db(np.pad(audio, ((edge, edge + hop), (0, 0))), window_length, hop)
+    low, high = np.log2(LOWEST_HZ), np.log2(sample_rate / 2)
+    rows = np.arange(low, high, 1 / PER_OCTAVE)
+    bins = np.arange(level.shape[1]) * sample_rate / window_length
+    by_row = np.stack([np.interp(2.0**rows, bins, column) for column in level], axis=1)
+    top = max(float(by_row.max()), -60.0)  # silence is black
+    axis.imshow(
+        by_row,
+        origin="lower",
+        aspect="auto",
+        extent=(-hop / 2 / sample_rate, (len(level) - 0.5) * hop / sample_rate, rows[0], rows[-1] + 1 / PER_OCTAVE),
+        vmin=top - FLOOR_DB,
+        vmax=top,
+        cmap="magma",
+    )
+    octaves = [hertz for hertz in (50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000) if hertz < sample_rate / 2]
+    axis.set_yticks(np.log2(octaves), [str(hertz) for hertz in octaves])
