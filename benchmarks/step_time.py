@@ -118,10 +118,12 @@ def compared(times: dict[str, list[float]], facts: rows.Row) -> list[rows.Row]:
 
 def agreement(facts: rows.Row) -> str:
     """In words how far the system and its twin are apart."""
+    wide = facts.get("float64_relative_difference")
+    kinks = "" if wide is None else f"; in float64, where no sign hangs on rounding, by at most {wide:.1e}"
     return (
         f"its loss differs by {facts['loss_relative_difference']:.1e}, its gradients by at most "
         f"{facts['max_relative_difference']:.1e} ({facts['where']}), its own rounding is up to "
-        f"{facts['twin_rounding']:.1e}"
+        f"{facts['twin_rounding']:.1e}{kinks}"
     )
 
 
