@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from data_pipelines.schema import MIXTURE, QUERY, TARGET
+from data_pipelines.schema import MIXTURE, QUERY, SOURCES, TARGET
 from data_pipelines.sources import Corpus, Excerpt
 
 # Root mean square below which an excerpt counts as silent (-80 dB re full scale; int16 ends at -90).
@@ -104,6 +104,43 @@ class RandomSplit:
         """Add an excerpt to `out`, augmented and with a random gain."""
         swap, scale = self.augmentation.draw(rng)
         corpus.add(excerpt, scale * rng.uniform(*self.gain), out[:, ::-1] if swap else out)
+
+
+@dataclasses.dataclass(frozen=True)
+class Remix:
+    """Défossez et al. 2019: songs with all their stems, each stem shifted, flipped, swapped and from another song.
+
+    Published, the stems of `songs` examples of a batch are dealt out anew. Here an example draws so many places of
+    random tracks and takes each stem from one of them, which comes to the same.
+
+    Attributes:
+      songs: to take the stems from; with 1 they belong together.
+      shift: most seconds by which stems may be apart from one another.
+    """
+
+    songs: int = 4
+    shift: float = 1.0
+    augmentation: Augmentation = Augmentation(channel_swap=0.5, polarity=0.5)
+
+    def __call__(self, rng: np.random.Generator, corpus: Corpus, samples: int) -> dict[str, np.ndarray]:
+        """Draw `mixture` `[T, C]` and `sources` `[S, T, C]`, S in the order of the view; a missing stem is silent."""
+        slack = round(self.shift * corpus.sample_rate)
+        places = [self._place(rng, corpus, samples + slack) for _ in range(self.songs)]
+        sources = np.zeros((len(corpus.stems), samples, corpus.channels), np.float32)
+        for stem, out in zip(corpus.stems, sources, strict=True):
+            track, start = places[rng.integers(len(places))]
+            start += int(rng.integers(slack + 1))
+            swap, scale = self.augmentation.draw(rng)
+            if track in corpus.tracks(stem):
+                corpus.add(Excerpt(track, stem, start, samples), scale, out[:, ::-1] if swap else out)
+        return {MIXTURE: sources.sum(0), SOURCES: sources}
+
+    def _place(self, rng: np.random.Generator, corpus: Corpus, samples: int) -> tuple[str, int]:
+        """A random track and where in it so many samples begin."""
+        track = corpus.all_tracks[rng.integers(len(corpus.all_tracks))]
+        present = [stem for stem in corpus.stems if track in corpus.tracks(stem)]
+        room = max(corpus.length(track, stem) for stem in present) - samples
+        return track, int(rng.integers(room + 1)) if room > 0 else 0
 
 
 def rms(audio: np.ndarray) -> float:

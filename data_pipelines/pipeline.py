@@ -15,7 +15,7 @@ import grain
 import numpy as np
 
 from data_pipelines.mix_and_separate import MixAndSeparate
-from data_pipelines.mixing import RandomSplit
+from data_pipelines.mixing import RandomSplit, Remix
 from data_pipelines.pairs import InstrumentPairs
 from data_pipelines.sources import Corpus, View, open_corpus
 from data_pipelines.unpaired import PairedExcerpt, SoloExcerpt, UnpairedMixture
@@ -23,7 +23,7 @@ from data_pipelines.workers import end_with_parent
 
 Batch = dict[str, dict[str, np.ndarray]]
 # `recipe(rng, corpus, samples) → example`.
-Recipe = RandomSplit | InstrumentPairs | MixAndSeparate | PairedExcerpt | UnpairedMixture | SoloExcerpt
+Recipe = RandomSplit | InstrumentPairs | MixAndSeparate | PairedExcerpt | UnpairedMixture | SoloExcerpt | Remix
 
 # Batches are numbered below this; a run never gets there.
 _ENDLESS = 2**40

@@ -30,6 +30,10 @@ NOTES = "notes"
 SLOTS = "slots"
 FRAMES = "frames"
 FEATURES = "features"
+# Of songs to adapt to: where each stem sounds, 0 or 1, `[S, T, 1]` or `[S, T, C]`,
+# and the deviation of the whole song from its mean, mixed down.
+ACTIVE = "active"
+UNIT = "unit"
 
 # Classes of a frame of a piano roll: the 88 keys of a piano from this MIDI pitch on, and silence.
 LOWEST_PITCH = 21

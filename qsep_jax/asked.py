@@ -9,11 +9,13 @@ from data_pipelines.audio import AudioFile
 from data_pipelines.video import Box, read_boxes
 from qsep_jax.bundle import Source
 from qsep_jax.cues import Told, from_labels, from_video, index_of
+from qsep_jax.delta import Delta
 from qsep_jax.inference.conditions import Bank, Mixture, encode_blocks, iterate, mean, slerp
 from qsep_jax.inference.files import mixture_at
 from qsep_jax.inference.separation import Model
 from qsep_jax.inputs import unique
 from qsep_jax.systems.base import Condition, System
+from qsep_jax.systems.one_shot import CONDITION
 
 if TYPE_CHECKING:
     from qsep_jax.separate import Separate
@@ -69,12 +71,21 @@ def check(options: "Separate", system: System) -> None:
         index_of(system, label)
 
 
-def asked_of(options: "Separate", source: Source, model: Model) -> Asked:
+def asked_of(options: "Separate", source: Source, model: Model, delta: Delta | None = None) -> Asked:
     """What is asked of a model.
+
+    Args:
+      delta: of a song, which the model holds; one that asks by itself leaves nothing to ask for.
 
     Raises:
       ValueError: if nothing is, or a query, label, video or box is no good.
     """
+    adapted = model.variables["params"].get(CONDITION)
+    if delta and adapted is not None:
+        if options.label or any(getattr(options, word) for word in BY_QUERY):
+            known = ", ".join(delta.stems)
+            raise ValueError(f"--delta asks for what the model was adapted to give ({known}): leave out what else asks")
+        return Asked(delta.stems, tuple(_always(adapted[k : k + 1]) for k in range(len(delta.stems))))
     if "query" in model.system.cues:
         asks = _by_query(options, _Queries(source, model))
         return Asked(tuple(asks), tuple(asks.values()))

@@ -12,6 +12,7 @@ COMMANDS = {
     "separate": ("qsep_jax.separate", "separate files"),
     "transcribe": ("qsep_jax.transcribe", "write down the notes of a source"),
     "synthesize": ("qsep_jax.synthesize", "play a score with the timbre of a source"),
+    "adapt": ("qsep_jax.adapt", "bend a model to songs"),
     "frame_features": ("qsep_jax.frame_features", "compute what a frozen network sees in the frames of a corpus"),
     "export": ("qsep_jax.export", "make a bundle of a run"),
 }

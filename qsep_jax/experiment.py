@@ -18,6 +18,7 @@ from data_pipelines.mixing import RandomSplit
 from data_pipelines.pipeline import Data, Recipe, Stream
 from data_pipelines.testlist import TestList
 from qsep_jax.systems.base import System
+from qsep_jax.systems.cantisani2021 import Cantisani2021
 from qsep_jax.systems.frame_classifier import FrameClassifier
 from qsep_jax.systems.lee2019 import Lee2019
 from qsep_jax.systems.lin2021 import Lin2021
@@ -28,7 +29,15 @@ from qsep_jax.training.settings import Train
 
 # Raised when a run folder of before can no longer be read.
 RUN_FORMAT = 1
-SYSTEMS: tuple[type[System], ...] = (Lee2019, Lin2021, Slizovskaia2021, SoundOfPixels, FrameClassifier, Stoller2018)
+SYSTEMS: tuple[type[System], ...] = (
+    Lee2019,
+    Lin2021,
+    Slizovskaia2021,
+    SoundOfPixels,
+    FrameClassifier,
+    Stoller2018,
+    Cantisani2021,
+)
 
 
 @dataclasses.dataclass(frozen=True)

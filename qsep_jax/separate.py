@@ -17,7 +17,7 @@ from data_pipelines.audio_writer import suffix_like
 from data_pipelines.note_files import read_voice
 from data_pipelines.notes import voice_classes
 from data_pipelines.progress import Progress
-from qsep_jax import __version__, asked, console
+from qsep_jax import __version__, asked, console, delta
 from qsep_jax.asked import Asked
 from qsep_jax.bundle import describe, find_model
 from qsep_jax.inference.conditions import iterate
@@ -48,6 +48,7 @@ class Separate:
       files: the mixtures: files, folders (all audio below them) or quoted patterns such as 'album/*.flac'.
       out: folder for the results and manifest.json.
       model: a run folder, a bundle or the name of a carried one; by default the carried one.
+      delta: what `adapt` found for a song, to be put into the model; what it was adapted to give is what is asked for.
       query: audio that sounds like what is wanted; its windows are averaged.
       label: a class that the model was trained on, by the mean of its training tracks; for a model that is told by
         labels, one that is there; for others that give all stems at once, one that is wanted.
@@ -70,6 +71,7 @@ class Separate:
     files: tyro.conf.Positional[tuple[str, ...]]
     out: Path = Path("separated")
     model: str = ""
+    delta: Path | None = None
     query: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
     label: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     retrieve: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
@@ -214,7 +216,10 @@ def main() -> None:
     if not options.model:
         print(f"model: {source.path.name}, carried by qsep_jax {__version__}")
     _, model = source.load()
-    wanted = asked.asked_of(options, source, model)
+    told = None
+    if options.delta:
+        model, told = delta.put_into(model, source, options.delta)
+    wanted = asked.asked_of(options, source, model, told)
     targets = targets_of(files, [*wanted.names, *["residual"] * options.residual], options)
     entry: dict[str, Any] = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "qsep_jax": __version__}
     entry |= {"model": describe(source), "options": json.loads(json.dumps(dataclasses.asdict(options), default=str))}

@@ -86,7 +86,7 @@ def parse(arguments: list[str]) -> tuple[Path, Experiment, Distributed]:
 def shapes_of(system: System, split: str = "train") -> dict[str, Shape]:
     """What the phases of a system, or its validation, ask of each stream."""
     shapes = {
-        stream: Shape(system.chunk_samples, system.sample_rate, phase.repeats)
+        stream: Shape(system.example_samples, system.sample_rate, phase.repeats)
         for phase in system.phases()
         for stream in phase.streams
     }

@@ -20,6 +20,8 @@ from qsep_jax.training.sharding import make_mesh, replicated
 
 # Channels of chunks that go through the model at a time: at least, and per device other than a CPU.
 ROWS, ROWS_PER_DEVICE = 8, 32
+# Samples of all rows together that they may have, or there are fewer rows.
+LONGEST, LONGEST_PER_DEVICE = 2**20, 2**22
 WIENER_WINDOW, WIENER_HOP = 2048, 512
 # Of the chunk that begins at a sample, before 0 for the first one: its condition, a tree of `[1, …]`.
 ConditionAt = Callable[[int], Condition]
@@ -43,8 +45,8 @@ def on_all_devices(system: System, variables: Variables) -> Model:
 
 @partial(jax.jit, static_argnums=(0, 2))
 def _separate(system: System, variables: Variables, stems: tuple[int, ...], rows: Array, condition: Condition) -> Array:
-    """`[rows, T]` and a condition of `[1, …]` or `[rows, …]` → `[rows, S, T]`, or only some of the stems."""
-    found = system.separate(variables, rows[..., None], of_each(condition, rows))[..., 0]
+    """`[rows, T, C]` and a condition of `[1, …]` or `[rows, …]` → `[rows, S, T, C]`, or only some of the stems."""
+    found = system.separate(variables, rows, of_each(condition, rows))
     return found[:, np.array(stems)] if stems else found
 
 
@@ -67,11 +69,11 @@ def _filter(estimates: Array, mixture: Array, iterations: int) -> Array:
 
 
 def in_rows(run: Callable[[Array, Condition], Array], signals: np.ndarray, condition: Condition) -> np.ndarray:
-    """`run` over signals `[n, T]`, each with its condition, always as many at a time: one program for any number.
+    """`run` over signals `[n, T]` or `[n, T, C]`, each with its condition, always as many at a time: one program.
 
     They are split over all local devices. A condition is a tree of `[1, …]`, the same for all, or of `[n, …]`.
     """
-    rows, spread = _rows()
+    rows, spread = _rows(signals.shape[1])
     missing = -len(signals) % rows
     starts = range(0, len(signals) + missing, rows)
 
@@ -88,10 +90,12 @@ def in_rows(run: Callable[[Array, Condition], Array], signals: np.ndarray, condi
     return np.concatenate(jax.device_get(found))[: len(signals)]
 
 
-def _rows() -> tuple[int, NamedSharding]:
-    """Rows that go through the model at a time, and how they are spread over all local devices."""
+def _rows(samples: int) -> tuple[int, NamedSharding]:
+    """Rows of so many samples that go through the model at a time, and how they are spread over all local devices."""
     devices = jax.local_devices()
-    least = ROWS if devices[0].platform == "cpu" else ROWS_PER_DEVICE * len(devices)
+    on_cpu = devices[0].platform == "cpu"
+    most = max(1, (LONGEST if on_cpu else LONGEST_PER_DEVICE) // samples)
+    least = min(ROWS, most) if on_cpu else min(ROWS_PER_DEVICE, most) * len(devices)
     return -(-least // len(devices)) * len(devices), NamedSharding(make_mesh(devices), PartitionSpec("data"))
 
 
@@ -106,15 +110,19 @@ def separate_blocks(
     """Separate a mixture that comes in blocks `[n, C]` at the model's rate: blocks `[K · S, m, C]`, float32.
 
     Each of the K conditions, a tree of `[1, …]` or one for each chunk, gives the S stems of the system, 1 for a queried
-    one; the channels pass one by one and share it. Memory does not depend on the length, and any number of channels
-    shares one program.
+    one; all channels share it. They pass one by one, or together where the system hears that many together. Where it
+    hears several and the mixture has another number, each is heard alone, as if all were the same. Memory does not
+    depend on the length, and any number of channels shares one program.
 
     Args:
       wiener_iterations: of expectation maximisation within each chunk (`dsp.wiener`), over all K · S stems together and
         what they leave of the mixture; 0 leaves the estimates as they are.
       stems: which of the system's stems there are, by default all: the others are taken to be silent.
     """
-    plan, group = plan_of(model.system), max(1, _rows()[0] // max(1, channels))
+    heard, plan = model.system.heard, plan_of(model.system)
+    together = heard == channels
+    passes = 1 if together else max(1, channels)  # of a chunk through the model
+    group = max(1, _rows(plan.chunk)[0] // passes)
     starts, taken = itertools.count(-plan.context - plan.fade, plan.hop), 0
 
     def mixture() -> Iterator[np.ndarray]:
@@ -132,11 +140,12 @@ def separate_blocks(
     def process(chunks: np.ndarray) -> np.ndarray:
         group, samples, channels = chunks.shape
         begins = list(itertools.islice(starts, group))
-        told = [of_chunks(each, begins, channels) if callable(each) else each for each in conditions]
+        told = [of_chunks(each, begins, passes) if callable(each) else each for each in conditions]
         run = partial(_separate, model.system, model.variables, tuple(stems))
-        flat = chunks.swapaxes(1, 2).reshape(-1, samples)
+        flat = chunks if together else chunks.swapaxes(1, 2).reshape(-1, samples, 1).repeat(heard, axis=-1)
         found = np.concatenate([in_rows(run, flat, condition) for condition in told], axis=1)
-        found = found.reshape(group, channels, -1, samples).transpose(0, 2, 3, 1)
+        if not together:
+            found = found.mean(-1).reshape(group, channels, -1, samples).transpose(0, 2, 3, 1)
         return np.asarray(_filter(found, chunks, wiener_iterations)) if wiener_iterations else found
 
     return over_chunks(mixture(), plan, group, process)

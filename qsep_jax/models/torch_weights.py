@@ -58,7 +58,7 @@ def _unpickled(path: Path) -> Weights:
     import torch  # pyright: ignore[reportMissingImports]
 
     content = torch.load(path, map_location="cpu", weights_only=True)
-    content = content.get("state_dict", content)
+    content = content.get("state_dict", content.get("state", content))
     return {name: value.detach().float().numpy() for name, value in content.items()}
 
 

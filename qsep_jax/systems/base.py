@@ -33,9 +33,13 @@ class Optimizer:
     """An optimizer and its learning rate over time; training turns it into optax.
 
     Attributes:
+      name: of the rule; `radam` is Adam with a rectified rate, plain momentum in the first updates.
       clip_norm: largest global norm of the gradient; larger ones are scaled down (0: never).
       weight_decay: decoupled, as in AdamW.
       l2: coupled decay: so many times the parameters are added to their gradient, as PyTorch's `weight_decay` does.
+      centralize: gradients of arrays of rank > 1 lose their mean over all axes but the last, the output's.
+      lookahead: every so many updates the slow parameters move towards the trained ones by `slow_rate` of the way, and
+        the trained ones go on from there (0: none).
       rates: factors of the rate for the parameters whose path begins with a prefix, whole names: `("resnet", 0.1)`.
       schedule: `constant`; `drops`: after `drop_after` updates minus `drop` every `drop_every` updates, never below 0;
         `cosine`: down to `final_fraction` of the rate at the last update; `plateau`: times `factor` after each
@@ -43,13 +47,16 @@ class Optimizer:
       warmup: updates over which the rate grows linearly from 0, before any schedule.
     """
 
-    name: Literal["adam", "amsgrad", "sgd"] = "adam"
+    name: Literal["adam", "amsgrad", "radam", "sgd"] = "adam"
     learning_rate: float = 1e-3
     b1: float = 0.9
     b2: float = 0.999
     epsilon: float = 1e-8
     weight_decay: float = 0.0
     l2: float = 0.0
+    centralize: bool = False
+    lookahead: int = 0
+    slow_rate: float = 0.5
     rates: tuple[tuple[str, float], ...] = ()
     clip_norm: float = 0.0
     warmup: int = 0
@@ -61,6 +68,10 @@ class Optimizer:
     factor: float = 0.5
     patience: int = 0
     threshold: float = 0.0
+
+
+# The defaults of lessw2020/Ranger-Deep-Learning-Optimizer at the rate that UGOSA (Cantisani 2021) adapts with.
+RANGER = Optimizer("radam", 1e-5, b1=0.95, b2=0.999, epsilon=1e-5, centralize=True, lookahead=6)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +123,17 @@ class System(abc.ABC):
     @property
     @abc.abstractmethod
     def chunk_samples(self) -> int:
-        """The T of `separate`, and of training examples."""
+        """The T of `separate`."""
+
+    @property
+    def example_samples(self) -> int:
+        """The T of training examples; as long as a chunk by default."""
+        return self.chunk_samples
+
+    @property
+    def heard(self) -> int:
+        """Audio channels that `separate` hears together; with 1, channels pass one by one."""
+        return 1
 
     @property
     def query_samples(self) -> int:
@@ -139,11 +160,15 @@ class System(abc.ABC):
         batch = {}
         for phase in self.phases():
             repeats = () if phase.repeats == 1 else (phase.repeats,)
-            shape = (*repeats, batch_size, self.chunk_samples, 1)
+            shape = (*repeats, batch_size, self.example_samples, 1)
             for stream in phase.streams:
                 target, rest = (0.1 * rng.standard_normal(shape, np.float32) for _ in range(2))
                 batch[stream] = {MIXTURE: target + rest, TARGET: target}
         return batch
+
+    def splits(self) -> dict[str, tuple[str, ...]]:
+        """Parts of the parameters that the system's paper adapts to a song, by name, as path prefixes."""
+        return {}
 
     @abc.abstractmethod
     def init(self, key: Array, spec: BatchSpec) -> Variables:

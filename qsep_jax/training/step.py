@@ -19,6 +19,11 @@ Step = Callable[[TrainState, Batch, Array], tuple[TrainState, Metrics]]
 
 
 def make_step(system: System, train: Train, *, unroll: bool = True) -> Step:
+    """The step of a system's phases: `step_of`."""
+    return step_of(system.phases(), train, unroll=unroll)
+
+
+def step_of(phases: tuple[Phase, ...], train: Train, *, unroll: bool = True) -> Step:
     """`step(state, batch, key) → (state, {"phase/metric": scalar})`, pure; the caller jits it and donates the state.
 
     The randomness of a step is `key` folded with the step and the phase, so it needs no state of its own. An update
@@ -29,7 +34,6 @@ def make_step(system: System, train: Train, *, unroll: bool = True) -> Step:
       unroll: write the repeats of a phase out instead of looping over them. On CPU the gradient of a convolution
         within a loop is many times slower.
     """
-    phases = system.phases()
     rules = {phase.name: optimizers.build(phase.optimizer, train.steps * phase.repeats) for phase in phases}
 
     def step(state: TrainState, batch: Batch, key: Array) -> tuple[TrainState, Metrics]:

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import rows, step_time
+from benchmarks import contestants, rows, step_time
 from benchmarks.contestants import compare, noise_batch, twin_of, updates_of
 from benchmarks.rounds import Contestant, in_turns
 from qsep_jax.experiment import load_config
@@ -151,7 +151,7 @@ def test_a_kernel_the_wrong_way_round_is_noticed_in_lin2021(tmp_path, monkeypatc
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("config", ["lin2021.py:msi,debug", "stoller2018.py:va,debug"])
+@pytest.mark.parametrize("config", ["lin2021.py:msi,debug", "stoller2018.py:va,debug", "cantisani2021.py:debug"])
 def test_each_phase_of_a_twin_moves_what_it_trains(config):
     import torch
 
@@ -211,3 +211,64 @@ def test_other_places_of_the_penalty_are_noticed_in_stoller2018(tmp_path, monkey
     _, facts = compare(system, 2, tmp_path / "weights.pt")
     assert not facts["is_peer"]
     assert facts["where"].startswith("critics: ")
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(("by", "accepted"), [(1.05, True), (1.5, False)])
+def test_what_float32_alone_gets_wrong_is_decided_in_float64(by, accepted, tmp_path, monkeypatch):
+    """As where a unit is so close to its kink that float32 puts it on the other side, but not where more is wrong."""
+    of_phase = contestants._of_phase
+
+    def beyond_a_kink(phase, *arguments):
+        loss, gradients = of_phase(phase, *arguments)
+        if phase.name == "critics":
+            layer = gradients["critics"]["down_1"]
+            layer["bias"] = layer["bias"] * (by if layer["bias"].dtype == np.float32 else 1.0)
+        return loss, gradients
+
+    monkeypatch.setattr(contestants, "_of_phase", beyond_a_kink)
+    _, facts = compare(load_config("configs/stoller2018.py:va,debug").system, 2, tmp_path / "weights.pt")
+    assert facts["is_peer"] == accepted
+    assert facts["where"].startswith("critics: critics.")
+    assert facts["where"].endswith("down.1.bias")
+    assert facts["max_relative_difference"] == pytest.approx(by - 1, rel=1e-3)
+    if accepted:
+        assert facts["float64_relative_difference"] < 1e-6
+    else:
+        assert facts["float64_relative_difference"] is None
+
+
+@pytest.mark.torch
+def test_another_slope_is_no_kink_in_stoller2018(tmp_path, monkeypatch):
+    system = load_config("configs/stoller2018.py:va,debug").system
+    functional = twin_of(system).functional
+    leaky_relu = functional.leaky_relu
+    monkeypatch.setattr(functional, "leaky_relu", lambda x, slope: leaky_relu(x, 1.02 * slope))
+    _, facts = compare(system, 2, tmp_path / "weights.pt")
+    assert not facts["is_peer"]
+    assert 1e-3 < facts["max_relative_difference"] < contestants.KINKED
+    assert facts["float64_relative_difference"] == pytest.approx(facts["max_relative_difference"], rel=0.1)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("keep", ["hidden", "all"])
+def test_the_twin_of_cantisani2021_gives_the_same_loss_and_gradients(keep, tmp_path):
+    system = dataclasses.replace(load_config("configs/cantisani2021.py:debug").system, keep=keep)
+    _, facts = compare(system, 2, tmp_path / "weights.pt")
+    assert facts["is_peer"]
+    assert facts["max_relative_difference"] < 1e-3
+    assert facts["loss_relative_difference"] < 1e-5
+
+
+@pytest.mark.torch
+def test_dilations_in_another_order_are_noticed_in_cantisani2021(tmp_path, monkeypatch):
+    system = load_config("configs/cantisani2021.py:debug").system
+    depthwise = twin_of(system).Depthwise
+    monkeypatch.setattr(
+        twin_of(system),
+        "Depthwise",
+        lambda *sizes: depthwise(*sizes[:-1], dilation=2 ** (system.blocks - 1) // sizes[-1]),
+    )
+    _, facts = compare(system, 2, tmp_path / "weights.pt")
+    assert not facts["is_peer"]
+    assert facts["max_relative_difference"] > 0.01

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from data_pipelines.mixing import Augmentation, RandomSplit, rms
+from data_pipelines.mixing import Augmentation, RandomSplit, Remix, rms
 from data_pipelines.sources import Corpus
 
 SAMPLES = 200
@@ -26,8 +26,11 @@ class Recorder:
         self.added.append((excerpt, gain, out))
         self._corpus.add(excerpt, gain, out)
 
+    def __getattr__(self, name):
+        return getattr(self._corpus, name)
 
-def examples(recipe: RandomSplit, corpus: Corpus, count: int, seed: int = 0):
+
+def examples(recipe: RandomSplit | Remix, corpus: Corpus, count: int, seed: int = 0):
     """Examples with what was added for the one that was kept."""
     rng, recorder = np.random.default_rng(seed), Recorder(corpus)
     for _ in range(count):
@@ -193,3 +196,130 @@ def test_gain_in_decibels(toy):
 def test_rms():
     assert rms(np.array([[3.0, -3.0], [3.0, 3.0]])) == 3.0
     assert rms(np.zeros((0, 2))) == 0.0
+
+
+PLAIN = Augmentation()
+
+
+def originals(corpus: Corpus, added) -> np.ndarray:
+    """What was added for one example, as it is stored, in the order of the stems; silence for those that were not."""
+    by_stem = {excerpt.stem: corpus.read(excerpt) for excerpt, _, _ in added}
+    return np.stack([by_stem.get(stem, np.zeros((SAMPLES, corpus.channels), np.float32)) for stem in corpus.stems])
+
+
+@pytest.mark.parametrize("recipe", [Remix(), Remix(songs=1, shift=0.0, augmentation=PLAIN)])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_remix_is_the_sum_of_its_sources(toy, recipe, channels):
+    corpus = toy.open(channels=channels, view={"vocals": ("vocals",), "low": ("drums", "bass"), "other": ("other",)})
+    for example, added in examples(recipe, corpus, 30):
+        assert set(example) == {"mixture", "sources"}
+        assert example["mixture"].dtype == example["sources"].dtype == np.float32
+        assert example["mixture"].shape == (SAMPLES, channels)
+        assert example["sources"].shape == (3, SAMPLES, channels)
+        np.testing.assert_allclose(example["mixture"], example["sources"].sum(0), atol=1e-6)
+        assert [excerpt.stem for excerpt, _, _ in added] == ["vocals", "low", "other"]
+        for source, stored in zip(example["sources"], originals(corpus, added), strict=True):
+            assert rms(source) == pytest.approx(rms(stored), rel=1e-5)
+            assert rms(source) > 0.01
+
+
+def test_stems_of_one_song_at_one_place(toy):
+    corpus, tracks, starts = toy.open(), Counter(), set()
+    for example, added in examples(Remix(songs=1, shift=0.0, augmentation=PLAIN), corpus, 200):
+        ((track, start),) = {(excerpt.track, excerpt.start) for excerpt, _, _ in added}
+        tracks[track] += 1
+        starts.add(start)
+        assert 0 <= start <= corpus.length(track, "drums") - SAMPLES
+        np.testing.assert_array_equal(example["sources"], originals(corpus, added))
+    assert set(tracks) == {f"t{n}" for n in range(6)}
+    assert max(tracks.values()) < 60  # of 33 expected
+    assert len(starts) > 150
+
+
+@pytest.mark.parametrize("shift", [0.05, 1.0])
+def test_stems_are_shifted_by_no_more_than_said(toy, shift):
+    """8,000 samples are a second; with a stem more of them there would be none beyond the end of its track."""
+    corpus, apart, first = toy.open(), [], []
+    for _, added in examples(Remix(songs=1, shift=shift), corpus, 300):
+        starts = [excerpt.start for excerpt, _, _ in added]
+        apart.append(max(starts) - min(starts))
+        first.append(starts[0] - min(starts))
+        assert max(starts) <= corpus.length(added[0][0].track, "drums") - SAMPLES
+    assert 0.9 * 8000 * shift < max(apart) <= 8000 * shift
+    assert np.mean(np.array(first) == 0) == pytest.approx(0.25, abs=0.08)  # any stem may be the first one
+
+
+def test_a_shift_begins_and_ends_where_the_track_does(write_corpus):
+    """Of a track that has room for nothing but the shift, all of it is heard."""
+    audio = np.random.default_rng(0).uniform(-0.3, 0.3, (SAMPLES + 4, 1))
+    corpus, starts = write_corpus({"t": {"a": audio, "b": audio}}), Counter()
+    for _, added in examples(Remix(shift=4 / 8000), corpus, 100):
+        starts.update(excerpt.start for excerpt, _, _ in added)
+    assert set(starts) == set(range(5))
+
+
+@pytest.mark.parametrize(("songs", "together"), [(1, 1.0), (2, 0.5 + 0.5 / 6), (4, 0.25 + 0.75 / 6)])
+def test_stems_come_from_so_many_songs(toy, songs, together):
+    """Two stems are of the same track if both are of the same song, or two of the songs happen to be one of six."""
+    same = []
+    for _, added in examples(Remix(songs=songs), toy.open(), 400):
+        track = {excerpt.stem: excerpt.track for excerpt, _, _ in added}
+        same.append(track["drums"] == track["vocals"])
+        assert len(set(track.values())) <= songs
+    assert np.mean(same) == pytest.approx(together, abs=0.08)
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "shares"),
+    [
+        (Remix().augmentation, {(swap, sign): 0.25 for swap in (False, True) for sign in (1, -1)}),
+        (PLAIN, {(False, 1): 1.0}),
+        (Augmentation(channel_swap=1.0, polarity=1.0), {(True, -1): 1.0}),
+    ],
+    ids=["as published", "none", "always"],
+)
+def test_stems_are_swapped_and_flipped_each_on_its_own(toy, augmentation, shares):
+    corpus, seen, ways = toy.open(), Counter(), set()
+    for example, added in examples(Remix(augmentation=augmentation), corpus, 200):
+        found = []
+        for source, stored in zip(example["sources"], originals(corpus, added), strict=True):
+            if not stored.any():  # of the track without bass
+                continue
+            forms = {(swap, sign): sign * stored[:, :: -1 if swap else 1] for swap in (False, True) for sign in (1, -1)}
+            (form,) = [form for form, audio in forms.items() if np.array_equal(source, audio)]
+            found.append(form)
+        seen.update(found)
+        ways.add(tuple(found))
+    assert {form: count / seen.total() for form, count in seen.items()} == pytest.approx(shares, abs=0.06)
+    assert len(shares) == 1 or len(ways) > 50
+
+
+def test_a_stem_that_a_song_lacks_is_silent(toy):
+    corpus, lacking = toy.open(), 0
+    for example, added in examples(Remix(songs=1), corpus, 200):
+        silent = {stem for stem, source in zip(corpus.stems, example["sources"], strict=True) if not source.any()}
+        track = added[0][0].track
+        assert silent == ({"bass"} if track == "t0" else set())
+        lacking += track == "t0"
+    assert lacking > 15  # of 33 expected
+
+
+def test_a_song_that_ends_too_early(write_corpus):
+    """Without room for the shift it is heard from its beginning, or up to a shift later; silence follows."""
+    audio = np.random.default_rng(0).uniform(-0.3, 0.3, (SAMPLES, 1))
+    corpus = write_corpus({"t": {"a": audio, "b": audio[:50]}})
+    for shift, starts in ((0.0, {0}), (3 / 8000, {0, 1, 2, 3})):
+        seen = set()
+        for example, added in examples(Remix(shift=shift, augmentation=PLAIN), corpus, 40):
+            for (excerpt, _, _), length, source in zip(added, (SAMPLES, 50), example["sources"], strict=True):
+                seen.add(excerpt.start)
+                np.testing.assert_allclose(source[: length - excerpt.start], audio[excerpt.start : length], atol=1e-4)
+                assert not source[length - excerpt.start :].any()
+        assert seen == starts
+
+
+def test_a_remix_is_that_of_its_seed(toy):
+    one, same, other = (Remix()(np.random.default_rng(seed), toy.open(), SAMPLES) for seed in (3, 3, 4))
+    for key in ("mixture", "sources"):
+        np.testing.assert_array_equal(one[key], same[key])
+        assert not np.array_equal(one[key], other[key])

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ class Gains:
 
     chunk_samples: int = CHUNK
     context_samples: int = CHUNK // 8
+    heard: int = 1
 
     def separate(self, variables, mixture, condition):
         stems = mixture[:, None] * jnp.array([1.0, 2.0, 3.0])[None, :, None, None]
@@ -112,4 +114,96 @@ def test_as_many_rows_at_a_time_for_any_number(count):
     np.testing.assert_allclose(in_rows(run, signals, each), signals * each["gain"], rtol=1e-6)
     np.testing.assert_allclose(in_rows(run, signals, gain(2.0)), 2 * signals, rtol=1e-6)
     np.testing.assert_allclose(in_rows(lambda rows, _: run(rows, gain(1.0)), signals, ()), signals, rtol=1e-6)
-    assert seen == {(separation._rows()[0], CHUNK)}
+    assert seen == {(separation._rows(CHUNK)[0], CHUNK)}
+
+
+# What of each channel that comes in is in each that goes out, of a system that hears two.
+CROSS = np.array([[0.25, 2.0], [1.0, -0.5]], np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Crossed(Gains):
+    """Hears two channels together."""
+
+    heard: int = 2
+
+    def separate(self, variables, mixture, condition):
+        assert mixture.shape[1:] == (CHUNK, 2)
+        return super().separate(variables, mixture @ CROSS, condition)
+
+
+STEREO = Model(Crossed(), jnp.float32(1.0))  # pyright: ignore[reportArgumentType]
+THREE = np.array([1.0, 2.0, 3.0])[:, None, None]
+
+
+def heard(signal: np.ndarray) -> np.ndarray:
+    """What `Crossed` makes of a signal: of one that is not stereo each channel as if both were that, their mean."""
+    return signal @ CROSS if signal.shape[1] == 2 else signal * CROSS.sum() / 2
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+@pytest.mark.parametrize("length", [1, 500, 2_000])
+def test_channels_that_are_heard_together(length, channels):
+    signal = noise(length, channels)
+    found = separate(STEREO, signal, gain(0.7))
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, 0.7 * THREE * heard(signal)[None], atol=1e-4)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_each_chunk_of_channels_that_are_heard_together_has_one_condition(channels):
+    signal, asked = noise(1_500, channels), []
+
+    def at(start):
+        asked.append(start)
+        return gain(1 + abs(start) / 100)
+
+    found = separate(STEREO, signal, at)
+    one = expected(heard(signal), lambda start: 1 + abs(start) / 100)
+    np.testing.assert_allclose(found, THREE * one[None], rtol=1e-4, atol=1e-4)
+    assert asked == PLAN.starts(1_500)
+
+
+@pytest.mark.parametrize("wiener", [0, 1])
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_however_the_mixture_is_cut(channels, wiener):
+    signal, found = noise(700, channels), []
+    for cut in (700, 1, 37, 300):
+        blocks = [signal[first : first + cut] for first in range(0, len(signal), cut)]
+        found.append(np.concatenate(list(separate_blocks(STEREO, blocks, channels, [()], wiener)), axis=1))
+    assert found[0].shape == (3, 700, channels)
+    for other in found[1:]:
+        np.testing.assert_array_equal(other, found[0])
+
+
+def test_a_stem_of_channels_that_are_heard_together():
+    signal = noise(300, 2)
+    (found,) = separate_blocks(STEREO, [signal], 2, [()], stems=(2,))
+    np.testing.assert_allclose(found, 3 * heard(signal)[None], atol=1e-4)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_fewer_rows_of_long_chunks(channels, monkeypatch):
+    """On one device; several have at least one row each."""
+    signal, seen, real = noise(1_000, channels), [], separation._separate
+
+    def spied(system, variables, stems, rows, condition):
+        seen.append(rows.shape)
+        return real(system, variables, stems, rows, condition)
+
+    monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
+    monkeypatch.setattr(separation, "_separate", spied)
+    found = {}
+    for most, rows in ((8 * CHUNK, 8), (3 * CHUNK + 1, 3), (CHUNK - 1, 1)):
+        monkeypatch.setattr(separation, "LONGEST", most)
+        found[rows] = separate(STEREO, signal, ())
+        assert set(seen) == {(rows, CHUNK, 2)}
+        seen.clear()
+    np.testing.assert_array_equal(found[8], found[3])
+    np.testing.assert_array_equal(found[8], found[1])
+
+
+def test_rows_of_stereo_signals():
+    signals = noise(5 * CHUNK, 2).reshape(5, CHUNK, 2)
+    found = in_rows(lambda rows, condition: rows[..., ::-1] * condition["gain"][..., None], signals, gain(2.0))
+    np.testing.assert_allclose(found, 2 * signals[..., ::-1], rtol=1e-6)

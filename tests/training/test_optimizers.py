@@ -1,14 +1,18 @@
 """Learning rates by update, and the updates that they make."""
 
+import dataclasses
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from qsep_jax.systems.base import Optimizer
+from qsep_jax.experiment import from_json, load_config, to_json
+from qsep_jax.systems.base import RANGER, Optimizer
 from qsep_jax.systems.lee2019 import Lee2019
-from qsep_jax.training.optimizers import build, learning_rate, observe
+from qsep_jax.training.optimizers import build, learning_rate, observe, slow_parameters
 
 
 def rates(optimizer: Optimizer, updates: int, counts: list[int]) -> np.ndarray:
@@ -112,7 +116,7 @@ def test_amsgrad_remembers_the_largest_gradient():
 
 
 def test_an_unknown_name_is_refused():
-    with pytest.raises(ValueError, match="unknown optimizer 'adamm'; there are adam, amsgrad and sgd"):
+    with pytest.raises(ValueError, match="unknown optimizer 'adamm'; there are adam, amsgrad, radam and sgd"):
         build(Optimizer(name="adamm"), 100)  # pyright: ignore[reportArgumentType]
 
 
@@ -147,3 +151,185 @@ def test_the_rate_falls_where_the_validation_loss_does_not():
         change, state = rule.update({"w": jnp.ones(1)}, state, params)
         steps.append(float(change["w"][0]))
     assert steps == [-1.0, -1.0, -1.0, -0.5, -0.5, -0.5, -0.25, -0.25, -0.125]
+
+
+# At a rate whose changes float32 can tell from rounding; the first update that adapts is the
+# sixth, where lookahead meets, too.
+FAST_RANGER = dataclasses.replace(RANGER, learning_rate=0.1)
+
+
+def ranger_gradients(updates: int) -> list[dict[str, np.ndarray]]:
+    """Small ones, for which it matters where epsilon stands, with a mean."""
+    rng = np.random.default_rng(0)
+    return [
+        {"kernel": 1e-3 * rng.standard_normal((4, 3)) + 2e-4, "bias": 1e-5 * rng.standard_normal(3) + 1e-5}
+        for _ in range(updates)
+    ]
+
+
+def ranger_start() -> dict[str, np.ndarray]:
+    return {"kernel": np.arange(12.0).reshape(4, 3) / 5000, "bias": np.array([1e-3, -1e-3, 2e-3])}
+
+
+def ranger_by_hand(start: np.ndarray, gradients: list[np.ndarray], rate: float) -> list[np.ndarray]:
+    """Parameters after each update, in float64, with every average written as its sum (Liu 2020; Zhang 2019)."""
+    b1, b2, found, fast, slow = 0.95, 0.999, [], start, start
+    for t in range(1, len(gradients) + 1):
+        seen = np.stack([g - g.mean(axis=0) if g.ndim == 2 else g for g in gradients[:t]])
+        ages = np.arange(t)[::-1].reshape(t, *[1] * start.ndim)
+        mean = (b1**ages * seen).sum(0) / (b1**ages).sum(0)
+        longest = 2 / (1 - b2) - 1
+        length = longest - 2 * t * b2**t / (1 - b2**t)
+        if length > 5:
+            root = np.sqrt(((1 - b2) * b2**ages * seen**2).sum(0)) + 1e-5
+            r2 = (length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)
+            mean = np.sqrt(r2 * (1 - b2**t)) * mean / root
+        fast = fast - rate * mean
+        if t % 6 == 0:
+            fast = slow = 0.5 * fast + 0.5 * slow
+        found.append(fast)
+    return found
+
+
+def run(optimizer: Optimizer, start, gradients):
+    """Parameters and state after each update."""
+    rule = build(optimizer, 100)
+    update = jax.jit(rule.update)
+    params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), start)
+    state, found = rule.init(params), []
+    for gradient in gradients:
+        changes, state = update(jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), gradient), state, params)
+        params = optax.apply_updates(params, changes)
+        found.append((params, state))
+    return found
+
+
+@pytest.mark.parametrize("name", ["kernel", "bias"])
+def test_ranger_by_hand(name):
+    """15 updates: 5 without the denominator, and two meetings of the slow parameters."""
+    gradients, start = ranger_gradients(15), ranger_start()
+    found = [start[name], *[params[name] for params, _ in run(FAST_RANGER, start, gradients)]]
+    expected = [start[name], *ranger_by_hand(start[name], [gradient[name] for gradient in gradients], 0.1)]
+    moved, wanted = np.diff(np.stack(found).astype(np.float64), axis=0), np.diff(np.stack(expected), axis=0)
+    np.testing.assert_allclose(moved, wanted, rtol=5e-4, atol=2e-9)
+    assert np.abs(wanted).min() > 2e-8
+    assert np.abs(wanted[6]).max() > 10 * np.abs(wanted[4]).max()
+
+
+def test_radam_alone_adapts_from_the_sixth_update_on():
+    """A constant gradient: its own size before, the rectified rate after, however large it is."""
+    found = run(Optimizer("radam", 1.0), {"w": np.zeros(2)}, [{"w": np.array([4e-3, -1.0])}] * 8)
+    steps = np.diff(np.stack([np.zeros(2), *[params["w"] for params, _ in found]]), axis=0)
+    np.testing.assert_allclose(steps[:5], [[-4e-3, 1.0]] * 5, rtol=1e-5)
+    # N = 5.994164, 6.991996, 7.989495 of at most 1999.
+    length = np.array([5.994163752, 6.991996004, 7.989494758])
+    rectified = np.sqrt((length - 4) * (length - 2) / length * 1999 / (1995 * 1997))
+    np.testing.assert_allclose(steps[5:], rectified[:, None] * [[-1.0, 1.0]], rtol=5e-4)
+
+
+def test_radam_refuses_averages_too_short_to_adapt():
+    with pytest.raises(ValueError, match=r"radam never adapts with b2 = 0.5: give one above 2/3 and below 1, or"):
+        build(Optimizer("radam", b2=0.5), 100)
+
+
+def test_slow_parameters_are_the_parameters_right_after_they_meet():
+    start = ranger_start()
+    slow_before = start
+    for count, (params, state) in enumerate(run(FAST_RANGER, start, ranger_gradients(13)), 1):
+        slow = slow_parameters(state, FAST_RANGER)
+        assert slow is not None
+        for name in start:
+            if count % 6 == 0:
+                np.testing.assert_array_equal(slow[name], params[name])
+                assert (slow[name] != np.float32(slow_before[name])).any()
+            else:
+                np.testing.assert_array_equal(slow[name], np.float32(slow_before[name]))
+                assert (slow[name] != params[name]).any()
+        slow_before = slow
+
+
+def test_slow_parameters_begin_where_training_does():
+    """Pretrained parameters that arrive after the state was made; then a quarter of the way of two updates of 1."""
+    optimizer = Optimizer("sgd", 1.0, b1=0.0, lookahead=2, slow_rate=0.25)
+    rule = build(optimizer, 100)
+    state, params = rule.init({"w": jnp.zeros(1)}), {"w": jnp.full(1, 8.0)}
+    found = []
+    for _ in range(4):
+        changes, state = rule.update({"w": jnp.ones(1)}, state, params)
+        params = optax.apply_updates(params, changes)
+        found.append((float(params["w"][0]), float(slow_parameters(state, optimizer)["w"][0])))
+    assert found == [(7.0, 8.0), (7.5, 7.5), (6.5, 7.5), (7.0, 7.0)]
+    assert slow_parameters(build(Optimizer(), 100).init(params), Optimizer()) is None
+
+
+def test_slow_parameters_are_a_copy():
+    """The caller may donate parameters and state together, where no buffer may appear twice."""
+    params = {"w": jnp.ones(3)}
+    slow = slow_parameters(build(RANGER, 100).init(params), RANGER)
+    assert slow is not None
+    assert slow["w"].unsafe_buffer_pointer() != params["w"].unsafe_buffer_pointer()
+
+
+def test_gradients_of_matrices_lose_their_mean_over_the_inputs_of_each_output():
+    sgd = Optimizer("sgd", 1.0, b1=0.0, centralize=True)
+    gradients = {
+        "dense": jnp.array([[1.0, 10.0], [3.0, 30.0]]),
+        "conv": jnp.stack([jnp.arange(6.0).reshape(3, 2), jnp.full((3, 2), 7.0)], axis=-1),
+        "bias": jnp.array([1.0, 5.0]),
+        "slope": jnp.array(2.0),
+    }
+    moved = one_update(sgd, jax.tree.map(jnp.zeros_like, gradients), gradients)
+    np.testing.assert_allclose(moved["dense"], [[1.0, 10.0], [-1.0, -10.0]])
+    np.testing.assert_allclose(moved["conv"][..., 0], 2.5 - np.arange(6.0).reshape(3, 2))
+    np.testing.assert_allclose(moved["conv"][..., 1], np.zeros((3, 2)), atol=1e-6)
+    np.testing.assert_array_equal(moved["bias"], [-1.0, -5.0])
+    np.testing.assert_array_equal(moved["slope"], -2.0)
+
+
+def test_centralisation_comes_after_clipping_and_before_coupled_decay():
+    params, gradients = {"w": jnp.array([[1.0], [3.0]])}, {"w": jnp.array([[30.0], [40.0]])}
+    moved = one_update(Optimizer("sgd", 1.0, b1=0.0, clip_norm=5.0, l2=0.5, centralize=True), params, gradients)
+    # Clipped to (3, 4); centralised to (-0.5, 0.5); and 0.5 · (1, 3).
+    np.testing.assert_allclose(moved["w"], [[1.0 + 0.5 - 0.5], [3.0 - 0.5 - 1.5]], rtol=1e-6)
+
+
+def test_many_songs_at_once_move_as_one_by_one():
+    """Parameters, gradients and states stacked along a first axis; songs of their own counts, too."""
+    songs, rule = 3, build(FAST_RANGER, 100)
+    rng = np.random.default_rng(1)
+    starts = [jax.tree.map(lambda x: x + 0.1 * rng.standard_normal(x.shape), ranger_start()) for _ in range(songs)]
+    gradients = [
+        [jax.tree.map(lambda x, s=song: (s + 1) * x, g) for g in ranger_gradients(13)] for song in range(songs)
+    ]
+    alone = [run(FAST_RANGER, starts[song], gradients[song][song:]) for song in range(songs)]
+
+    def stacked(trees):
+        return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(leaf) for leaf in leaves]), *trees)
+
+    # The song of number s begins after s of its gradients, and is one update ahead of the next one.
+    params = jax.tree.map(jnp.float32, stacked([alone[0][2][0], alone[1][1][0], alone[2][0][0]]))
+    state = stacked([alone[0][2][1], alone[1][1][1], alone[2][0][1]])
+    update = jax.jit(jax.vmap(rule.update))
+    for count in range(3, 13):
+        together = stacked([jax.tree.map(np.float32, gradients[song][count]) for song in range(songs)])
+        changes, state = update(together, state, params)
+        params = optax.apply_updates(params, changes)
+        for song in range(songs):
+            expected = alone[song][count - song]
+            jax.tree.map(
+                lambda a, b, s=song: np.testing.assert_allclose(a[s], b, rtol=1e-5, atol=1e-7),
+                (params, state),
+                expected,
+            )
+
+
+def test_ranger_goes_to_json_and_back():
+    experiment = load_config(str(Path(__file__).parents[2] / "configs" / "quickstart.py"))
+    optimizer = dataclasses.replace(RANGER, slow_rate=0.25)
+    experiment = dataclasses.replace(experiment, system=dataclasses.replace(experiment.system, optimizer=optimizer))
+    again = from_json(to_json(experiment), "config.json")
+    assert (
+        again.system.optimizer
+        == optimizer
+        == Optimizer("radam", 1e-5, b1=0.95, b2=0.999, epsilon=1e-5, centralize=True, lookahead=6, slow_rate=0.25)
+    )

@@ -1,0 +1,318 @@
+"""Adapt a model to songs: `python -m qsep_jax.adapt song.wav --model runs/tasnet --activations song.csv`."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from data_pipelines import activation_files, activations
+from data_pipelines.audio import READABLE, AudioFile, fit_channels, fit_length, read_audio, resample
+from data_pipelines.audio_writer import suffix_like
+from data_pipelines.progress import Progress
+from qsep_jax import activation_picture, adaptation_report, console, delta
+from qsep_jax.bundle import Source, describe, find_model
+from qsep_jax.inference import adaptation
+from qsep_jax.inference.adaptation import Adapted, How, Song
+from qsep_jax.inference.conditions import encode_blocks
+from qsep_jax.inference.files import mixture_at, separate_file
+from qsep_jax.inference.separation import Model
+from qsep_jax.inputs import find_files
+from qsep_jax.run import write_text
+from qsep_jax.systems.base import Condition, System
+from qsep_jax.systems.one_shot import CONDITION, Adaptation
+
+EXAMPLE = "python -m qsep_jax.adapt song.wav --model runs/tasnet --activations song.csv --out adapted"
+# Rate of an adaptation of the condition, which is far smaller than a network.
+CONDITION_RATE = 1e-2
+
+
+@dataclasses.dataclass(frozen=True)
+class Adapt:
+    """Bend a model to songs, by when each stem sounds in them (Cantisani et al. 2021).
+
+    A CSV of `stem,start,end` in seconds, or an Audacity label track, says for each song when its stems sound;
+    --template writes one to fill in. What it does not name counts as sounding throughout. Written for each song: its
+    stems before and after, activations.png (what was claimed), delta.safetensors (for `separate --delta`; the model
+    itself is not touched), report.json and loss.png. A song is held in memory as a whole.
+
+    Attributes:
+      files: the songs: files, folders (all audio below them) or quoted patterns such as 'album/*.flac'.
+      activations: one file for each song, in their order; or a folder that has one by each song's name.
+      references: a folder with a folder of its stems for each song, `SONG/STEM.wav`: scores before and after are then
+        reported; and without --activations they are taken from the stems.
+      threshold: of the activations that are taken from stems; higher where stems are noisy between their notes.
+      template: write FILE.csv beside each song that has none, to be filled in, and stop.
+      model: a run folder, a bundle or the name of a carried one.
+      label, query: the stems, for a model that is asked by example: classes that it was trained on, or audio that
+        sounds like them; the activations call them by the class or the name of the file.
+      split: what is adapted: a strategy of the model's paper, such as l1 to l5.
+      trainable: the same as prefixes of parameters; `condition` is what a model that is asked by example is asked with,
+        which is what is adapted of it unless this says otherwise.
+      epochs, seconds, hop, rate, weight, reconstruction, shifts: override the model's settings.
+      seed: of the pitch shifts.
+      together: songs at a time in one program (0: one on CPU, as many as the memory holds elsewhere).
+      how: songs at a time pass one after the other within the program (map) or side by side (vmap).
+    """
+
+    files: tyro.conf.Positional[tuple[str, ...]]
+    out: Path = Path("adapted")
+    activations: tuple[Path, ...] = ()
+    references: Path | None = None
+    threshold: float = 0.01
+    template: bool = False
+    model: str = ""
+    label: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    query: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
+    split: str = ""
+    trainable: tuple[str, ...] = ()
+    epochs: int | None = None
+    seconds: float | None = None
+    hop: float | None = None
+    rate: float | None = None
+    weight: float | None = None
+    reconstruction: Literal["gated", "each", "mixture"] | None = None
+    shifts: int | None = None
+    seed: int = 42
+    together: int = 0
+    how: How = "map"
+
+
+def settings_of(options: Adapt, system: System) -> Adaptation:
+    """How the model is adapted: its own settings, or those for what is asked by example, with what was given.
+
+    Raises:
+      ValueError: for a split that the system does not have, or a value that cannot be.
+    """
+    by_query = "query" in system.cues
+    found: Adaptation | None = getattr(system, "adaptation", None)
+    if found is None:
+        found = Adaptation((CONDITION,), seconds=0.0)
+        found = dataclasses.replace(found, optimizer=dataclasses.replace(found.optimizer, learning_rate=CONDITION_RATE))
+        if not by_query and not options.trainable:
+            raise ValueError(f"{type(system).__name__} does not say what to adapt: give --trainable, such as a network")
+    if options.split:
+        if options.split not in system.splits():
+            known = ", ".join(system.splits()) or "none"
+            raise ValueError(f"unknown split '{options.split}': {type(system).__name__} has {known}")
+        found = dataclasses.replace(found, trainable=system.splits()[options.split])
+    given = {
+        name: getattr(options, name)
+        for name in ("epochs", "seconds", "hop", "weight", "reconstruction", "shifts")
+        if getattr(options, name) is not None
+    }
+    given |= {"trainable": options.trainable} if options.trainable else {}
+    if options.rate is not None:
+        given["optimizer"] = dataclasses.replace(found.optimizer, learning_rate=options.rate)
+    return dataclasses.replace(found, **given)
+
+
+def told_of(options: Adapt, source: Source, model: Model) -> tuple[tuple[str, ...], Condition]:
+    """The stems, and the condition of each, `[S, …]`, where the model is asked by example; None where it is not.
+
+    Raises:
+      ValueError: if such a model is not asked for anything, another one is, or two stems have one name.
+    """
+    asked = [*options.label, *(path.stem for path in options.query)]
+    if "query" not in model.system.cues:
+        if model.system.cues:
+            cue = model.system.cues[0]
+            raise ValueError(
+                f"{type(model.system).__name__} is told by {cue}: only models that are told nothing or a query adapt"
+            )
+        if asked:
+            raise ValueError(f"{type(model.system).__name__} is not asked by example: leave out --label and --query")
+        return model.system.stems, None
+    if len(asked) < 2 or len(set(asked)) < len(asked):
+        raise ValueError(f"this model separates what it is asked for: give two or more --label or --query, not {asked}")
+    bank = source.bank(model) if options.label else None
+    found = [bank.mean(label) for label in options.label] if bank else []
+    rate = model.system.sample_rate
+    found += [encode_blocks(model, mixture_at(AudioFile(path), rate), str(path)) for path in options.query]
+    return tuple(asked), jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *found)
+
+
+def _activation_file(options: Adapt, place: int, path: Path, track: str) -> Path | None:
+    """The file that says when the stems of a song sound."""
+    if not options.activations:
+        return None
+    only = options.activations[0]
+    if len(options.activations) == 1 and only.is_dir():
+        named = [only / f"{track}{suffix}" for suffix in (".csv", ".txt")]
+        found = [each for each in named if each.is_file()]
+        if not found:
+            raise ValueError(f"{only} has neither {named[0].name} nor {named[1].name}, for {path}")
+        return found[0]
+    return options.activations[place]
+
+
+def _stems_in(folder: Path, track: str, stems: Sequence[str], mixture: np.ndarray, rate: int) -> np.ndarray:
+    """The true stems of a song, `[S, T, C]` like the mixture."""
+    found = []
+    for stem in stems:
+        paths = [path for path in sorted((folder / track).glob(f"{stem}.*")) if path.suffix.lower() in READABLE]
+        if not paths:
+            raise ValueError(f"{folder / track} has no audio of the stem '{stem}', such as {stem}.wav")
+        audio, own = read_audio(paths[0])
+        audio = fit_channels(resample(audio, own, rate), mixture.shape[1])
+        found.append(fit_length(audio, len(mixture)))
+    return np.stack(found)
+
+
+def over_channels(active: np.ndarray) -> np.ndarray:
+    """Where stems sound in any channel: `[S, T]` of that or of `[S, T, C]`."""
+    return active if active.ndim == 2 else np.max(active, axis=-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A song of the command line, what is known of it, and where its results go."""
+
+    path: Path
+    song: Song
+    unnamed: tuple[str, ...]
+    references: np.ndarray | None
+    out: Path
+
+
+def prepare(options: Adapt, files: dict[Path, str], stems: tuple[str, ...], system: System) -> list[Prepared]:
+    """Read all songs and what is known of them, before any is adapted to.
+
+    Raises:
+      ValueError: if a song cannot be read or its activations are no good; names the song.
+    """
+    rate, found = system.sample_rate, []
+    for place, (path, track) in enumerate(files.items()):
+        audio, own = read_audio(path)
+        mixture = resample(audio, own, rate)
+        mixture = fit_channels(mixture, system.heard if system.heard > 1 else mixture.shape[1])
+        seconds = len(audio) / own
+        references = _stems_in(options.references, track, stems, mixture, rate) if options.references else None
+        file, unnamed = _activation_file(options, place, path, track), ()
+        if file:
+            spans = activation_files.read(file, stems, seconds)
+            unnamed = tuple(stem for stem in stems if stem not in {span.stem for span in spans})
+            active = activations.of_spans(spans, stems, len(mixture), rate)
+        elif references is not None:
+            active = activations.from_stems(references, rate, threshold=options.threshold)
+        else:
+            raise ValueError(f"{path} has neither activations nor references")
+        activations.need_silence(over_channels(active), stems, str(file or path))
+        found.append(Prepared(path, Song(track, mixture, active), unnamed, references, options.out / track))
+    return found
+
+
+def _separate(each: Prepared, model: Model, stems: Sequence[str], condition: Condition, folder: str) -> list[Path]:
+    """Separate the song's file by a model into `folder` of its results."""
+    conditions = [()] if condition is None else [condition[number : number + 1] for number in range(len(stems))]
+    paths = [each.out / folder / f"{stem}{suffix_like(each.path)}" for stem in stems]
+    separate_file(AudioFile(each.path), model, conditions, paths)
+    return paths
+
+
+def _finish(
+    each: Prepared,
+    adapted: Adapted,
+    options: Adapt,
+    settings: Adaptation,
+    source: Source,
+    model: Model,
+    stems: tuple[str, ...],
+    condition: Condition,
+) -> dict[str, Any]:
+    """Write what came of a song; its report."""
+    before = _separate(each, model, stems, condition, "before")
+    changed = adaptation.moved(model, adapted.parameters)
+    if condition is not None and CONDITION not in changed:
+        changed[CONDITION] = np.asarray(condition)
+    bent = adaptation.with_parameters(model, changed)
+    after = _separate(each, bent, stems, changed.get(CONDITION), "after")
+    delta.write(each.out / f"delta{delta.SUFFIX}", changed, stems, settings, source, model)
+    whole = over_channels(each.song.active)
+    rate = model.system.sample_rate
+    picture = each.out / "activations.png"
+    activation_picture.lanes(each.song.mixture, whole, stems, rate, each.song.name, picture, each.unnamed)
+    adaptation_report.draw(adapted, each.song.name, each.out / "loss.png")
+    report = {"song": str(each.path), "updates": len(adapted.losses["loss"]), "skipped": adapted.skipped}
+    report |= {"model": describe(source), "adaptation": dataclasses.asdict(settings), "seed": options.seed}
+    report |= {"changed": int(sum(leaf.size for leaf in changed.values()))}
+    report |= {"losses": {name: values.tolist() for name, values in adapted.losses.items()}}
+    if each.references is not None:
+        scores = [adaptation_report.scores(paths, each.references, rate, stems) for paths in (before, after)]
+        report |= {"sdr_before": scores[0], "sdr_after": scores[1]}
+    write_text(each.out / "report.json", json.dumps(report, indent=2) + "\n")
+    return report
+
+
+def _templates(files: dict[Path, str], stems: tuple[str, ...]) -> Iterator[Path]:
+    for path in files:
+        target, file = path.with_suffix(".csv"), AudioFile(path)
+        if target.exists():
+            raise ValueError(f"{target} is there already: fill it in, or move it away")
+        write_text(target, activation_files.template(stems, file.frames / file.sample_rate))
+        yield target
+
+
+def _check(options: Adapt, files: dict[Path, str]) -> None:
+    if not (options.activations or options.references or options.template):
+        raise ValueError("when does each stem sound? Give --activations (--template writes a file to fill in)")
+    single = len(options.activations) == 1 and options.activations[0].is_dir()
+    if options.activations and not single and len(options.activations) != len(files):
+        raise ValueError(f"{len(files)} songs need as many --activations, not {len(options.activations)}; or a folder")
+    if options.together < 0:
+        raise ValueError(f"--together must be 0 or more, not {options.together}")
+    twice = {track for track in files.values() if list(files.values()).count(track) > 1}
+    if twice:
+        raise ValueError(f"two songs are called '{min(twice)}': adapt to them one by one")
+
+
+def main() -> None:
+    options = console.parse(Adapt, "python -m qsep_jax.adapt", EXAMPLE)
+    if not options.files:
+        raise ValueError(f"no song to adapt to. Example: {EXAMPLE}")
+    if not options.model:
+        raise ValueError(f"which model is to be adapted? Give --model. Example: {EXAMPLE}")
+    files = find_files(options.files, options.out)
+    _check(options, files)
+    console.cache_compilations()
+    source = find_model(options.model)
+    _, model = source.load()
+    stems, condition = told_of(options, source, model)
+    if options.template:
+        for path in _templates(files, stems):
+            print(path)
+        return
+    settings, begun = settings_of(options, model.system), time.perf_counter()
+    prepared = prepare(options, files, stems, model.system)
+    updates = adaptation.updates_of([each.song for each in prepared], model.system, settings)
+    with Progress(f"adapting to {len(prepared)} songs", updates, unit="update") as progress:
+        results = adaptation.adapt(
+            model,
+            [each.song for each in prepared],
+            settings,
+            conditions=condition,
+            seed=options.seed,
+            together=options.together,
+            how=options.how,
+            advance=progress.advance,
+        )
+        found = list(results)
+    print(f"adapted in {time.perf_counter() - begun:.1f} s")
+    for each, adapted in zip(prepared, found, strict=True):
+        report = _finish(each, adapted, options, settings, source, model, stems, condition)
+        first, last = adapted.losses["loss"][0], adapted.losses["loss"][-1]
+        words = f"{each.out}: loss {first:.4f} to {last:.4f}"
+        if "sdr_after" in report:
+            before, after = report["sdr_before"], report["sdr_after"]
+            words += "; SDR " + ", ".join(f"{stem} {before[stem]:.1f} to {after[stem]:.1f} dB" for stem in stems)
+        print(words)
+
+
+if __name__ == "__main__":
+    console.run(main)

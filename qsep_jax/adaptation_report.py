@@ -1,0 +1,40 @@
+"""What an adaptation did: the curve of its loss, and how well the stems are separated before and after."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from data_pipelines.audio import fit_channels, fit_length, read_audio, resample
+from qsep_jax.figures import save_png, subplots
+from qsep_jax.inference.adaptation import Adapted
+from qsep_jax.metrics.bss_eval import bss_eval
+
+# Seconds of a frame of the paper's evaluation, and from one to the next.
+WINDOW, HOP = 2.0, 1.5
+
+
+def draw(adapted: Adapted, title: str, path: Path) -> None:
+    """The losses by update: a PNG."""
+    figure, ((axis,),) = subplots(1, 1, (8.0, 4.0))
+    for name, values in adapted.losses.items():
+        axis.plot(np.arange(1, len(values) + 1), values, label=name, linewidth=1.2)
+    axis.set(title=title, xlabel="update", ylabel="loss", ylim=(0.0, None))
+    axis.grid(alpha=0.4)
+    axis.legend()
+    save_png(figure, path)
+
+
+def scores(paths: Sequence[Path], references: np.ndarray, sample_rate: int, stems: Sequence[str]) -> dict[str, float]:
+    """SDR in dB of the files of the stems against `[S, T, C]`: BSS Eval v4, frames of 2.0 s every 1.5 s, their median.
+
+    A stem that is silent in every frame has none: NaN.
+    """
+    found = []
+    for path in paths:
+        audio, own = read_audio(path)
+        audio = fit_channels(resample(audio, own, sample_rate), references.shape[2])
+        found.append(fit_length(audio, references.shape[1]))
+    sdr = bss_eval(references, np.stack(found), sample_rate, window=WINDOW, hop=HOP, metrics=("SDR",))["SDR"]
+    medians = [float(np.nanmedian(row)) if np.isfinite(row).any() else float("nan") for row in sdr]
+    return dict(zip(stems, medians, strict=True))

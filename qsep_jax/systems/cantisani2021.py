@@ -1,0 +1,149 @@
+"""Cantisani et al. 2021 (UGOSA), "User-guided one-shot deep model adaptation for music source separation".
+
+A Conv-TasNet learns to separate from songs whose stems are known (Défossez et al. 2019). Then it is bent to one song,
+of which a user has said when each stem sounds: see `qsep_jax.systems.one_shot` and `qsep_jax.inference.adaptation`.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from data_pipelines.schema import MIXTURE, SOURCES
+from qsep_jax.models import tasnet_weights, torch_weights
+from qsep_jax.models.conv_tasnet import ConvTasNet
+from qsep_jax.nn.tcn import Kept
+from qsep_jax.systems.base import Aux, Batch, BatchSpec, Optimizer, Phase, System, Variables
+from qsep_jax.systems.one_shot import Adaptation
+
+# Root mean square below which an example is not made louder any more (-60 dB re full scale).
+QUIET = 1e-3
+# Strategy P-L3:D: the last repeat, the masks and the decoder.
+PUBLISHED = Adaptation(("tasnet/separator/repeat_4", "tasnet/separator/mask", "tasnet/decoder"))
+SPLITS = ("l1", "l2", "l3", "l4", "l5")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cantisani2021(System):
+    """Conv-TasNet for music. The defaults are the published network: 10,977,872 parameters.
+
+    Attributes:
+      channels: of the audio, which the network hears together.
+      samples: T of a training example, published 1.8 s.
+      chunk: T of a stretch that is separated at once, published 10 s.
+      filters, window: of the encoder: N of them, of L samples, every L / 2 samples.
+      bottleneck, hidden, kernel, blocks, repeats: B, H, P, X and R of the paper of Conv-TasNet.
+      keep: what the backward pass finds stored of each block: `all`, `hidden` (computes the rest again) or `none`.
+      adaptation: how `adapt` bends a trained model to a song, unless it is told otherwise.
+    """
+
+    cues: ClassVar[tuple[str, ...]] = ()
+
+    # The order of the published weights.
+    stems: tuple[str, ...] = ("drums", "bass", "other", "vocals")
+    sample_rate: int = 44_100
+    channels: int = 2
+    samples: int = 80_000
+    chunk: int = 441_000
+    filters: int = 256
+    window: int = 20
+    bottleneck: int = 256
+    hidden: int = 512
+    kernel: int = 3
+    blocks: int = 10
+    repeats: int = 4
+    keep: Kept = "hidden"
+    optimizer: Optimizer = Optimizer(learning_rate=3e-4)
+    adaptation: Adaptation = PUBLISHED
+    compute_dtype: str = "float32"
+
+    def __post_init__(self):
+        if self.window % 2 or self.kernel % 2 == 0:
+            raise ValueError(f"window must be even and kernel odd, not {self.window} and {self.kernel}")
+        if min(self.samples, self.chunk) < self.window:
+            raise ValueError(f"samples {self.samples} and chunk {self.chunk} must hold a window of {self.window}")
+
+    @property
+    def heard(self) -> int:
+        return self.channels
+
+    @property
+    def chunk_samples(self) -> int:
+        return self.chunk
+
+    @property
+    def example_samples(self) -> int:
+        return self.samples
+
+    @property
+    def network(self) -> ConvTasNet:
+        shape = (self.filters, self.window, self.bottleneck, self.hidden, self.kernel, self.blocks, self.repeats)
+        return ConvTasNet(len(self.stems), *shape, self.keep, jnp.dtype(self.compute_dtype))
+
+    def init(self, key: Array, spec: BatchSpec) -> Variables:
+        return {"params": {"tasnet": self.network.init(key, jnp.zeros((1, self.window, self.channels)))["params"]}}
+
+    def phases(self) -> tuple[Phase, ...]:
+        return (Phase("separation", ("tasnet",), self.loss, self.optimizer),)
+
+    def loss(self, variables: Variables, batch: dict[str, Array], key: Array) -> tuple[Array, Aux]:
+        """Mean absolute error of `sources` `[B, S, T, C]` in `mixture` `[B, T, C]`, per unit of the mixture's loudness.
+
+        # Departs from the paper: the unit is that of the example, where published each song has one.
+        """
+        estimates, mono = self._estimates(variables, batch[MIXTURE]), batch[MIXTURE].mean(-1)
+        unit = jnp.maximum(mono.std(-1), QUIET)[:, None, None, None]
+        errors = jnp.abs((estimates - batch[SOURCES]) / unit).mean((0, 2, 3))
+        return errors.mean(), Aux({f"mae_{stem}": errors[number] for number, stem in enumerate(self.stems)})
+
+    def validate(self, variables: Variables, batch: Batch, key: Array) -> dict[str, Array]:
+        loss, aux = self.loss(variables, batch["separation"], key)
+        return {"loss": loss, **aux.metrics}
+
+    def preview(self, variables: Variables, batch: Batch) -> dict[str, Array]:
+        mixture = batch["separation"][MIXTURE]
+        estimates = self._estimates(variables, mixture)
+        return {"mixture": mixture, **{stem: estimates[:, number] for number, stem in enumerate(self.stems)}}
+
+    def condition(self, variables: Variables, cues: dict[str, Array]) -> tuple[()]:
+        return ()
+
+    def separate(self, variables: Variables, mixture: Array, condition: tuple[()]) -> Array:
+        return self._estimates(variables, mixture)
+
+    def splits(self) -> dict[str, tuple[str, ...]]:
+        """What each of the paper's strategies trains, as path prefixes: from a place on "to the decoder" (`:D`).
+
+        `l1`, `l2`, `l3`: the last three, two and one repeats and what comes after; `l4`: the last matrix of the last
+        block, the masks' and the decoder; `l5`: the decoder alone.
+
+        Raises:
+          ValueError: if there are fewer than three repeats.
+        """
+        if self.repeats < 3:
+            raise ValueError(f"the strategies of the paper train up to three repeats; the network has {self.repeats}")
+        end = ("tasnet/separator/mask", "tasnet/decoder")
+        found = {
+            f"l{4 - last}": tuple(f"tasnet/separator/repeat_{self.repeats - back}" for back in reversed(range(last)))
+            for last in (3, 2, 1)
+        }
+        found["l4"] = (f"tasnet/separator/repeat_{self.repeats}/block_{self.blocks}/contract",)
+        return {**{name: (*prefixes, *end) for name, prefixes in found.items()}, "l5": end[1:]}
+
+    def from_file(self, network: str, path: Path) -> Variables:
+        """The published PyTorch network of demucs, version 1, or another of its kind, in the form of this system."""
+        if network != "tasnet":
+            return super().from_file(network, path)
+        return {"params": tasnet_weights.ours(torch_weights.read(path), self.network, self.channels, str(path))}
+
+    def noise(self, rng: np.random.Generator, batch_size: int) -> Batch:
+        shape = (batch_size, len(self.stems), self.samples, self.channels)
+        sources = 0.1 * rng.standard_normal(shape, np.float32)
+        return {"separation": {MIXTURE: sources.sum(1), SOURCES: sources}}
+
+    def _estimates(self, variables: Variables, mixture: Array) -> Array:
+        found: Any = self.network.apply({"params": variables["params"]["tasnet"]}, mixture)
+        return found

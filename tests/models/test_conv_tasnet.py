@@ -1,0 +1,227 @@
+"""Conv-TasNet: its published size, what comes out as it went in, and weights by PyTorch's names."""
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from configs.cantisani2021 import get_config
+from qsep_jax.models import tasnet_weights
+from qsep_jax.models.conv_tasnet import ConvTasNet
+from qsep_jax.systems.base import parameter_count
+from qsep_jax.systems.cantisani2021 import Cantisani2021
+
+KEY = jax.random.key(0)
+WINDOW, HOP, CHANNELS, SOURCES = 6, 3, 2, 3
+TINY = ConvTasNet(SOURCES, 8, WINDOW, bottleneck=5, hidden=7, kernel=3, blocks=2, repeats=2)
+SYSTEM: Cantisani2021 = get_config("debug").system  # pyright: ignore[reportAssignmentType]
+
+
+def signal(samples: int, batch: int = 2) -> np.ndarray:
+    return np.random.default_rng(samples).standard_normal((batch, samples, CHANNELS)).astype(np.float32)
+
+
+def fresh(network: ConvTasNet = TINY):
+    return jax.jit(lambda: network.init(KEY, jnp.zeros((1, network.window, CHANNELS))))()["params"]
+
+
+@partial(jax.jit, static_argnames="network")
+def run(params, mixture, network=TINY):
+    return network.apply({"params": params}, mixture)
+
+
+@pytest.fixture(scope="module")
+def params():
+    return fresh()
+
+
+def test_the_published_parameter_counts():
+    """`papers-in-detail`, section 5.1: the counts of the slides need ten blocks in a repeat."""
+    network = ConvTasNet(4, 256, 20, bottleneck=256, hidden=512, kernel=3, blocks=10, repeats=4)
+    assert network == Cantisani2021().network
+    found = jax.eval_shape(network.init, KEY, jnp.zeros((1, 20, 2)))["params"]
+    assert parameter_count(found) == 10_977_872
+    separator = found["separator"]
+    repeats = {name: tree for name, tree in separator.items() if name.startswith("repeat_")}
+    assert {parameter_count(tree) for tree in repeats.values()} == {2_657_300}
+    assert {parameter_count(block) for tree in repeats.values() for block in tree.values()} == {265_730}
+    assert parameter_count(separator["mask"]) == 262_144
+    assert parameter_count(separator["bottleneck"]) == 65_536
+    assert parameter_count([separator["norm_scale"], separator["norm_bias"]]) == 512
+    assert parameter_count(found["encoder"]) == parameter_count(found["decoder"]) == 10_240
+
+
+@pytest.mark.parametrize("gain", [30.0, 0.1])
+def test_louder_in_is_louder_out(params, gain):
+    mixture = signal(60)
+    found = run(params, mixture)
+    assert np.abs(found).max() > 1e-2
+    np.testing.assert_allclose(run(params, gain * mixture), gain * found, atol=1e-4 * gain * np.abs(found).max())
+
+
+@pytest.mark.parametrize("samples", [6, 7, 8, 9, 31, 35])
+def test_what_is_left_of_the_last_window_is_silent(params, samples):
+    mixture = signal(samples)
+    found, whole = np.asarray(run(params, mixture)), samples // HOP * HOP
+    assert found.shape == (2, SOURCES, samples, CHANNELS)
+    assert not found[:, :, whole:].any()
+    assert found[:, :, whole - HOP : whole].any()
+    np.testing.assert_allclose(found[:, :, :whole], run(params, mixture[:, :whole]), atol=1e-6)
+
+
+def test_windows_add_up_to_what_went_in(params):
+    """Filters that take windows apart into positive and negative parts and halve them, and masks of 1, 2 and 3."""
+    size = WINDOW * CHANNELS
+    network = dataclasses.replace(TINY, filters=2 * size)
+    params = jax.tree.map(np.asarray, fresh(network))
+    both = np.concatenate([np.eye(size), -np.eye(size)], axis=1).astype(np.float32)
+    separator = jax.tree_util.tree_map_with_path(  # blocks that let pass what comes
+        lambda path, leaf: np.zeros_like(leaf) if path[-1].key == "contract" else leaf, params["separator"]
+    )
+    separator["norm_scale"], separator["norm_bias"] = np.zeros(2 * size, np.float32), np.ones(2 * size, np.float32)
+    separator["bottleneck"] = np.full_like(separator["bottleneck"], 0.5 / size)
+    separator["mask"] = np.repeat(np.arange(1.0, 4.0, dtype=np.float32) / 5, 2 * size)[None].repeat(5, axis=0)
+    mixture = signal(40)
+    found = run({"encoder": both, "decoder": both.T / 2, "separator": separator}, mixture, network)
+    expected = np.pad(mixture[:, :39], ((0, 0), (0, 1), (0, 0)))
+    expected[:, :HOP] /= 2  # in one window only
+    expected[:, 36:] /= 2
+    np.testing.assert_allclose(found, expected[:, None] * np.arange(1, 4)[:, None, None], atol=1e-5)
+
+
+def test_the_published_names():
+    network = dataclasses.replace(TINY, blocks=2, repeats=1)
+    found = tasnet_weights.published(fresh(network), network)
+    block = {
+        "net.0.weight": (7, 5, 1),
+        "net.1.weight": (1,),
+        "net.2.gamma": (1, 7, 1),
+        "net.2.beta": (1, 7, 1),
+        "net.3.net.0.weight": (7, 1, 3),
+        "net.3.net.1.weight": (1,),
+        "net.3.net.2.gamma": (1, 7, 1),
+        "net.3.net.2.beta": (1, 7, 1),
+        "net.3.net.3.weight": (5, 7, 1),
+    }
+    assert {name: value.shape for name, value in found.items()} == {
+        "encoder.conv1d_U.weight": (8, CHANNELS, WINDOW),
+        "separator.network.0.gamma": (1, 8, 1),
+        "separator.network.0.beta": (1, 8, 1),
+        "separator.network.1.weight": (5, 8, 1),
+        **{f"separator.network.2.0.{number}.{name}": shape for number in (0, 1) for name, shape in block.items()},
+        "separator.network.3.weight": (SOURCES * 8, 5, 1),
+        "decoder.basis_signals.weight": (CHANNELS * WINDOW, 8),
+    }
+
+
+def random_weights(network: ConvTasNet) -> tasnet_weights.Weights:
+    """By the published names; no two numbers are the same."""
+    rng, like = np.random.default_rng(0), tasnet_weights.published(fresh(network), network)
+    return {name: (0.3 * rng.standard_normal(value.shape)).astype(np.float32) for name, value in like.items()}
+
+
+def same(found, expected):
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_there_and_back(params):
+    same(tasnet_weights.ours(tasnet_weights.published(params, TINY), TINY, CHANNELS, "there"), params)
+    weights = random_weights(TINY)
+    same(tasnet_weights.published(tasnet_weights.ours(weights, TINY, CHANNELS, "there"), TINY), weights)
+
+
+@pytest.mark.torch
+def test_published_weights_do_the_same_as_in_pytorch():
+    import torch
+
+    from benchmarks.twins.cantisani2021 import Twin
+
+    weights = random_weights(SYSTEM.network)
+    twin = Twin(SYSTEM)
+    twin.tasnet.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+    mixture, stride = signal(203), SYSTEM.window // 2
+    found = run(tasnet_weights.ours(weights, SYSTEM.network, CHANNELS, "here"), mixture, SYSTEM.network)
+    with torch.no_grad():
+        tensor = torch.from_numpy(mixture)
+        expected = twin(tensor).numpy()
+        # What the twin adds window by window is a transposed convolution.
+        encoded = twin.tasnet.encoder.conv1d_U(tensor.swapaxes(1, 2)).relu()
+        masks = twin.tasnet.separator.network(encoded).relu().unflatten(1, (4, SYSTEM.filters))
+        windows = twin.tasnet.decoder.basis_signals.weight.T.reshape(SYSTEM.filters, CHANNELS, SYSTEM.window)
+        added = [torch.conv_transpose1d(encoded * masks[:, number], windows, stride=stride) for number in range(4)]
+    tolerance = 1e-5 * np.abs(expected).max()
+    assert tolerance > 1e-7
+    np.testing.assert_allclose(found, expected, atol=tolerance)
+    np.testing.assert_allclose(found[:, :, :200], torch.stack(added, 1).swapaxes(2, 3), atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"separator.network.1.weight": None}, "1 are missing, such as separator.network.1.weight"),
+        ({"decoder.bias": np.zeros(3)}, "1 are left over, such as decoder.bias"),
+        (
+            {"separator.network.1.weight": None, "encoder.conv1d_U.weight": None, "z": np.zeros(1), "y": np.zeros(1)},
+            "2 are missing, such as encoder.conv1d_U.weight and 2 are left over, such as y",
+        ),
+    ],
+)
+def test_weights_of_another_form_are_refused(change, said):
+    weights = {name: value for name, value in {**random_weights(TINY), **change}.items() if value is not None}
+    with pytest.raises(
+        ValueError, match="^a.pth is no Conv-TasNet of 2 repeats of 2 blocks: of its weights " + said + "$"
+    ):
+        tasnet_weights.ours(weights, TINY, CHANNELS, "a.pth")
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "wanted"),
+    [
+        ("encoder.conv1d_U.weight", (8, 1, 6), r"\(8, 2, 6\)"),
+        ("encoder.conv1d_U.weight", (8, 6, 2), r"\(8, 2, 6\)"),
+        ("decoder.basis_signals.weight", (8, 12), r"\(12, 8\)"),
+        ("separator.network.3.weight", (32, 5, 1), r"\(24, 5, 1\)"),
+        ("separator.network.2.1.0.net.3.net.0.weight", (7, 1, 5), r"\(7, 1, 3\)"),
+        ("separator.network.2.0.1.net.1.weight", (7,), r"\(1,\)"),
+        ("separator.network.2.0.1.net.2.gamma", (7,), r"\(1, 7, 1\)"),
+    ],
+)
+def test_weights_of_another_shape_are_refused(name, shape, wanted):
+    weights = {**random_weights(TINY), name: np.zeros(shape, np.float32)}
+    found = str(shape).replace("(", r"\(").replace(")", r"\)")
+    with pytest.raises(ValueError, match=f"^a.pth: {name} has the shape {found}, the network needs {wanted}$"):
+        tasnet_weights.ours(weights, TINY, CHANNELS, "a.pth")
+
+
+def test_a_file_of_weights(tmp_path):
+    weights, path = random_weights(SYSTEM.network), tmp_path / "tasnet.safetensors"
+    safetensors.numpy.save_file(weights, path)
+    found = SYSTEM.from_file("tasnet", path)
+    same(found, {"params": tasnet_weights.ours(weights, SYSTEM.network, 2, "")})
+    like = jax.eval_shape(lambda: SYSTEM.init(KEY, {}))["params"]["tasnet"]
+    assert jax.tree.map(np.shape, found["params"]) == jax.tree.map(lambda leaf: leaf.shape, like)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_a_file_of_pytorch(wrapped, tmp_path):
+    import torch
+
+    weights, path = random_weights(SYSTEM.network), tmp_path / "tasnet.pth"
+    tensors = {name: torch.from_numpy(value) for name, value in weights.items()}
+    torch.save({"state": tensors, "epoch": 3} if wrapped else tensors, path)
+    same(SYSTEM.from_file("tasnet", path), {"params": tasnet_weights.ours(weights, SYSTEM.network, 2, "")})
+
+
+def test_files_that_are_no_good(tmp_path):
+    path = tmp_path / "tasnet.safetensors"
+    safetensors.numpy.save_file(random_weights(TINY), path)
+    with pytest.raises(ValueError, match=r"tasnet.safetensors is no Conv-TasNet of 3 repeats of 2 blocks: .* 18 are m"):
+        SYSTEM.from_file("tasnet", path)
+    with pytest.raises(ValueError, match="no file of weights is known for 'query_net'"):
+        SYSTEM.from_file("query_net", path)

@@ -1,0 +1,153 @@
+"""Cantisani 2021: what its strategies train, its loss, and which forms there are."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs.cantisani2021 import get_config
+from data_pipelines.schema import MIXTURE, SOURCES
+from qsep_jax.systems.base import parameter_count
+from qsep_jax.systems.cantisani2021 import QUIET, SPLITS, Cantisani2021
+from qsep_jax.training.partition import select
+
+FULL = Cantisani2021()
+TINY: Cantisani2021 = get_config("debug").system  # pyright: ignore[reportAssignmentType]
+KEY = jax.random.key(0)
+
+
+@pytest.fixture(scope="module")
+def variables():
+    return jax.jit(lambda: TINY.init(KEY, {}))()
+
+
+def loss_of(variables, mixture, sources):
+    loss, aux = jax.jit(TINY.loss)(variables, {MIXTURE: jnp.asarray(mixture), SOURCES: jnp.asarray(sources)}, KEY)
+    return float(loss), {name: float(value) for name, value in aux.metrics.items()}
+
+
+def batch_of(seed=0, batch_size=2):
+    batch = TINY.noise(np.random.default_rng(seed), batch_size)["separation"]
+    return batch[MIXTURE], batch[SOURCES]
+
+
+def test_what_the_strategies_of_the_paper_train():
+    """`papers-in-detail`, section 5.2: with the decoder, as the slides count."""
+    params = jax.eval_shape(lambda: FULL.init(KEY, {}))["params"]
+    found = {name: parameter_count(select(params, prefixes)) for name, prefixes in FULL.splits().items()}
+    assert found == {"l1": 8_244_284, "l2": 5_586_984, "l3": 2_929_684, "l4": 403_456, "l5": 10_240}
+    assert tuple(found) == SPLITS
+
+
+@pytest.mark.parametrize("repeats", [3, 5])
+def test_strategies_count_repeats_from_the_end(repeats):
+    system = dataclasses.replace(FULL, repeats=repeats)
+    end = ("tasnet/separator/mask", "tasnet/decoder")
+    names = [f"tasnet/separator/repeat_{number}" for number in range(repeats - 2, repeats + 1)]
+    last = f"{names[-1]}/block_10/contract"
+    assert system.splits() == {
+        "l1": (*names, *end),
+        "l2": (*names[1:], *end),
+        "l3": (names[-1], *end),
+        "l4": (last, *end),
+        "l5": end[1:],
+    }
+
+
+def test_without_three_repeats_there_are_no_strategies():
+    with pytest.raises(ValueError, match="train up to three repeats; the network has 2"):
+        dataclasses.replace(FULL, repeats=2).splits()
+
+
+@pytest.mark.parametrize("variant", SPLITS)
+def test_the_variant_says_what_is_adapted(variant):
+    system = get_config(variant).system
+    assert system.adaptation.trainable == FULL.splits()[variant]
+    assert (system.adaptation == FULL.adaptation) == (variant == "l3")
+
+
+def test_variants_exclude_one_another():
+    with pytest.raises(ValueError, match="the variants l1, l4 exclude one another"):
+        get_config("l1,l4")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"window": 21}, "window must be even and kernel odd, not 21 and 3"),
+        ({"kernel": 4}, "window must be even and kernel odd, not 20 and 4"),
+        ({"samples": 19}, "samples 19 and chunk 441000 must hold a window of 20"),
+        ({"chunk": 19}, "samples 80000 and chunk 19 must hold a window of 20"),
+    ],
+)
+def test_impossible_forms_are_refused(changes, said):
+    with pytest.raises(ValueError, match=said):
+        dataclasses.replace(FULL, **changes)
+
+
+def test_the_error_of_a_silent_network_is_what_there_is(variables):
+    """Each example's in units of the deviation of its own mixture, made mono."""
+    mute = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: jnp.zeros_like(leaf) if path[-1].key == "decoder" else leaf, variables
+    )
+    square = np.where(np.arange(TINY.samples) % 2, 1.0, -1.0).astype(np.float32)
+    loudness, side = np.array([0.4, 0.05]), 0.3 * np.random.default_rng(0).standard_normal(TINY.samples)
+    mono = loudness[:, None] * square + 0.2  # neither the offset counts nor what the channels differ in
+    mixture = np.stack([mono + side, mono - side], axis=-1).astype(np.float32)
+    levels = np.array([[1.0, 2.0, 3.0, 4.0], [0.5, 0.0, 0.25, 0.125]])
+    sources = np.broadcast_to(levels[..., None, None] * square[:, None], (2, 4, TINY.samples, 2)).astype(np.float32)
+    loss, metrics = loss_of(mute, mixture, sources)
+    expected = (levels / loudness[:, None]).mean(0)
+    assert loss == pytest.approx(expected.mean(), rel=1e-4)
+    names = ("drums", "bass", "other", "vocals")
+    assert metrics == pytest.approx(
+        {f"mae_{name}": value for name, value in zip(names, expected, strict=True)}, rel=1e-4
+    )
+    silent, _ = loss_of(mute, np.zeros_like(mixture), sources)
+    assert silent == pytest.approx(levels.mean() / QUIET, rel=1e-4)
+
+
+def test_the_error_is_the_distance_from_what_is_separated(variables):
+    mixture, _ = batch_of()
+    estimates = jax.jit(TINY.separate)(variables, mixture, ())
+    assert loss_of(variables, mixture, estimates)[0] < 1e-6
+    away = np.array([0.1, -0.2, 0.3, -0.4], np.float32)
+    _, metrics = loss_of(variables, mixture, np.asarray(estimates) + away[:, None, None])
+    units = (1 / mixture.mean(-1).std(-1)).mean()
+    expected = {f"mae_{stem}": abs(by) * units for stem, by in zip(TINY.stems, away.tolist(), strict=True)}
+    assert metrics == pytest.approx(expected, rel=1e-4)
+
+
+def test_loudness_does_not_matter(variables):
+    mixture, sources = batch_of()
+    loss, _ = loss_of(variables, mixture, sources)
+    for gain in (0.3, 7.0):
+        assert loss_of(variables, gain * mixture, gain * sources)[0] == pytest.approx(loss, rel=1e-3)
+
+
+def test_what_is_logged(variables):
+    mixture, sources = batch_of()
+    batch = {"separation": {MIXTURE: jnp.asarray(mixture), SOURCES: jnp.asarray(sources)}}
+    loss, metrics = loss_of(variables, mixture, sources)
+    assert jax.jit(TINY.validate)(variables, batch, KEY) == pytest.approx({"loss": loss, **metrics}, rel=1e-5)
+    shown = jax.jit(TINY.preview)(variables, batch)
+    assert set(shown) == {"mixture", "drums", "bass", "other", "vocals"}
+    np.testing.assert_array_equal(shown["mixture"], mixture)
+    estimates = jax.jit(TINY.separate)(variables, mixture, ())
+    for number, stem in enumerate(TINY.stems):
+        np.testing.assert_allclose(shown[stem], estimates[:, number], atol=1e-6)
+
+
+def test_noise_is_a_mixture_of_its_sources():
+    mixture, sources = batch_of(batch_size=3)
+    assert sources.shape == (3, 4, TINY.samples, 2)
+    np.testing.assert_allclose(mixture, sources.sum(1), atol=1e-6)
+
+
+def test_channels_are_heard_together_and_examples_are_shorter_than_chunks():
+    assert (FULL.heard, FULL.example_samples, FULL.chunk_samples) == (2, 80_000, 441_000)
+    mono = dataclasses.replace(TINY, channels=1)
+    assert mono.heard == 1
+    assert mono.init(KEY, {})["params"]["tasnet"]["encoder"].shape == (8, 8)
