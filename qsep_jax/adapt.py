@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -12,19 +13,20 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from data_pipelines import activation_files, activations
-from data_pipelines.audio import READABLE, AudioFile, fit_channels, fit_length, read_audio, resample
+from data_pipelines import activation_files
+from data_pipelines.audio import AudioFile
 from data_pipelines.audio_writer import suffix_like
 from data_pipelines.progress import Progress
 from qsep_jax import activation_picture, adaptation_report, console, delta
 from qsep_jax.bundle import Source, describe, find_model
 from qsep_jax.inference import adaptation
-from qsep_jax.inference.adaptation import Adapted, How, Song
+from qsep_jax.inference.adaptation import Adapted, How
 from qsep_jax.inference.conditions import encode_blocks
 from qsep_jax.inference.files import mixture_at, separate_file
 from qsep_jax.inference.separation import Model
 from qsep_jax.inputs import find_files
 from qsep_jax.run import write_text
+from qsep_jax.songs import Prepared, over_channels, prepare
 from qsep_jax.systems.base import Condition, System
 from qsep_jax.systems.one_shot import CONDITION, Adaptation
 
@@ -94,7 +96,9 @@ def settings_of(options: Adapt, system: System) -> Adaptation:
     found: Adaptation | None = getattr(system, "adaptation", None)
     if found is None:
         found = Adaptation((CONDITION,), seconds=0.0)
-        found = dataclasses.replace(found, optimizer=dataclasses.replace(found.optimizer, learning_rate=CONDITION_RATE))
+        # Not centralised: the mean over stems would not move.
+        rule = dataclasses.replace(found.optimizer, learning_rate=CONDITION_RATE, centralize=False)
+        found = dataclasses.replace(found, optimizer=rule)
         if not by_query and not options.trainable:
             raise ValueError(f"{type(system).__name__} does not say what to adapt: give --trainable, such as a network")
     if options.split:
@@ -138,81 +142,13 @@ def told_of(options: Adapt, source: Source, model: Model) -> tuple[tuple[str, ..
     return tuple(asked), jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *found)
 
 
-def _activation_file(options: Adapt, place: int, path: Path, track: str) -> Path | None:
-    """The file that says when the stems of a song sound."""
-    if not options.activations:
-        return None
-    only = options.activations[0]
-    if len(options.activations) == 1 and only.is_dir():
-        named = [only / f"{track}{suffix}" for suffix in (".csv", ".txt")]
-        found = [each for each in named if each.is_file()]
-        if not found:
-            raise ValueError(f"{only} has neither {named[0].name} nor {named[1].name}, for {path}")
-        return found[0]
-    return options.activations[place]
-
-
-def _stems_in(folder: Path, track: str, stems: Sequence[str], mixture: np.ndarray, rate: int) -> np.ndarray:
-    """The true stems of a song, `[S, T, C]` like the mixture."""
-    found = []
-    for stem in stems:
-        paths = [path for path in sorted((folder / track).glob(f"{stem}.*")) if path.suffix.lower() in READABLE]
-        if not paths:
-            raise ValueError(f"{folder / track} has no audio of the stem '{stem}', such as {stem}.wav")
-        audio, own = read_audio(paths[0])
-        audio = fit_channels(resample(audio, own, rate), mixture.shape[1])
-        found.append(fit_length(audio, len(mixture)))
-    return np.stack(found)
-
-
-def over_channels(active: np.ndarray) -> np.ndarray:
-    """Where stems sound in any channel: `[S, T]` of that or of `[S, T, C]`."""
-    return active if active.ndim == 2 else np.max(active, axis=-1)
-
-
-@dataclasses.dataclass(frozen=True)
-class Prepared:
-    """A song of the command line, what is known of it, and where its results go."""
-
-    path: Path
-    song: Song
-    unnamed: tuple[str, ...]
-    references: np.ndarray | None
-    out: Path
-
-
-def prepare(options: Adapt, files: dict[Path, str], stems: tuple[str, ...], system: System) -> list[Prepared]:
-    """Read all songs and what is known of them, before any is adapted to.
-
-    Raises:
-      ValueError: if a song cannot be read or its activations are no good; names the song.
-    """
-    rate, found = system.sample_rate, []
-    for place, (path, track) in enumerate(files.items()):
-        audio, own = read_audio(path)
-        mixture = resample(audio, own, rate)
-        mixture = fit_channels(mixture, system.heard if system.heard > 1 else mixture.shape[1])
-        seconds = len(audio) / own
-        references = _stems_in(options.references, track, stems, mixture, rate) if options.references else None
-        file, unnamed = _activation_file(options, place, path, track), ()
-        if file:
-            spans = activation_files.read(file, stems, seconds)
-            unnamed = tuple(stem for stem in stems if stem not in {span.stem for span in spans})
-            active = activations.of_spans(spans, stems, len(mixture), rate)
-        elif references is not None:
-            active = activations.from_stems(references, rate, threshold=options.threshold)
-        else:
-            raise ValueError(f"{path} has neither activations nor references")
-        activations.need_silence(over_channels(active), stems, str(file or path))
-        found.append(Prepared(path, Song(track, mixture, active), unnamed, references, options.out / track))
-    return found
-
-
 def _separate(each: Prepared, model: Model, stems: Sequence[str], condition: Condition, folder: str) -> list[Path]:
     """Separate the song's file by a model into `folder` of its results."""
     conditions = [()] if condition is None else [condition[number : number + 1] for number in range(len(stems))]
     paths = [each.out / folder / f"{stem}{suffix_like(each.path)}" for stem in stems]
-    separate_file(AudioFile(each.path), model, conditions, paths)
+    for written in separate_file(AudioFile(each.path), model, conditions, paths):
+        if written.clipped:
+            warnings.warn(f"{written.path}: {written.clipped} samples clipped, peak {written.peak:.2f}", stacklevel=2)
     return paths
 
 

@@ -83,7 +83,9 @@ class ConvTasNet(nn.Module):
         hop, size, xavier = self.window // 2, self.window * channels, nn.initializers.xavier_normal()
         halves = mixture[:, : samples // hop * hop].reshape(batch, samples // hop, hop * channels)
         windows = jnp.concatenate([halves[:, :-1], halves[:, 1:]], axis=-1)
-        encoder = self.param("encoder", xavier, (size, self.filters))
+        # Xavier-normal of a convolution: L samples of each channel in, F · L out.
+        spread = nn.initializers.normal((2.0 / (size + self.filters * self.window)) ** 0.5)
+        encoder = self.param("encoder", spread, (size, self.filters))
         encoded = jax.nn.relu(windows.astype(self.dtype) @ encoder.astype(self.dtype))
         shape = (self.sources, self.bottleneck, self.hidden, self.kernel, self.blocks, self.repeats)
         masks = Separator(*shape, self.keep, self.dtype, name="separator")(encoded)

@@ -6,6 +6,10 @@ but for a classifier's last layer and PyTorch's counts of batches.
 """
 
 import dataclasses
+import gzip
+import io
+import pickle
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +29,10 @@ Weights = dict[str, np.ndarray]
 # `{collection: tree}`
 Variables = dict[str, Any]
 
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+_CONTAINERS = (("collections", "OrderedDict"),)
+# Packages whose pickles hold the class of the model beside its weights.
+_MODELS = ("demucs",)
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".th")
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 # Where the axes of our kernels `[h, w, in, out]` are in PyTorch's: images are `[out, in, h, w]`; spectrograms are
 # `[out, in, frequency, time]` there and `[time, frequency, in, out]` here.
@@ -57,9 +64,30 @@ def read(path: Path) -> Weights:
 def _unpickled(path: Path) -> Weights:
     import torch  # pyright: ignore[reportMissingImports]
 
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    opener = gzip.open if path.read_bytes()[:2] == b"\x1f\x8b" else open
+    with opener(path, "rb") as file:
+        reader: Any = types.ModuleType("only_weights")
+        reader.Unpickler, reader.load = _OnlyWeights, lambda file, **options: _OnlyWeights(file, **options).load()
+        content = torch.load(io.BytesIO(file.read()), map_location="cpu", pickle_module=reader, weights_only=False)
+    if isinstance(content, tuple):  # demucs, version 1: class, arguments, state
+        content = content[-1]
     content = content.get("state_dict", content.get("state", content))
     return {name: value.detach().float().numpy() for name, value in content.items()}
+
+
+class _OnlyWeights(pickle.Unpickler):
+    """Reads tensors and plain containers. The class of a model that lies beside them is read as `Unknown`, not run."""
+
+    class Unknown:
+        pass
+
+    def find_class(self, module: str, name: str) -> Any:
+        tensors = module == "torch._utils" and name in ("_rebuild_tensor_v2", "_rebuild_parameter")
+        if tensors or (module == "torch" and name.endswith("Storage")) or (module, name) in _CONTAINERS:
+            return super().find_class(module, name)
+        if module.split(".")[0] in _MODELS:
+            return self.Unknown
+        raise pickle.UnpicklingError(f"it holds {module}.{name}, which is no weight")
 
 
 @dataclasses.dataclass(frozen=True)

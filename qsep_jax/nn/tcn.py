@@ -160,7 +160,11 @@ def run(x: Array, blocks: list[BlockWeights], dilations: list[int], keep: Kept) 
 
 
 class Block(nn.Module):
-    """The parameters of a block, for `run`. Matrices begin Xavier-normal, slopes at 0.25."""
+    """The parameters of a block, for `run`. Matrices begin Xavier-normal, slopes at 0.25.
+
+    # Departs from the paper: scales and biases of the norms begin at 1 and 0. In the published code they have three
+    # axes and so get what is meant for matrices, noise around 0.
+    """
 
     features: int
     hidden: int

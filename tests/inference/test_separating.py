@@ -184,21 +184,28 @@ def test_a_stem_of_channels_that_are_heard_together():
 
 @pytest.mark.parametrize("channels", [1, 2])
 def test_fewer_rows_of_long_chunks(channels, monkeypatch):
-    """On one device; several have at least one row each."""
-    signal, seen, real = noise(1_000, channels), [], separation._separate
+    """On one device; several have at least one row each. No more chunks are held than pass at a time."""
+    signal, seen, groups = noise(1_000, channels), [], []
+    real, over_chunks = separation._separate, separation.over_chunks
 
     def spied(system, variables, stems, rows, condition):
         seen.append(rows.shape)
         return real(system, variables, stems, rows, condition)
 
+    def grouped(blocks, plan, group, process):
+        groups.append(group)
+        return over_chunks(blocks, plan, group, process)
+
     monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
     monkeypatch.setattr(separation, "_separate", spied)
+    monkeypatch.setattr(separation, "over_chunks", grouped)
     found = {}
     for most, rows in ((8 * CHUNK, 8), (3 * CHUNK + 1, 3), (CHUNK - 1, 1)):
         monkeypatch.setattr(separation, "LONGEST", most)
         found[rows] = separate(STEREO, signal, ())
         assert set(seen) == {(rows, CHUNK, 2)}
         seen.clear()
+    assert groups == [8, 3, 1]
     np.testing.assert_array_equal(found[8], found[3])
     np.testing.assert_array_equal(found[8], found[1])
 

@@ -1,6 +1,9 @@
 """Conv-TasNet: its published size, what comes out as it went in, and weights by PyTorch's names."""
 
 import dataclasses
+import gzip
+import sys
+import types
 from functools import partial
 
 import jax
@@ -216,6 +219,37 @@ def test_a_file_of_pytorch(wrapped, tmp_path):
     tensors = {name: torch.from_numpy(value) for name, value in weights.items()}
     torch.save({"state": tensors, "epoch": 3} if wrapped else tensors, path)
     same(SYSTEM.from_file("tasnet", path), {"params": tasnet_weights.ours(weights, SYSTEM.network, 2, "")})
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("opener", [open, gzip.open])
+def test_a_file_of_demucs_1(opener, tmp_path, monkeypatch):
+    """Class, arguments and state in one tuple; the package that the class is of is not installed where it is read."""
+    import torch
+
+    package = types.ModuleType("demucs.tasnet")
+    package.ConvTasNet = type("ConvTasNet", (), {"__module__": "demucs.tasnet"})
+    monkeypatch.setitem(sys.modules, "demucs", types.ModuleType("demucs"))
+    monkeypatch.setitem(sys.modules, "demucs.tasnet", package)
+    weights, path = random_weights(SYSTEM.network), tmp_path / "tasnet.th"
+    state = {name: torch.from_numpy(value) for name, value in weights.items()}
+    with opener(path, "wb") as file:
+        torch.save((package.ConvTasNet, (), {"X": 10}, state), file)
+    monkeypatch.delitem(sys.modules, "demucs.tasnet")
+    same(SYSTEM.from_file("tasnet", path), {"params": tasnet_weights.ours(weights, SYSTEM.network, 2, "")})
+
+
+@pytest.mark.torch
+def test_a_file_that_would_run_something_is_refused(tmp_path):
+    import torch
+
+    class Evil:
+        def __reduce__(self):
+            return print, ("run",)
+
+    torch.save({"state": Evil()}, tmp_path / "evil.th")
+    with pytest.raises(ValueError, match=r"evil\.th cannot be read as weights: it holds .*\.print, which is no weight"):
+        SYSTEM.from_file("tasnet", tmp_path / "evil.th")
 
 
 def test_files_that_are_no_good(tmp_path):

@@ -1,0 +1,187 @@
+"""Adaptation to songs: what moves, what it moves by, and that company changes nothing."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from data_pipelines.schema import ACTIVE, MIXTURE, UNIT
+from qsep_jax.experiment import load_config
+from qsep_jax.inference.adaptation import Song, adapt, moved, updates_of, with_parameters
+from qsep_jax.inference.separation import Model
+from qsep_jax.systems import one_shot
+from qsep_jax.systems.one_shot import CONDITION, Adaptation
+from qsep_jax.training.partition import select
+from tests.experiments import ROOT
+
+RATE = 8_000
+EXPERIMENT = load_config(f"{ROOT / 'configs' / 'cantisani2021.py'}:debug")
+SYSTEM = EXPERIMENT.system
+# Quick, and without kinks, so that rounding stays rounding.
+QUICK = dataclasses.replace(SYSTEM.adaptation.optimizer, learning_rate=1e-3)
+SMOOTH = dataclasses.replace(SYSTEM.adaptation, epochs=5, hop=0.5, smoothness=0.05, optimizer=QUICK)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return Model(SYSTEM, jax.jit(lambda: SYSTEM.init(jax.random.key(0), {}))())
+
+
+def song(number: int, seconds: float = 2.5, stems: int = 4, channels: int = 2) -> Song:
+    rng = np.random.default_rng(number)
+    samples = round(seconds * RATE)
+    active = np.ones((stems, samples), bool)
+    active[number % stems, : samples // 2] = False
+    return Song(f"song{number}", rng.normal(0, 0.1, (samples, channels)).astype(np.float32), active)
+
+
+def test_songs_together_come_out_as_one_by_one(model):
+    songs = [song(0), song(1, 2.0), song(2)]  # 5, 4 and 5 chunks, five times
+    alone = [next(adapt(model, [each], SMOOTH)) for each in songs]
+    assert [len(each.losses["loss"]) for each in alone] == [25, 20, 25]
+    for how in ("map", "vmap"):
+        for one, other in zip(alone, adapt(model, songs, SMOOTH, together=3, how=how), strict=True):
+            assert one.name == other.name
+            assert other.skipped == 0
+            np.testing.assert_allclose(one.losses["loss"], other.losses["loss"], rtol=1e-5)
+            for path, leaf in one.parameters.items():
+                assert np.linalg.norm(other.parameters[path] - leaf) <= 1e-4 * np.linalg.norm(leaf), path
+
+
+def test_only_what_is_trained_moves_and_twice_the_same(model):
+    (first,), (second,) = (list(adapt(model, [song(0)], SMOOTH)) for _ in range(2))
+    trainable = select(model.variables["params"], SMOOTH.trainable)
+    assert first.parameters.keys() == trainable.keys()
+    for path, leaf in first.parameters.items():
+        np.testing.assert_array_equal(leaf, second.parameters[path])
+    changed = moved(model, first.parameters)
+    assert len(changed) > 0.8 * len(trainable)
+    bent = with_parameters(model, changed)
+    for path, leaf in select(model.variables["params"], ("tasnet",)).items():
+        after = select(bent.variables["params"], ("tasnet",))[path]
+        assert np.array_equal(leaf, after) == (path not in changed)
+
+
+def test_what_did_not_move_is_not_kept(model):
+    params = select(model.variables["params"], ("tasnet/decoder", "tasnet/encoder"))
+    arrays = {path: np.array(leaf) for path, leaf in params.items()}
+    assert moved(model, arrays) == {}
+    arrays["tasnet/decoder"][0, 0] = np.nextafter(arrays["tasnet/decoder"][0, 0], np.float32(9))
+    assert moved(model, arrays).keys() == {"tasnet/decoder"}
+
+
+def test_the_loss_falls(model):
+    """Ranger's first five updates are plain momentum, so the rate is high and the passes are many."""
+    quicker = dataclasses.replace(QUICK, learning_rate=5e-3)
+    settings = dataclasses.replace(SMOOTH, epochs=20, trainable=SYSTEM.splits()["l1"], optimizer=quicker)
+    (found,) = adapt(model, [song(3)], settings)
+    losses = found.losses["loss"]
+    assert losses[-5:].mean() < 0.8 * losses[:5].mean()
+    assert found.losses["silent"][-5:].mean() < found.losses["silent"][:5].mean()
+
+
+def test_the_slow_copy_is_what_comes_out(model):
+    """With k = 1 and α = 0 it never leaves its beginning."""
+    still = dataclasses.replace(QUICK, lookahead=1, slow_rate=0.0)
+    (found,) = adapt(model, [song(0)], dataclasses.replace(SMOOTH, optimizer=still))
+    assert moved(model, found.parameters) == {}
+
+
+class Fixed:
+    """Gives estimates that are known, scaled by its only parameter."""
+
+    def __init__(self, found):
+        self.found = found
+
+    def separate(self, variables, mixture, condition):
+        return variables["params"]["net"]["scale"] * jnp.asarray(self.found)
+
+
+@pytest.mark.parametrize(
+    ("kind", "by_hand"),
+    [
+        ("gated", lambda y, s, h: np.abs(y - (h * s).sum(1)).mean() + 0.3 * np.abs((1 - h) * s).mean((0, 2, 3)).sum()),
+        (
+            "each",
+            lambda y, s, h: (
+                np.abs(h * s - y[:, None]).mean((0, 2, 3)).sum() + 0.3 * np.abs((1 - h) * s).mean((0, 2, 3)).sum()
+            ),
+        ),
+        ("mixture", lambda y, s, h: np.abs(y - s.sum(1)).mean()),
+    ],
+)
+def test_losses_by_hand(kind, by_hand):
+    rng = np.random.default_rng(0)
+    mixture, found = rng.normal(size=(1, 12, 2)), rng.normal(size=(1, 3, 12, 2))
+    active = rng.random((1, 3, 12, 1)) < 0.5
+    phase = one_shot.phase(Fixed(found), Adaptation(("net",), reconstruction=kind, weight=0.3))
+    batch = {MIXTURE: jnp.asarray(mixture), ACTIVE: jnp.asarray(active), UNIT: jnp.array([0.5])}
+    variables = {"params": {"net": {"scale": jnp.ones(())}}}
+    loss, _ = phase.loss(variables, batch, jax.random.key(0))
+    np.testing.assert_allclose(loss, by_hand(mixture / 0.5, found / 0.5, active), rtol=1e-6)
+
+
+def test_the_weight_is_a_quarter_of_the_published_one():
+    """γ of the code times the mean over four sources is λ times their sum."""
+    silent = np.random.default_rng(0).random((2, 4, 10, 2))
+    assert np.isclose(Adaptation(("net",)).weight * silent.mean((0, 2, 3)).sum(), 1.0 * silent.mean())
+
+
+def test_conditions_are_adapted_for_a_system_that_is_asked():
+    class Scaled:
+        sample_rate, chunk_samples = RATE, 4_000
+
+        def separate(self, variables, mixture, condition):
+            return (condition[:, :1, None] * mixture)[:, None]
+
+    conditions = np.array([[0.9], [0.3]], np.float32)
+    settings = Adaptation((CONDITION,), seconds=0.0, hop=0.25, epochs=40, weight=1.0)
+    settings = dataclasses.replace(settings, optimizer=dataclasses.replace(QUICK, learning_rate=0.02, centralize=False))
+    active = np.array([[True], [False]]).repeat(8_000, 1)
+    only = Song("only", song(0, 1.0, channels=1).mixture, active)
+    (found,) = adapt(Model(Scaled(), {"params": {}}), [only], settings, conditions=conditions)
+    scales = found.parameters[CONDITION][:, 0]
+    assert abs(scales[0] - 1.0) < 0.05
+    assert abs(scales[1]) < 0.1
+
+
+def test_chunks_go_in_order_and_a_tail_is_left(model):
+    assert updates_of([song(0, 2.6), song(1, 2.5)], SYSTEM, dataclasses.replace(SMOOTH, epochs=2)) == 2 * (5 + 5)
+    assert updates_of([song(0)], SYSTEM, dataclasses.replace(SMOOTH, epochs=1, shifts=2)) == 15
+
+
+def test_pitch_shifts_are_drawn_for_each_song_alone(model):
+    settings = dataclasses.replace(SMOOTH, epochs=1, hop=1.0, shifts=1)
+    first, second = song(0), song(1)
+    together = list(adapt(model, [second, first], settings, together=2))[1]
+    (alone,) = adapt(model, [first], settings)
+    np.testing.assert_allclose(alone.losses["loss"], together.losses["loss"], rtol=1e-5)
+    (other,) = adapt(model, [first], settings, seed=1)
+    assert not np.allclose(alone.losses["loss"], other.losses["loss"], rtol=1e-4)
+    assert alone.losses["loss"][0] == other.losses["loss"][0]  # as it is
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"mixture": np.zeros((20_000, 2), np.float32)}, "song0 is silent: there is nothing to adapt to"),
+        ({"mixture": np.ones((3_000, 2), np.float32)}, "song0 is 0.38 s long, shorter than the chunks of 0.50 s"),
+    ],
+)
+def test_songs_that_cannot_be_adapted_to(model, change, says):
+    with pytest.raises(ValueError, match=says):
+        list(adapt(model, [dataclasses.replace(song(0), **change)], SMOOTH))
+
+
+def test_settings_that_cannot_be(model):
+    with pytest.raises(ValueError, match=r"no parameter is at or below 'tasnet/nothing'"):
+        list(adapt(model, [song(0)], dataclasses.replace(SMOOTH, trainable=("tasnet/nothing",))))
+    for field, value in {"epochs": 0, "hop": 0.0, "weight": -1.0, "seconds": -1.0, "shifts": -1}.items():
+        with pytest.raises(ValueError, match=rf"adaptation\.{field} must be"):
+            dataclasses.replace(SMOOTH, **{field: value})
+    with pytest.raises(ValueError, match=r"trainable is empty"):
+        Adaptation(())
+    with pytest.raises(ValueError, match=r"no network 'strange'"):
+        with_parameters(model, {"strange/leaf": np.zeros(1)})

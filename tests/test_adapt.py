@@ -1,0 +1,207 @@
+"""`adapt`, and `separate` with what it leaves behind."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+import soundfile
+from flax import traverse_util
+
+from data_pipelines.audio import read_audio
+from qsep_jax import adapt, delta, separate
+from qsep_jax.bundle import Bundle, find_model
+from qsep_jax.experiment import load_config, to_json
+from qsep_jax.inference.adaptation import moved
+from qsep_jax.systems.base import RANGER
+from qsep_jax.systems.one_shot import CONDITION
+from tests.commands import command, refused
+from tests.experiments import ROOT
+
+RATE = 8_000
+STEMS = ("drums", "bass", "other", "vocals")
+QUICK = ("--epochs", 1, "--hop", 1.0, "--rate", 1e-3)
+
+
+def write_bundle(config, folder, seed=0, **extra):
+    """Fresh weights of a config's debug variant."""
+    experiment = load_config(f"{ROOT / 'configs' / config}")
+    system = experiment.system
+    variables = jax.jit(lambda: system.init(jax.random.key(seed), {}))()
+    folder.mkdir()
+    Bundle(folder).config.write_text(to_json(experiment))
+    flat = traverse_util.flatten_dict(jax.device_get(variables), sep="/")
+    safetensors.numpy.save_file({name: np.array(leaf) for name, leaf in flat.items()}, Bundle(folder).variables)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return write_bundle("cantisani2021.py:debug", tmp_path_factory.mktemp("models") / "tasnet")
+
+
+@pytest.fixture(scope="module")
+def lee(tmp_path_factory):
+    return write_bundle("lee2019.py:debug", tmp_path_factory.mktemp("models") / "lee")
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory):
+    """Two songs of 24-bit, stereo at 8 kHz and mono at 11 kHz, the true stems of both, and when they sound."""
+    folder, rng = tmp_path_factory.mktemp("sounds"), np.random.default_rng(0)
+    for name, rate, channels in (("a", RATE, 2), ("b", 11_025, 1)):
+        stems = rng.normal(0, 0.02, (4, 5 * rate // 2, channels))
+        for number, stem in enumerate(STEMS):
+            stems[number, number * rate // 2 : (number + 1) * rate // 2] = 0.0
+            path = folder / "stems" / name / f"{stem}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, stems[number], rate, "PCM_24")
+        soundfile.write(folder / f"{name}.wav", stems.sum(0), rate, "PCM_24")
+    (folder / "a.csv").write_text("stem,start,end\ndrums,0.5,2.5\nvocals,,\n")
+    (folder / "b.txt").write_text("0.5\t2.5\tdrums\n0\t1.5\tvocals\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def adapted(model, sounds, tmp_path_factory):
+    """Both songs, with activations from files."""
+    out = tmp_path_factory.mktemp("adapted")
+    files = (sounds / "a.wav", sounds / "b.wav", "--activations", sounds / "a.csv", sounds / "b.txt")
+    assert command(adapt, *files, "--model", model, "--out", out, "--split", "l4", *QUICK, "--epochs", 3) == 0
+    return out
+
+
+def test_what_is_written(adapted, sounds):
+    for name, channels in (("a", 2), ("b", 1)):
+        written = soundfile.info(sounds / f"{name}.wav")
+        for folder in ("before", "after"):
+            for stem in STEMS:
+                info = soundfile.info(adapted / name / folder / f"{stem}.wav")
+                assert (info.samplerate, info.frames, info.subtype) == (written.samplerate, written.frames, "PCM_24")
+                assert info.channels == channels
+        report = json.loads((adapted / name / "report.json").read_text())
+        assert (
+            report["updates"] == len(report["losses"]["loss"]) == 9
+        )  # 2.5 s in chunks of half a second, 1 s apart, three times
+        assert report["skipped"] == 0
+        for picture in ("activations.png", "loss.png"):
+            assert (adapted / name / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_delta_holds_what_moved_and_separates_alike(adapted, model, sounds, tmp_path):
+    source = find_model(str(model))
+    before = model.joinpath("variables.safetensors").read_bytes()
+    _, loaded = source.load()
+    found = delta.read(adapted / "a" / "delta.safetensors")
+    system = loaded.system
+    assert found.stems == STEMS
+    assert set(found.parameters) == set(system.splits()["l4"])
+    assert moved(loaded, found.parameters).keys() == found.parameters.keys()
+    out = ("--model", model, "--out", tmp_path)
+    assert command(separate, sounds / "a.wav", *out, "--delta", adapted / "a" / "delta.safetensors") == 0
+    for stem in STEMS:
+        after, again = (read_audio(path / f"{stem}.wav")[0] for path in (adapted / "a" / "after", tmp_path / "a"))
+        np.testing.assert_array_equal(after, again)
+        assert not np.array_equal(again, read_audio(adapted / "a" / "before" / f"{stem}.wav")[0])
+    assert model.joinpath("variables.safetensors").read_bytes() == before
+
+
+def test_true_stems_give_activations_and_scores(model, sounds, tmp_path, capsys):
+    options = ("--references", sounds / "stems", "--model", model, "--out", tmp_path)
+    assert command(adapt, sounds / "a.wav", *options, *QUICK) == 0
+    report = json.loads((tmp_path / "a" / "report.json").read_text())
+    assert report["sdr_before"].keys() == report["sdr_after"].keys() == set(STEMS)
+    assert (
+        f"drums {report['sdr_before']['drums']:.1f} to {report['sdr_after']['drums']:.1f} dB" in capsys.readouterr().out
+    )
+
+
+def test_a_template_is_written_once_and_can_be_read(model, sounds, tmp_path, capsys):
+    song = tmp_path / "song.wav"
+    song.write_bytes((sounds / "a.wav").read_bytes())
+    assert command(adapt, song, "--model", model, "--template") == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'song.csv'}\n"
+    assert "drums,0,2.5" in (tmp_path / "song.csv").read_text()
+    refused(capsys, "song.csv is there already: fill it in", adapt, song, "--model", model, "--template")
+    options = ("--activations", tmp_path / "song.csv", "--model", model, "--out", tmp_path / "out")
+    refused(capsys, "nothing to learn", adapt, song, *options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_is_asked_adapts_what_it_is_asked_with(lee, sounds, tmp_path, capsys):
+    (tmp_path / "a.csv").write_text("stem,start,end\nbass,0.5,2.5\nvocals,0,1.5\n")
+    asked = [f"--query={sounds / 'stems' / 'a' / stem}.wav" for stem in ("bass", "vocals")]
+    options = (
+        "--model",
+        lee,
+        "--activations",
+        tmp_path / "a.csv",
+        "--epochs",
+        1,
+        "--hop",
+        0.2,
+        "--out",
+        tmp_path / "out",
+    )
+    assert command(adapt, sounds / "a.wav", *asked, *options) == 0
+    found = delta.read(tmp_path / "out" / "a" / "delta.safetensors")
+    assert found.parameters.keys() == {CONDITION}
+    assert found.stems == ("bass", "vocals")
+    with_delta = ("--model", lee, "--out", tmp_path / "sep", "--delta", tmp_path / "out" / "a" / "delta.safetensors")
+    assert command(separate, sounds / "a.wav", *with_delta) == 0
+    for stem in found.stems:
+        pair = [read_audio(tmp_path / path / f"{stem}.wav")[0] for path in ("out/a/after", "sep/a")]
+        np.testing.assert_array_equal(*pair)
+    refused(capsys, "--delta asks for what", separate, sounds / "a.wav", *with_delta, *asked[:1])
+    refused(capsys, "give two or more --label or --query", adapt, sounds / "a.wav", *asked[:1], *options)
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ("guitar,0,1", "guitar"),
+        ("drums,0,1\ndrums,0.5,2", "overlap"),
+        ("drums,0,9", "2.5"),
+        ("drums,0,2.5\nvocals,0,2.5", "nothing to learn"),
+    ],
+)
+def test_activations_that_are_no_good(model, sounds, tmp_path, capsys, rows, says):
+    (tmp_path / "a.csv").write_text(f"stem,start,end\n{rows}\n")
+    options = ("--model", model, "--activations", tmp_path / "a.csv", "--out", tmp_path / "out")
+    refused(capsys, says, adapt, sounds / "a.wav", *options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be(model, lee, sounds, tmp_path, capsys):
+    song, claimed = sounds / "a.wav", ("--activations", sounds / "a.csv")
+    with_model = ("--model", model, "--out", tmp_path / "out")
+    refused(capsys, "no song to adapt to", adapt, *with_model)
+    refused(capsys, "which model is to be adapted", adapt, song, *claimed)
+    refused(capsys, "Give --activations (--template writes", adapt, song, *with_model)
+    refused(capsys, "2 songs need as many --activations, not 1", adapt, song, sounds / "b.wav", *claimed, *with_model)
+    refused(capsys, "unknown split 'l9': Cantisani2021 has l1, l2", adapt, song, *claimed, *with_model, "--split", "l9")
+    refused(capsys, "shorter than the chunks of 9.00 s", adapt, song, *claimed, *with_model, "--seconds", 9)
+    refused(capsys, "no audio of the stem 'drums'", adapt, song, "--references", tmp_path, *with_model)
+    refused(capsys, "is not asked by example", adapt, song, *claimed, *with_model, "--label", "drums")
+    refused(capsys, "has neither a.csv nor a.txt, for", adapt, song, "--activations", tmp_path, *with_model)
+    assert not (tmp_path / "out").exists()
+
+
+def test_deltas_that_do_not_fit(adapted, model, sounds, tmp_path, capsys):
+    other = write_bundle("cantisani2021.py:debug", tmp_path / "other", seed=1)
+    path = adapted / "a" / "delta.safetensors"
+    options = ("--out", tmp_path / "out", "--model")
+    refused(capsys, "is of a model with the weights", separate, sounds / "a.wav", "--delta", path, *options, other)
+    refused(capsys, "there is no delta", separate, sounds / "a.wav", "--delta", tmp_path / "x", *options, model)
+    weights = model / "variables.safetensors"
+    refused(capsys, "is no delta that adapt wrote", separate, sounds / "a.wav", "--delta", weights, *options, model)
+    (tmp_path / "half.safetensors").write_bytes(path.read_bytes()[:-40])
+    broken = ("--delta", tmp_path / "half.safetensors")
+    refused(capsys, "is no delta that adapt wrote, or is damaged", separate, sounds / "a.wav", *broken, *options, model)
+
+
+def test_the_published_settings_are_the_default(model):
+    adaptation = find_model(str(model)).experiment().system.adaptation
+    assert adaptation.optimizer == RANGER
+    assert (RANGER.learning_rate, RANGER.lookahead, RANGER.centralize) == (1e-5, 6, True)
