@@ -191,7 +191,7 @@ def template(stems: Sequence[str], seconds: float) -> str:
 # Change the lines at the end. Each says that a stem is active from a start to an end. A stem may have many, which must
 # not overlap. Where none of them lies, the stem rests, and only rests teach something: mark at least one.
 #   {first},0,{half}      is active from the start to {half} s, and rests from there on
-#   {first},,       rests throughout: neither start nor end, but both commas
+#   {first},,             rests throughout: neither start nor end, but both commas
 # A stem without any line is unknown and counts as active throughout.
 """
     return comments + _rows(Span(stem, 0.0, seconds) for stem in stems)

@@ -238,16 +238,23 @@ def main() -> None:
             how=options.how,
             advance=progress.advance,
         )
-        found = list(results)
-    print(f"adapted in {time.perf_counter() - begun:.1f} s")
-    for each, adapted in zip(prepared, found, strict=True):
-        report = _finish(each, adapted, options, settings, source, model, stems, condition)
-        first, last = adapted.losses["loss"][0], adapted.losses["loss"][-1]
-        words = f"{each.out}: loss {first:.4f} to {last:.4f}"
-        if "sdr_after" in report:
-            before, after = report["sdr_before"], report["sdr_after"]
-            words += "; SDR " + ", ".join(f"{stem} {before[stem]:.1f} to {after[stem]:.1f} dB" for stem in stems)
-        print(words)
+        # Written as they come: of many songs, those that are done are kept whatever happens to the others.
+        said = [
+            _in_words(each, _finish(each, adapted, options, settings, source, model, stems, condition))
+            for each, adapted in zip(prepared, results, strict=True)
+        ]
+    print("\n".join([*said, f"{len(prepared)} songs in {time.perf_counter() - begun:.1f} s"]))
+
+
+def _in_words(each: Prepared, report: dict[str, Any]) -> str:
+    losses = report["losses"]["loss"]
+    words = f"{each.out}: loss {losses[0]:.4f} to {losses[-1]:.4f}"
+    if report["skipped"]:
+        words += f"; {report['skipped']} of {report['updates']} updates were not finite and not made"
+    if "sdr_after" in report:
+        before, after = report["sdr_before"], report["sdr_after"]
+        words += "; SDR " + ", ".join(f"{stem} {before[stem]:.1f} to {after[stem]:.1f} dB" for stem in before)
+    return words
 
 
 if __name__ == "__main__":
