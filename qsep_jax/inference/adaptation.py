@@ -79,7 +79,7 @@ def adapt(
       conditions: of the stems, for a system that is told what to separate: a tree of `[S, …]`.
       seed: of the pitch shifts.
       together: songs that share a program and its memory; 0: one on CPU, and as many as the memory holds elsewhere.
-      how: `map` is the faster on CPU.
+      how: whether songs pass one after the other within the program (`map`) or side by side (`vmap`).
       advance: told how many updates were made, of all songs together.
 
     Raises:
