@@ -125,7 +125,7 @@ class Remix:
     def __call__(self, rng: np.random.Generator, corpus: Corpus, samples: int) -> dict[str, np.ndarray]:
         """Draw `mixture` `[T, C]` and `sources` `[S, T, C]`, S in the order of the view; a missing stem is silent."""
         slack = round(self.shift * corpus.sample_rate)
-        places = [self._place(rng, corpus, samples + slack) for _ in range(self.songs)]
+        places = [anywhere(rng, corpus, samples + slack) for _ in range(self.songs)]
         sources = np.zeros((len(corpus.stems), samples, corpus.channels), np.float32)
         for stem, out in zip(corpus.stems, sources, strict=True):
             track, start = places[rng.integers(len(places))]
@@ -135,12 +135,13 @@ class Remix:
                 corpus.add(Excerpt(track, stem, start, samples), scale, out[:, ::-1] if swap else out)
         return {MIXTURE: sources.sum(0), SOURCES: sources}
 
-    def _place(self, rng: np.random.Generator, corpus: Corpus, samples: int) -> tuple[str, int]:
-        """A random track and where in it so many samples begin."""
-        track = corpus.all_tracks[rng.integers(len(corpus.all_tracks))]
-        present = [stem for stem in corpus.stems if track in corpus.tracks(stem)]
-        room = max(corpus.length(track, stem) for stem in present) - samples
-        return track, int(rng.integers(room + 1)) if room > 0 else 0
+
+def anywhere(rng: np.random.Generator, corpus: Corpus, samples: int) -> tuple[str, int]:
+    """A random track, and where in it so many samples begin; 0 where it is shorter."""
+    track = corpus.all_tracks[rng.integers(len(corpus.all_tracks))]
+    present = [stem for stem in corpus.stems if track in corpus.tracks(stem)]
+    room = max(corpus.length(track, stem) for stem in present) - samples
+    return track, int(rng.integers(room + 1)) if room > 0 else 0
 
 
 def rms(audio: np.ndarray) -> float:

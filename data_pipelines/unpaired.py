@@ -7,6 +7,7 @@ import dataclasses
 
 import numpy as np
 
+from data_pipelines.mixing import anywhere
 from data_pipelines.schema import MIXTURE, SOURCES, TARGET
 from data_pipelines.sources import Corpus, Excerpt
 
@@ -60,10 +61,9 @@ class SoloExcerpt:
 
 def _anywhere(rng: np.random.Generator, corpus: Corpus, samples: int) -> list[np.ndarray]:
     """All stems of a random track at the same random place, `[T, C]` each."""
-    tracks = corpus.all_tracks
-    track = tracks[rng.integers(len(tracks))]
-    present = [stem for stem in corpus.stems if track in corpus.tracks(stem)]
-    room = max(corpus.length(track, stem) for stem in present) - samples
-    start = int(rng.integers(room + 1)) if room > 0 else 0
+    track, start = anywhere(rng, corpus, samples)
     silence = np.zeros((samples, corpus.channels), np.float32)
-    return [corpus.read(Excerpt(track, stem, start, samples)) if stem in present else silence for stem in corpus.stems]
+    return [
+        corpus.read(Excerpt(track, stem, start, samples)) if track in corpus.tracks(stem) else silence
+        for stem in corpus.stems
+    ]

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
@@ -27,7 +26,7 @@ from qsep_jax.inference.separation import Model
 from qsep_jax.inputs import find_files
 from qsep_jax.run import write_text
 from qsep_jax.songs import Prepared, over_channels, prepare
-from qsep_jax.systems.base import Condition, System
+from qsep_jax.systems.base import RANGER, Condition, System
 from qsep_jax.systems.one_shot import CONDITION, Adaptation
 
 EXAMPLE = "python -m qsep_jax.adapt song.wav --model runs/tasnet --activations song.csv --out adapted"
@@ -92,29 +91,21 @@ def settings_of(options: Adapt, system: System) -> Adaptation:
     Raises:
       ValueError: for a split that the system does not have, or a value that cannot be.
     """
-    by_query = "query" in system.cues
     found: Adaptation | None = getattr(system, "adaptation", None)
     if found is None:
-        found = Adaptation((CONDITION,), seconds=0.0)
-        # Not centralised: the mean over stems would not move.
-        rule = dataclasses.replace(found.optimizer, learning_rate=CONDITION_RATE, centralize=False)
-        found = dataclasses.replace(found, optimizer=rule)
-        if not by_query and not options.trainable:
+        if "query" not in system.cues and not options.trainable:
             raise ValueError(f"{type(system).__name__} does not say what to adapt: give --trainable, such as a network")
+        # Not centralised: the mean over stems would not move.
+        rule = dataclasses.replace(RANGER, learning_rate=CONDITION_RATE, centralize=False)
+        found = Adaptation((CONDITION,), seconds=0.0, optimizer=rule)
     if options.split:
         if options.split not in system.splits():
             known = ", ".join(system.splits()) or "none"
             raise ValueError(f"unknown split '{options.split}': {type(system).__name__} has {known}")
-        found = dataclasses.replace(found, trainable=system.splits()[options.split])
-    given = {
-        name: getattr(options, name)
-        for name in ("epochs", "seconds", "hop", "weight", "reconstruction", "shifts")
-        if getattr(options, name) is not None
-    }
-    given |= {"trainable": options.trainable} if options.trainable else {}
-    if options.rate is not None:
-        given["optimizer"] = dataclasses.replace(found.optimizer, learning_rate=options.rate)
-    return dataclasses.replace(found, **given)
+        found = found.changed(trainable=system.splits()[options.split])
+    names = ("epochs", "seconds", "hop", "weight", "reconstruction", "shifts")
+    given = {name: getattr(options, name) for name in names}
+    return found.changed(options.rate, trainable=options.trainable or None, **given)
 
 
 def told_of(options: Adapt, source: Source, model: Model) -> tuple[tuple[str, ...], Condition]:
@@ -139,7 +130,7 @@ def told_of(options: Adapt, source: Source, model: Model) -> tuple[tuple[str, ..
     found = [bank.mean(label) for label in options.label] if bank else []
     rate = model.system.sample_rate
     found += [encode_blocks(model, mixture_at(AudioFile(path), rate), str(path)) for path in options.query]
-    return tuple(asked), jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *found)
+    return tuple(asked), jnp.concatenate(found)
 
 
 def _separate(each: Prepared, model: Model, stems: Sequence[str], condition: Condition, folder: str) -> list[Path]:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipelines.audio import fit_channels, fit_length, read_audio, resample
 from qsep_jax.figures import save_png, subplots
 from qsep_jax.inference.adaptation import Adapted
 from qsep_jax.metrics.bss_eval import bss_eval
+from qsep_jax.songs import read_like
 
 # Seconds of a frame of the paper's evaluation, and from one to the next.
 WINDOW, HOP = 2.0, 1.5
@@ -30,11 +30,7 @@ def scores(paths: Sequence[Path], references: np.ndarray, sample_rate: int, stem
 
     A stem that is silent in every frame has none: NaN.
     """
-    found = []
-    for path in paths:
-        audio, own = read_audio(path)
-        audio = fit_channels(resample(audio, own, sample_rate), references.shape[2])
-        found.append(fit_length(audio, references.shape[1]))
-    sdr = bss_eval(references, np.stack(found), sample_rate, window=WINDOW, hop=HOP, metrics=("SDR",))["SDR"]
+    found = np.stack([read_like(path, references[0], sample_rate) for path in paths])
+    sdr = bss_eval(references, found, sample_rate, window=WINDOW, hop=HOP, metrics=("SDR",))["SDR"]
     medians = [float(np.nanmedian(row)) if np.isfinite(row).any() else float("nan") for row in sdr]
     return dict(zip(stems, medians, strict=True))

@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,7 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
+from data_pipelines.note_files import appearing
 from qsep_jax.bundle import Source, identity
 from qsep_jax.inference.adaptation import with_parameters
 from qsep_jax.inference.separation import Model
@@ -48,11 +47,8 @@ def write(
         "adaptation": dataclasses.asdict(adaptation),
     }
     metadata = {name: json.dumps(value) for name, value in described.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".delta") as folder:
-        draft = Path(folder) / path.name
-        safetensors.numpy.save_file(parameters, draft, metadata)
-        os.replace(draft, path)
+    with appearing(path) as unfinished:
+        safetensors.numpy.save_file(parameters, unfinished, metadata)
 
 
 def read(path: Path) -> Delta:

@@ -75,10 +75,14 @@ def _stems_in(folder: Path, track: str, stems: Sequence[str], mixture: np.ndarra
         paths = [path for path in sorted((folder / track).glob(f"{stem}.*")) if path.suffix.lower() in READABLE]
         if not paths:
             raise ValueError(f"{folder / track} has no audio of the stem '{stem}', such as {stem}.wav")
-        audio, own = read_audio(paths[0])
-        audio = fit_channels(resample(audio, own, rate), mixture.shape[1])
-        found.append(fit_length(audio, len(mixture)))
+        found.append(read_like(paths[0], mixture, rate))
     return np.stack(found)
+
+
+def read_like(path: Path, mixture: np.ndarray, rate: int) -> np.ndarray:
+    """The audio of a file at a rate, with the samples and channels of `mixture` `[T, C]`."""
+    audio, own = read_audio(path)
+    return fit_length(fit_channels(resample(audio, own, rate), mixture.shape[1]), len(mixture))
 
 
 def over_channels(active: np.ndarray) -> np.ndarray:

@@ -86,11 +86,8 @@ class Slide:
 
 def settings_of(system: Cantisani2021, split: str, options: Slide) -> Adaptation:
     """The adaptation of a strategy."""
-    given: dict[str, Any] = {"trainable": system.splits()[split]}
-    given |= {name: getattr(options, name) for name in ("epochs", "hop") if getattr(options, name) is not None}
-    if options.rate is not None:
-        given["optimizer"] = dataclasses.replace(system.adaptation.optimizer, learning_rate=options.rate)
-    return dataclasses.replace(system.adaptation, **given)
+    trainable = system.splits()[split]
+    return system.adaptation.changed(options.rate, trainable=trainable, epochs=options.epochs, hop=options.hop)
 
 
 def averaged(model: Model, mixture: np.ndarray, shifts: int, rng: np.random.Generator) -> np.ndarray:

@@ -5,7 +5,7 @@ that. No stem needs to be known, and any system whose estimates can be different
 """
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -57,6 +57,13 @@ class Adaptation:
         for name in ("seconds", "weight", "smoothness", "shifts"):
             if getattr(self, name) < 0:
                 raise ValueError(f"adaptation.{name} must be 0 or more, not {getattr(self, name)}")
+
+    def changed(self, rate: float | None = None, **fields: Any) -> "Adaptation":
+        """With another learning rate and other fields, as far as they are not None."""
+        given = {name: value for name, value in fields.items() if value is not None}
+        if rate is not None:
+            given["optimizer"] = dataclasses.replace(self.optimizer, learning_rate=rate)
+        return dataclasses.replace(self, **given)
 
 
 def estimates(system: System, variables: Variables, mixture: Array) -> Array:
