@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from qsep_jax.nn.tcn import Block, Kept, channel_layer_norm, run
+from qsep_jax.nn.tcn import Block, Kept, channel_layer_norm, run, wide
 
 
 class Separator(nn.Module):
@@ -91,7 +91,7 @@ class ConvTasNet(nn.Module):
         masks = Separator(*shape, self.keep, self.dtype, name="separator")(encoded)
         decoder = self.param("decoder", xavier, (self.filters, size))
         parts = (masks * encoded[:, :, None]) @ decoder.astype(self.dtype)  # [B, N, S, L·C]
-        first, second = jnp.split(parts.astype(jnp.float32), 2, axis=-1)
+        first, second = jnp.split(wide(parts), 2, axis=-1)
         added = jnp.pad(first, ((0, 0), (0, 1), (0, 0), (0, 0))) + jnp.pad(second, ((0, 0), (1, 0), (0, 0), (0, 0)))
         audio = added.swapaxes(1, 2).reshape(batch, self.sources, -1, channels)
         return jnp.pad(audio, ((0, 0), (0, 0), (0, samples - audio.shape[2]), (0, 0)))

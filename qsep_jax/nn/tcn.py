@@ -20,6 +20,11 @@ EPSILON = 1e-8
 Kept = Literal["all", "hidden", "none"]
 
 
+def wide(x: Array) -> Array:
+    """In float32, or in float64 if it is in that: what statistics and sums of many samples are taken in."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
 @jax.custom_vjp
 def prelu_norm(x: Array, slope: Array, scale: Array, bias: Array) -> Array:
     """`γ (p − μ) / √(σ² + ε) + β` of `p = PReLU(x)`, with the statistics of all frames and channels: `[B, N, H]`.
@@ -42,7 +47,7 @@ def _prelu_norm_forward(x: Array, slope: Array, scale: Array, bias: Array):
 def _prelu_norm_backward(kept: tuple[Array, ...], cotangent: Array):
     x, slope, scale, mean, deviation = kept
     scale = scale[None, None]
-    p, g = _prelu(x, slope), cotangent.astype(jnp.float32)
+    p, g = _prelu(x, slope), wide(cotangent)
     of_bias, of_scale = _over_frames(g), deviation * _over_frames(g * (p - mean))
     constant, along = _over_all(scale * of_bias, p.size), _over_all(scale * of_scale, p.size)
     back = deviation * (scale * g - constant - deviation * along * (p - mean))
@@ -68,16 +73,14 @@ prelu_norm.defvjp(_prelu_norm_forward, _prelu_norm_backward)
 
 
 def _prelu(x: Array, slope: Array) -> Array:
-    wide = x.astype(jnp.float32)
-    return jnp.where(wide >= 0, wide, slope * wide)
+    x = wide(x)
+    return jnp.where(x >= 0, x, slope * x)
 
 
 def channel_layer_norm(x: Array, scale: Array, bias: Array) -> Array:
     """`γ (x − μ) / √(σ² + ε) + β` with the statistics of the channels of each frame: `[B, N, F]` (cLN)."""
-    wide = x.astype(jnp.float32)
-    mean = wide.mean(-1, keepdims=True)
-    variance = jnp.square(wide - mean).mean(-1, keepdims=True)
-    normal = (wide - mean) * lax.rsqrt(variance + EPSILON)
+    centered = wide(x) - wide(x).mean(-1, keepdims=True)
+    normal = centered * lax.rsqrt(jnp.square(centered).mean(-1, keepdims=True) + EPSILON)
     return (scale[None, None] * normal + bias[None, None]).astype(x.dtype)
 
 
