@@ -84,9 +84,9 @@ def make_jax(system: System, train: Train, devices: int, native: bool) -> tuple[
         use_native_convolutions()
     mesh = sharding.make_mesh(jax.devices()[: devices or None])
     sharding.check_batch_size(train.batch_size, mesh)
-    compiled, batch = Compiled(system, train, mesh), noise_batch(system, train.batch_size)
-    create, _ = compiled.initial_state(batch)
-    state, placed = create(), compiled.place([batch])
+    batch = noise_batch(system, train.batch_size)
+    compiled = Compiled(system, train, mesh, batch)
+    state, placed = compiled.create(), compiled.place([batch])
 
     def run() -> None:
         nonlocal state
@@ -213,11 +213,14 @@ def compare(system: System, batch_size: int, weights: Path) -> tuple[Run, Facts]
     }
 
 
-def use_native_convolutions() -> None:
+def use_native_convolutions(put: Callable[[Any, str, Any], None] = setattr) -> None:
     """Replace the convolutions of `qsep_jax.nn.conv`, in this process and for good, by XLA's own forms.
 
-    What this project would be without that file: the yardstick 'before'. Only the two functions that its layers call
-    are swapped, so the product needs no switch for it.
+    What this project would be without that file: the yardstick 'before', and what accelerators compute. Only the two
+    functions that its layers call are swapped, so the product needs no switch for it.
+
+    Args:
+      put: how to set an attribute.
     """
     from qsep_jax.nn import conv as layers
 
@@ -228,7 +231,8 @@ def use_native_convolutions() -> None:
         image = jax.ShapeDtypeStruct((x.shape[0], *size, kernel.shape[2]), x.dtype)
         return jax.linear_transpose(lambda image: conv(image, kernel, strides, padding), image)(x)[0]
 
-    layers.conv, layers.conv_transpose = conv, conv_transpose
+    put(layers, "conv", conv)
+    put(layers, "conv_transpose", conv_transpose)
 
 
 def _unsettled(params: Variables) -> Variables:

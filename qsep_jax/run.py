@@ -35,6 +35,8 @@ FREE = (
     "train.keep",
     "train.log_every",
     "train.summary_every",
+    "train.trace_from",
+    "train.trace_steps",
     "train.workers",
 )
 

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from qsep_jax.dsp.parts import each_its_part
+
 
 def hann(window_length: int) -> np.ndarray:
     """Periodic Hann window, float32 `[window_length]`."""
@@ -29,7 +31,8 @@ def stft(signal: Array, window_length: int, hop_length: int) -> Array:
         )
     padded = jnp.pad(signal, [(0, 0)] * (signal.ndim - 1) + [edge], mode="reflect")
     frames = _frames(padded, window_length, hop_length, length // hop_length)
-    return jnp.fft.rfft(frames * jnp.broadcast_to(hann(window_length), frames.shape))
+    frames = frames * jnp.broadcast_to(hann(window_length), frames.shape)
+    return each_its_part(lambda _, part: jnp.fft.rfft(part), (), frames)
 
 
 def istft(spectrogram: Array, window_length: int, hop_length: int) -> Array:
@@ -37,7 +40,7 @@ def istft(spectrogram: Array, window_length: int, hop_length: int) -> Array:
     window = hann(window_length)
     frames = spectrogram.shape[-2]
     low, _ = _edge(window_length, hop_length)
-    pieces = jnp.fft.irfft(spectrogram, window_length)
+    pieces = each_its_part(lambda _, part: jnp.fft.irfft(part, window_length), (), spectrogram)
     pieces = pieces * jnp.broadcast_to(window, pieces.shape)
     signal = _overlap_add(pieces, hop_length)
     weight = _overlap_add(jnp.broadcast_to(np.square(window), (frames, window_length)), hop_length)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array, lax
 
+from qsep_jax.dsp.parts import each_its_part
 from qsep_jax.nn.conv import Conv
 
 
@@ -54,8 +55,7 @@ def scores(critic: Critic, params: Any, x: Array) -> Array:
     """
 
     def one(params: Any, x: Array) -> Array:
-        found: Any = critic.apply({"params": params}, x)
-        return found
+        return each_its_part(critic.apply, {"params": params}, x)
 
     def one_by_one(params: Any, x: Array) -> Array:
         each = [jax.tree.map(itemgetter(k), params) for k in range(x.shape[0])]

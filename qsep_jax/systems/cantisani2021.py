@@ -6,13 +6,14 @@ of which a user has said when each stem sounds: see `qsep_jax.systems.one_shot` 
 
 import dataclasses
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from data_pipelines.schema import MIXTURE, SOURCES
+from qsep_jax.dsp.parts import each_its_part
 from qsep_jax.models import tasnet_weights, torch_weights
 from qsep_jax.models.conv_tasnet import ConvTasNet
 from qsep_jax.nn.tcn import Kept
@@ -145,5 +146,4 @@ class Cantisani2021(System):
         return {"separation": {MIXTURE: sources.sum(1), SOURCES: sources}}
 
     def _estimates(self, variables: Variables, mixture: Array) -> Array:
-        found: Any = self.network.apply({"params": variables["params"]["tasnet"]}, mixture)
-        return found
+        return each_its_part(self.network.apply, {"params": variables["params"]["tasnet"]}, mixture)

@@ -5,13 +5,14 @@ any audio that sounds like what is wanted, the mean of a class, or anything betw
 """
 
 import dataclasses
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from data_pipelines.schema import FOUR_STEMS, MIXTURE, QUERY, TARGET
+from qsep_jax.dsp.parts import each_its_part
 from qsep_jax.dsp.stft import istft, stft
 from qsep_jax.losses.reconstruction import l1
 from qsep_jax.losses.variational import kl_to_standard_normal, sample_normal
@@ -109,9 +110,11 @@ class Lee2019(System):
         latent = sample_normal(posterior_key, mean, log_variance)
         prior = jax.random.normal(prior_key, mean.shape)
         if self.latent_weight:
-            # One pass for both latents: nothing in the network looks across the batch.
-            mixtures, latents = jnp.concatenate([mixture, mixture]), jnp.concatenate([latent, prior])
-            estimate, regressed = jnp.split(self._estimate(variables, mixtures, latents), 2)
+            # One pass for both latents: nothing in the network looks across the batch. An example's two are neighbours,
+            # so that each device keeps its own examples.
+            latents = jnp.stack([latent, prior], axis=1).reshape(-1, self.latent_size)
+            both = self._estimate(variables, jnp.repeat(mixture, 2, axis=0), latents)
+            estimate, regressed = jnp.moveaxis(both.reshape(-1, 2, *both.shape[1:]), 1, 0)
             encoder = jax.lax.stop_gradient(variables) if self.freeze_query_net else variables
             latent_loss = l1(self._encode(encoder, regressed)[0], prior)
         else:
@@ -147,7 +150,7 @@ class Lee2019(System):
         latent = jnp.repeat(condition, channels, axis=0)
         magnitude = jnp.abs(spectrogram)[..., :-1]
         parameters = {"params": variables["params"]["separator"]}
-        mask: Any = self.separator.apply(parameters, self._compress(magnitude), latent)
+        mask = each_its_part(self.separator.apply, parameters, self._compress(magnitude), latent)
         mask = jnp.pad(mask, ((0, 0), (0, 0), (0, 1)))  # the Nyquist bin, which the network never sees
         estimate = istft(mask * spectrogram, self.window_length, self.hop_length)
         return estimate.reshape(batch, channels, length).swapaxes(1, 2)[:, None]
@@ -165,12 +168,12 @@ class Lee2019(System):
         return jnp.log1p(magnitude) if self.compression == "log1p" else magnitude
 
     def _encode(self, variables: Variables, magnitude: Array) -> tuple[Array, Array]:
-        encoded: Any = self.query_net.apply({"params": variables["params"]["query_net"]}, self._compress(magnitude))
-        return encoded
+        parameters = {"params": variables["params"]["query_net"]}
+        return each_its_part(self.query_net.apply, parameters, self._compress(magnitude))
 
     def _estimate(self, variables: Variables, magnitude: Array, latent: Array) -> Array:
         parameters = {"params": variables["params"]["separator"]}
-        mask: Any = self.separator.apply(parameters, self._compress(magnitude), latent)
+        mask = each_its_part(self.separator.apply, parameters, self._compress(magnitude), latent)
         return mask * magnitude
 
 

@@ -18,6 +18,7 @@ from jax import Array
 from data_pipelines.schema import FEATURES, FRAMES, INSTRUMENTS, SLOTS, SOURCES
 from qsep_jax.dsp.frequency_scale import to_linear, to_logarithmic
 from qsep_jax.dsp.level_scale import FLOOR, db_normalised, log_normalised
+from qsep_jax.dsp.parts import each_its_part
 from qsep_jax.dsp.stft import istft, stft
 from qsep_jax.losses import plateau
 from qsep_jax.losses.masks import binary_masks, ratio_masks, weighted_binary_cross_entropy
@@ -293,9 +294,10 @@ class Slizovskaia2021(System):
         if not self.visual:
             return labels, {}
         features, present, updates = self._features(variables, batch, train and not self.visual.frozen)
-        condition: Any = self.context.apply({"params": variables["params"].get("context", {})}, features, present)
+        parameters = {"params": variables["params"].get("context", {})}
+        condition = each_its_part(self.context.apply, parameters, features, present)
         if self.conditioning == "multiply":
-            condition = self.probabilities.apply({"params": variables["params"]["probabilities"]}, condition)
+            condition: Any = self.probabilities.apply({"params": variables["params"]["probabilities"]}, condition)
         return condition, updates
 
     def _features(

@@ -13,6 +13,7 @@ import numpy as np
 from jax import Array
 
 from data_pipelines.schema import MIXTURE, SOURCES, TARGET
+from qsep_jax.dsp.parts import each_its_part
 from qsep_jax.dsp.stft import istft, stft
 from qsep_jax.losses.adversarial import gradient_penalty, norms, wasserstein
 from qsep_jax.models import critic
@@ -135,8 +136,9 @@ class Stoller2018(System):
         place = jax.random.uniform(key, (reals.shape[1],))[None, :, None, None]
         between = reals + place * (fakes - reals)
         params = variables["params"]["critics"]
-        both = critic.scores(self.critic, params, jnp.concatenate([reals, fakes], axis=1))
-        real, fake = jnp.split(both, 2, axis=1)
+        # Side by side, not one batch after the other: so each device keeps its own examples.
+        both = jnp.stack([reals, fakes], axis=2).reshape(len(reals), -1, *reals.shape[2:])
+        real, fake = jnp.moveaxis(critic.scores(self.critic, params, both).reshape(len(reals), -1, 2), -1, 0)
         steepness = norms(jax.grad(lambda x: critic.scores(self.critic, params, x).sum())(between))
         distance, penalty = wasserstein(real, fake), gradient_penalty(steepness, self.penalty_sides)
         metrics = {}
@@ -188,8 +190,7 @@ class Stoller2018(System):
         return self._separator(variables, self._framed(self._seen(audio)))
 
     def _separator(self, variables: Variables, image: Array) -> Array:
-        found: Any = self.separator.apply({"params": variables["params"]["separator"]}, image)
-        return found
+        return each_its_part(self.separator.apply, {"params": variables["params"]["separator"]}, image)
 
     def _centre(self, seen: Array) -> Array:
         """The part of `[B, N, F]` that the separator gives, filled up with zeros above the last bin."""

@@ -24,6 +24,7 @@ from qsep_jax.training.log import Diverged, Log, Reporter
 from qsep_jax.training.settings import Train
 from qsep_jax.training.state import TrainState, create_state, inference_variables, observe, with_variables
 from qsep_jax.training.step import make_step
+from qsep_jax.training.trace import Trace
 from qsep_jax.training.writer import Writer
 
 
@@ -38,16 +39,19 @@ def fit(
     reporter: Callable[[int], Reporter],
     mesh: Mesh | None = None,
     begin_with: Callable[[Variables], Variables] | None = None,
+    stop: Callable[[int], bool] = lambda step: False,
 ) -> TrainState:
     """Train `system` up to step `train.steps`, from its latest checkpoint on; the final state, which is saved too.
 
-    It ends earlier where `train.patience` says so. As the checkpoints know their losses, it then stays ended.
+    It ends earlier where `train.patience` says so. As the checkpoints know their losses, it then stays ended. And it
+    ends, once saved, where it is asked to `stop`; then it continues from there.
 
     Args:
       validation: batches to validate on and to preview; None leaves both out.
       folder: of the run; the first process writes metrics there, and every process the batch that made it diverge.
       reporter: makes the progress display, given the step that the run starts from.
       begin_with: changes the variables of a fresh run, on the host, before its first step.
+      stop: told the step after each, the same in all processes of a run: whether to save and end.
 
     Raises:
       ValueError: if the devices do not divide the batch, or an interval is not a multiple of `steps_per_dispatch`.
@@ -56,9 +60,9 @@ def fit(
     mesh = mesh or sharding.make_mesh()
     sharding.check_batch_size(train.batch_size, mesh)
     _check_intervals(train)
-    compiled = Compiled(system, train, mesh)
+    compiled = Compiled(system, train, mesh, pipeline.batch(0))
     fresh = checkpoints.latest() is None
-    state, start = _beginning(compiled, checkpoints, pipeline.batch(0), begin_with)
+    state, start = _beginning(compiled, checkpoints, begin_with)
     writer = Writer(folder, start) if jax.process_index() == 0 else None
     log = Log(train, writer, reporter(start))
 
@@ -85,15 +89,25 @@ def fit(
 
     try:
         # Under the guard only what is placed or fetched on purpose passes between host and device.
-        with closing(pipeline.batches(start, train.workers)) as batches, jax.transfer_guard("disallow"):
+        with (
+            closing(pipeline.batches(start, train.workers)) as batches,
+            Trace(folder / "trace", train) as trace,
+            jax.transfer_guard("disallow"),
+        ):
             for step in range(start, train.steps, train.steps_per_dispatch):
                 if step > start:
                     with log.pause():
                         pause(step)
                 if _exhausted(train, checkpoints, step):
                     break
+                if step > start and stop(step):
+                    if step % train.save_every:
+                        checkpoints.save(step, state, None)
+                    break
+                trace.at(step, state)
                 group = [next(batches) for _ in range(train.steps_per_dispatch)]
-                state, metrics = compiled.steps(state, compiled.place(group), compiled.key)
+                with jax.profiler.StepTraceAnnotation("train", step_num=step):
+                    state, metrics = compiled.steps(state, compiled.place(group), compiled.key)
                 log.add(step + train.steps_per_dispatch, metrics)
             else:
                 log.flush()
@@ -111,15 +125,29 @@ def fit(
 
 
 class Compiled:
-    """The functions of a run, compiled for a mesh: the state everywhere, batches split over the devices."""
+    """The functions of a run, compiled for a mesh: batches split over the devices, the state as `train` says.
 
-    def __init__(self, system: System, train: Train, mesh: Mesh):
-        self._system, self._train = system, train
-        self._everywhere = sharding.replicated(mesh)
+    Args:
+      batch: one of the run's, for its shapes.
+
+    Raises:
+      ValueError: if XLA does not know an option of `train.xla_flags`, or not its value.
+    """
+
+    def __init__(self, system: System, train: Train, mesh: Mesh, batch: dict[str, Any]):
+        everywhere = self._everywhere = sharding.replicated(mesh)
         self._split = sharding.batch_shardings(system, mesh)
         # Convolution gradients within a loop are many times slower on CPU.
         unroll = mesh.devices.flat[0].platform == "cpu"
-        step = make_step(system, train, unroll=unroll)
+        step = sharding.under(mesh, make_step(system, train, unroll=unroll))
+        spec = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), batch)
+        create = partial(create_state, system, train, spec)
+        shapes = jax.eval_shape(create)
+        laid_out = sharding.state_shardings(shapes, mesh, train.shard_parameters)
+        # The shapes and shardings of a state.
+        self.like = jax.tree.map(
+            lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where), shapes, laid_out
+        )
 
         def steps(state: TrainState, batches: tuple[Batch, ...], key: Array):
             if len(batches) == 1:
@@ -129,31 +157,29 @@ class Compiled:
             return lax.scan(lambda state, batch: step(state, batch, key), state, stacked, unroll=unroll)
 
         def averaged(function):
+            function = sharding.under(mesh, function)
             return lambda variables, ema, *rest: function(inference_variables(variables, ema), *rest)
 
-        self.key = jax.jit(lambda: jax.random.key(train.seed + 1), out_shardings=self._everywhere)()
-        self.steps = jax.jit(steps, donate_argnums=0, out_shardings=self._everywhere)
-        schedules = {phase.optimizer.schedule for phase in system.phases()}
-        self.watches = "plateau" in schedules or type(system).observe is not System.observe
-        self._observe = jax.jit(partial(observe, system, train), donate_argnums=0, out_shardings=self._everywhere)
-        self.validate = jax.jit(averaged(system.validate), out_shardings=self._everywhere)
-        self.preview = jax.jit(averaged(system.preview), out_shardings=self._everywhere)
-
-    def initial_state(self, batch: dict[str, Any]) -> tuple[Callable[[], TrainState], TrainState]:
-        """A function that makes a fresh state, and the shapes and shardings that it has."""
-        spec = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), batch)
-        create = partial(create_state, self._system, self._train, spec)
-        shapes = jax.eval_shape(create)
-        like = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._everywhere), shapes
-        )
         # Run once, so made to compile quickly: four times as fast as with all of XLA's optimizations.
         quickly = {"xla_backend_optimization_level": 0}
-        return jax.jit(create, out_shardings=self._everywhere, compiler_options=quickly), like
+        self.create = jax.jit(create, out_shardings=laid_out, compiler_options=quickly)
+        self.key = jax.jit(lambda: jax.random.key(train.seed + 1), out_shardings=everywhere)()
+        options = known_flags(train.xla_flags)
+        self.steps = jax.jit(steps, donate_argnums=0, out_shardings=(laid_out, everywhere), compiler_options=options)
+        schedules = {phase.optimizer.schedule for phase in system.phases()}
+        self.watches = "plateau" in schedules or type(system).observe is not System.observe
+        self._observe = jax.jit(partial(observe, system, train), donate_argnums=0, out_shardings=laid_out)
+        self._with_variables = jax.jit(with_variables, out_shardings=laid_out)
+        self.validate = jax.jit(averaged(system.validate), out_shardings=everywhere)
+        self.preview = jax.jit(averaged(system.preview), out_shardings=everywhere)
+
+    def on_host(self, variables: Variables) -> Variables:
+        """The whole variables, however they lie on the devices."""
+        return jax.device_get(jax.jit(lambda tree: tree, out_shardings=self._everywhere)(variables))
 
     def with_variables(self, state: TrainState, variables: Variables) -> TrainState:
         """The state with variables from the host."""
-        return jax.jit(with_variables, out_shardings=self._everywhere)(state, variables)
+        return self._with_variables(state, variables)
 
     def observe(self, state: TrainState, loss: float) -> TrainState:
         """The state after a validation loss."""
@@ -163,20 +189,35 @@ class Compiled:
         return tuple(sharding.place(batch, self._split) for batch in batches)
 
 
+def known_flags(flags: dict[str, str]) -> dict[str, Any] | None:
+    """What `jax.jit` takes as compiler options, None without any.
+
+    Raises:
+      ValueError: if XLA does not know one, or not its value.
+    """
+    if not flags:
+        return None
+    switches = {"true": True, "false": False}
+    options = {name.removeprefix("--"): switches.get(value.lower(), value) for name, value in flags.items()}
+    try:
+        jax.jit(lambda: 0, compiler_options=options).lower().compile()
+    except (ValueError, jax.errors.JaxRuntimeError) as error:
+        raise ValueError(f"train.xla_flags {flags}: {str(error).splitlines()[0]}") from None
+    return options
+
+
 def _beginning(
     compiled: Compiled,
     checkpoints: Checkpoints,
-    batch: dict[str, Any],
     begin_with: Callable[[Variables], Variables] | None,
 ) -> tuple[TrainState, int]:
     """The state of the latest checkpoint, or a fresh one, and how many batches it has consumed."""
-    create, like = compiled.initial_state(batch)
     latest = checkpoints.latest()
     if latest is not None:
-        return checkpoints.restore(latest, like)
-    state = create()
+        return checkpoints.restore(latest, compiled.like)
+    state = compiled.create()
     if begin_with:
-        state = compiled.with_variables(state, begin_with(jax.device_get(state.variables)))
+        state = compiled.with_variables(state, begin_with(compiled.on_host(state.variables)))
     return state, 0
 
 

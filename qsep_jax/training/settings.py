@@ -30,6 +30,10 @@ class Train:
       patience: validations in a row that may fail to lower the loss before the run ends early (0: it never does). Needs
         validate_every and save_every to be the same.
       evaluate: whether the run ends with the experiment's evaluation.
+      shard_parameters: whether parameters, optimizer state and averages are split over the devices instead of lying on
+        each of them (FSDP): less memory, more to send.
+      xla_flags: options of XLA by which the step is compiled, by name without dashes.
+      trace_from, trace_steps: which steps `jax.profiler` records into `trace` of the run folder (0 steps: none).
     """
 
     steps: int = 100_000
@@ -50,6 +54,10 @@ class Train:
     weights: dict[str, str] = dataclasses.field(default_factory=dict)
     patience: int = 0
     evaluate: bool = False
+    shard_parameters: bool = False
+    xla_flags: dict[str, str] = dataclasses.field(default_factory=dict)
+    trace_from: int = 10
+    trace_steps: int = 0
 
     def __post_init__(self):
         if self.steps < 0:
@@ -61,6 +69,10 @@ class Train:
             raise ValueError(
                 f"train.patience {self.patience} counts validations from 0 on, of which each is saved: give "
                 f"train.save_every {self.save_every} and train.validate_every {self.validate_every} the same value"
+            )
+        if self.trace_from < 0 or self.trace_steps < 0:
+            raise ValueError(
+                f"train.trace_from and trace_steps must be 0 or more, not {self.trace_from} and {self.trace_steps}"
             )
         if not 0.0 <= self.ema_decay < 1.0:
             raise ValueError(f"train.ema_decay must be in [0, 1), not {self.ema_decay}")

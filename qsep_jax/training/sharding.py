@@ -1,9 +1,10 @@
-"""Data parallelism: one mesh axis, the state on every device, the batch split over them.
+"""Data parallelism: one mesh axis, the batch split over it, the state on every device or split as well.
 
 The same program runs on one device, on eight, or on several hosts: only the mesh differs.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,9 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from qsep_jax.systems.base import System
+
+# Elements from which on a parameter is split over devices, where parameters are.
+WORTH_SPLITTING = 2**12
 
 
 def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
@@ -22,6 +26,33 @@ def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
 
 def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
+
+
+def under(mesh: Mesh, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that is traced with the mesh known, for what has to be told how its input is split."""
+
+    def traced(*args: Any) -> Any:
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return function(*args)
+
+    return traced
+
+
+def state_shardings(shapes: Any, mesh: Mesh, split: bool) -> Any:
+    """For each leaf of a tree of shapes, whether it lies on every device, or, with `split`, in equal parts.
+
+    Split is the longest axis that the devices divide, the last of equal ones (ZeRO stage 3, known as FSDP). What has
+    none or fewer elements than `WORTH_SPLITTING` stays whole: it would take longer to gather than to keep.
+    """
+
+    def of_leaf(leaf: jax.ShapeDtypeStruct) -> NamedSharding:
+        divided = [axis for axis, length in enumerate(leaf.shape) if length % mesh.size == 0]
+        if not split or not divided or math.prod(leaf.shape) < WORTH_SPLITTING:
+            return replicated(mesh)
+        longest = max(divided, key=lambda axis: (leaf.shape[axis], axis))
+        return NamedSharding(mesh, PartitionSpec(*[None] * longest, "data"))
+
+    return jax.tree.map(of_leaf, shapes)
 
 
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:

@@ -27,8 +27,8 @@ def run(tmp_path_factory: pytest.TempPathFactory):
     settings = {"steps": STEPS, "log_every": 1, "save_every": 3, "validate_every": 3, "ema_decay": 0.9}
     train = dataclasses.replace(experiment.train, **settings, summary_every=0)
     mesh = make_mesh(jax.devices()[:1])
-    compiled = Compiled(experiment.system, train, mesh)
     batches, validation = (pipeline(experiment, root, split) for split in ("train", "validation"))
+    compiled = Compiled(experiment.system, train, mesh, batches.batch(0))
 
     def run(folder: Path, stop_after: int = 0) -> TrainState:
         options: dict[str, Any] = {"reporter": lambda step: Reporter(stop_after), "mesh": mesh}

@@ -10,6 +10,7 @@ import pytest
 
 from qsep_jax.experiment import Experiment
 from qsep_jax.systems.base import Optimizer
+from qsep_jax.training import sharding
 from qsep_jax.training.checkpoint import Checkpoints
 from qsep_jax.training.log import Diverged
 from qsep_jax.training.loop import Compiled, fit
@@ -41,7 +42,15 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> tuple[Experiment, Path]:
 
 
 def run(
-    case, folder: Path, *, devices: int = 1, stop_after: int = 0, batches=None, begin_with=None, **settings
+    case,
+    folder: Path,
+    *,
+    devices: int = 1,
+    stop_after: int = 0,
+    batches=None,
+    begin_with=None,
+    stop=lambda step: False,
+    **settings,
 ) -> TrainState:
     experiment, root = case
     train = dataclasses.replace(experiment.train, **settings)
@@ -57,6 +66,7 @@ def run(
             reporter=lambda step: Reporter(stop_after),
             mesh=make_mesh(jax.devices()[:devices]),
             begin_with=begin_with,
+            stop=stop,
         )
 
 
@@ -99,7 +109,7 @@ def test_a_checkpoint_restores_on_another_number_of_devices(case, whole, tmp_pat
         run(case, tmp_path, devices=before, stop_after=3)
     experiment, root = case
     mesh = make_mesh(jax.devices()[:after])
-    _, like = Compiled(experiment.system, experiment.train, mesh).initial_state(pipeline(experiment, root).batch(0))
+    like = Compiled(experiment.system, experiment.train, mesh, pipeline(experiment, root).batch(0)).like
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         variables, _ = checkpoints.restore_variables(2)
         state, batches = checkpoints.restore(2, like)
@@ -109,6 +119,47 @@ def test_a_checkpoint_restores_on_another_number_of_devices(case, whole, tmp_pat
     end = run(case, tmp_path, devices=after)
     assert end.step == STEPS
     np.testing.assert_allclose(losses(tmp_path), losses(whole[1]), rtol=1e-5)
+
+
+def test_a_state_that_is_split_gives_the_losses_of_a_whole_one(case, whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(sharding, "WORTH_SPLITTING", 1)
+    end = run(case, tmp_path, devices=8, shard_parameters=True)
+    np.testing.assert_allclose(losses(tmp_path), losses(whole[1]), rtol=1e-5)
+    held, everything = (
+        sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(state)) for state in (end, whole[0])
+    )
+    assert held < 0.3 * everything
+
+
+@pytest.mark.parametrize(("before", "after"), [((8, True), (1, False)), ((1, False), (4, True))], ids=str)
+def test_a_split_checkpoint_restores_as_a_whole_one_and_back(case, whole, tmp_path, monkeypatch, before, after):
+    monkeypatch.setattr(sharding, "WORTH_SPLITTING", 1)
+    with pytest.raises(Interrupted):
+        run(case, tmp_path, devices=before[0], shard_parameters=before[1], stop_after=3)
+    end = run(case, tmp_path, devices=after[0], shard_parameters=after[1])
+    assert end.step == STEPS
+    np.testing.assert_allclose(losses(tmp_path), losses(whole[1]), rtol=1e-5)
+
+
+def test_asked_to_stop_it_saves_and_ends(case, whole, tmp_path):
+    assert run(case, tmp_path, stop=lambda step: step == 3).step == 3
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.latest() == 3
+    assert_equal(run(case, tmp_path), whole[0])
+    assert said(tmp_path) == said(whole[1])
+
+
+def test_a_window_of_steps_is_recorded(case, tmp_path):
+    run(case, tmp_path, steps=4, trace_from=1, trace_steps=2)
+    (recorded,) = (tmp_path / "trace").rglob("*.xplane.pb")
+    assert recorded.stat().st_size > 0
+
+
+def test_flags_of_xla(case, whole, tmp_path):
+    run(case, tmp_path / "given", xla_flags={"xla_cpu_enable_fast_min_max": "true"})
+    assert losses(tmp_path / "given")[0] == pytest.approx(losses(whole[1])[0], rel=1e-5)
+    with pytest.raises(ValueError, match=r"train\.xla_flags .*no_such_flag"):
+        run(case, tmp_path / "wrong", xla_flags={"xla_no_such_flag": "1"})
 
 
 def test_several_steps_in_one_dispatch_are_the_same_steps(case, whole, tmp_path):
@@ -187,8 +238,8 @@ def test_the_best_checkpoint_outlives_the_latest(case, tmp_path):
     with contextlib.ExitStack() as stack:
         checkpoints = stack.enter_context(Checkpoints(tmp_path, keep=1))
         experiment, root = case
-        compiled = Compiled(experiment.system, experiment.train, make_mesh(jax.devices()[:1]))
-        state = compiled.initial_state(pipeline(experiment, root).batch(0))[0]()
+        mesh, batch = make_mesh(jax.devices()[:1]), pipeline(experiment, root).batch(0)
+        state = Compiled(experiment.system, experiment.train, mesh, batch).create()
         for step, loss in {1: 3.0, 2: 1.0, 3: 2.0, 4: None}.items():
             checkpoints.save(step, state, loss)
         checkpoints.wait()
