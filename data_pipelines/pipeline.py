@@ -19,7 +19,7 @@ from data_pipelines.mixing import RandomSplit, Remix
 from data_pipelines.pairs import InstrumentPairs
 from data_pipelines.sources import Corpus, View, open_corpus
 from data_pipelines.unpaired import PairedExcerpt, SoloExcerpt, UnpairedMixture
-from data_pipelines.workers import end_with_parent
+from data_pipelines.workers import outlast_requests
 
 Batch = dict[str, dict[str, np.ndarray]]
 # `recipe(rng, corpus, samples) → example`.
@@ -153,7 +153,7 @@ class Pipeline:
         chain = self._chain[start:].to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=4))
         if workers:
             options = grain.MultiprocessingOptions(workers, per_worker_buffer_size=4)
-            chain = chain.mp_prefetch(options, worker_init_fn=end_with_parent)
+            chain = chain.mp_prefetch(options, worker_init_fn=outlast_requests)
             _parse_flags()
         iterator: Any = iter(chain)
         try:

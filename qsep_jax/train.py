@@ -7,12 +7,13 @@ The same command continues a run that was stopped or killed. Every field of the 
 import argparse
 import contextlib
 import dataclasses
+import signal
 import sys
 import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -23,11 +24,12 @@ from data_pipelines.prepare import build, made_here
 from data_pipelines.progress import Progress
 from data_pipelines.sources import Excerpt, prepare_command
 from data_pipelines.store import Metadata, fingerprint, folder_of
-from qsep_jax import console
+from qsep_jax import console, plan
 from qsep_jax.excerpts import evaluate, table
 from qsep_jax.experiment import Experiment, load_config
 from qsep_jax.inference.conditions import make_bank
 from qsep_jax.leakage import refuse_overlap
+from qsep_jax.preemption import Preemption
 from qsep_jax.pretrained import begin_with
 from qsep_jax.run import RunFolder
 from qsep_jax.systems.base import System
@@ -37,6 +39,8 @@ from qsep_jax.training.loop import fit
 from qsep_jax.training.precision import with_precision
 
 EXAMPLE = "python -m qsep_jax.train --config configs/quickstart.py --workdir runs/quickstart"
+# Exit code of a run that was asked to end, and did: that of a process that ends by SIGTERM.
+PREEMPTED = 128 + signal.SIGTERM
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +60,8 @@ class Distributed:
     process: int | None = None
 
 
-def parse(arguments: list[str]) -> tuple[Path, Experiment, Distributed]:
-    """The run folder and the experiment of the config with its overrides.
+def parse(arguments: list[str]) -> tuple[Path | None, Experiment, Distributed, int]:
+    """The run folder, the experiment of the config with its overrides, and for how many devices to plan it (0: run it).
 
     Raises:
       ValueError: for a missing config or workdir, an unknown variant or an unknown field.
@@ -68,7 +72,11 @@ def parse(arguments: list[str]) -> tuple[Path, Experiment, Distributed]:
     if not config:
         raise ValueError(f"--config is missing. Example: {EXAMPLE}")
     default = load_config(config)
-    fields: list[Any] = [("config", str), ("workdir", Path)]
+    fields: list[Any] = [
+        ("config", str),
+        ("workdir", Path | None, dataclasses.field(default=None)),
+        ("plan", int, dataclasses.field(default=0)),
+    ]
     fields += [
         (field.name, type(getattr(default, field.name)), dataclasses.field(default=getattr(default, field.name)))
         for field in dataclasses.fields(default)
@@ -77,10 +85,17 @@ def parse(arguments: list[str]) -> tuple[Path, Experiment, Distributed]:
     fields.append(("data", Data, dataclasses.field(default_factory=lambda: default.data)))
     fields.append(("distributed", Distributed, Distributed()))
     kind = dataclasses.make_dataclass("Training", fields, frozen=True)
-    kind.__doc__ = "Train the system of a config, or continue the run in --workdir."
+    kind.__doc__ = (
+        "Train the system of a config, or continue the run in --workdir; with --plan N print what that would take of "
+        "each of N devices, from shapes alone."
+    )
     options = console.parse(kind, "python -m qsep_jax.train", EXAMPLE, arguments)
     experiment = Experiment(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Experiment)})
-    return options.workdir, experiment, options.distributed
+    if options.plan < 0:
+        raise ValueError(f"--plan is a number of devices, not {options.plan}")
+    if options.workdir is None and not options.plan:
+        raise ValueError(f"--workdir is missing. Example: {EXAMPLE}")
+    return options.workdir, experiment, options.distributed, options.plan
 
 
 def shapes_of(system: System, split: str = "train") -> dict[str, Shape]:
@@ -130,8 +145,8 @@ def excerpts(experiment: Experiment) -> Iterator[tuple[str, str, np.ndarray]]:
                 yield stem, track, corpus.read(Excerpt(track, stem, int(start), samples))
 
 
-def train(run: RunFolder, experiment: Experiment) -> None:
-    """Train, or continue, up to the last step."""
+def train(run: RunFolder, experiment: Experiment) -> int | None:
+    """Train, or continue, up to the last step; the step at which it was asked to end, where it was."""
     settings, first = experiment.train, jax.process_index() == 0
     system = with_precision(experiment.system, settings.precision)
     sharding.check_batch_size(settings.batch_size, sharding.make_mesh())
@@ -139,6 +154,8 @@ def train(run: RunFolder, experiment: Experiment) -> None:
         prepare_missing(experiment)
         _check_test_set(experiment)
         run.begin(experiment)
+        if settings.xla_flags:
+            print("XLA flags:", ", ".join(f"{name}={value}" for name, value in settings.xla_flags.items()), flush=True)
     _wait_for_all("prepared")
     label = f"training {run.path.name}"
 
@@ -146,7 +163,11 @@ def train(run: RunFolder, experiment: Experiment) -> None:
         place = {"process": jax.process_index(), "processes": jax.process_count()}
         return Pipeline(experiment.data, shapes_of(system, split), split, settings.batch_size, settings.seed, **place)
 
-    with Checkpoints(run.checkpoints, settings.keep) as checkpoints, contextlib.ExitStack() as stack:
+    with (
+        Checkpoints(run.checkpoints, settings.keep) as checkpoints,
+        Preemption() as preemption,
+        contextlib.ExitStack() as stack,
+    ):
 
         def reporter(step: int) -> Progress:
             progress = Progress(label, settings.steps, initial=step, unit="step", silent=not first)
@@ -156,7 +177,18 @@ def train(run: RunFolder, experiment: Experiment) -> None:
             run.conditions.unlink(missing_ok=True)  # of a model that is about to change
         validation = pipeline("validation") if settings.validate_every else None
         begin = begin_with(system, settings.weights) if settings.weights and checkpoints.latest() is None else None
-        fit(system, settings, pipeline("train"), validation, checkpoints, run.path, reporter=reporter, begin_with=begin)
+        fit(
+            system,
+            settings,
+            pipeline("train"),
+            validation,
+            checkpoints,
+            run.path,
+            reporter=reporter,
+            begin_with=begin,
+            stop=preemption.reached,
+        )
+    return preemption.stopped_at
 
 
 def finish(run: RunFolder) -> None:
@@ -177,12 +209,19 @@ def _wait_for_all(name: str) -> None:
 
 def main() -> None:
     start = time.monotonic()
-    workdir, experiment, distributed = parse(sys.argv[1:])
+    workdir, experiment, distributed, devices = parse(sys.argv[1:])
     console.cache_compilations()
+    if devices:
+        system = with_precision(experiment.system, experiment.train.precision)
+        print(plan.said(plan.plan(system, experiment.train, plan.devices_for(devices)), experiment.train))
+        return
     if distributed.enabled:
         jax.distributed.initialize(distributed.coordinator, distributed.processes, distributed.process)
-    run = RunFolder(workdir)
-    train(run, experiment)
+    run = RunFolder(cast(Path, workdir))
+    stopped_at = train(run, experiment)
+    if stopped_at is not None:
+        print(f"asked to end: saved at step {stopped_at}; the same command continues from there", flush=True)
+        sys.exit(PREEMPTED)
     if jax.process_index() == 0:
         finish(run)
         print(f"all of it took {time.monotonic() - start:.0f} s")

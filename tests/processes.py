@@ -12,13 +12,18 @@ from tests.commands import config_of
 from tests.experiments import ROOT
 
 
-def start(workdir: Path, data: Path, *options: str, devices: int = 1, config: str = "lee2019.py") -> subprocess.Popen:
-    """Start training the debug variant of a config, with `options`, on simulated devices."""
+def start(
+    workdir: Path, data: Path, *options: str, devices: int = 1, config: str = "lee2019.py", session: bool = False
+) -> subprocess.Popen:
+    """Start training the debug variant of a config, with `options`, on simulated devices; in a session of its own if
+    its processes shall get signals together.
+    """
     command = [sys.executable, "-m", "qsep_jax.train", "--config", config_of(config)]
     command += ["--workdir", str(workdir), "--data.root", str(data), *options]
     flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
     environment = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    said = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, env=environment, start_new_session=session, **said)
 
 
 def finish(process: subprocess.Popen, seconds: float = 240.0) -> str:
