@@ -2,7 +2,8 @@
 
 Times the whole step of a config's system, all phases with their optimizers, as training compiles it, on noise. With
 `--compare torch` its PyTorch twin takes turns with it, in both memory layouts; the better one counts. The twin counts
-only if it gives the same loss and gradients from the same weights, which is checked first.
+only if it gives the same loss and gradients from the same weights, which is checked first. `--compare torch-compile`
+lets it run by `torch.compile` as well. A matrix product and a copy take turns with them: what the machine can do.
 """
 
 import dataclasses
@@ -10,20 +11,27 @@ import tempfile
 from pathlib import Path
 from typing import Literal
 
+import jax
 import numpy as np
 
 from benchmarks import rows
-from benchmarks.contestants import compare, make_jax, make_torch, twin_of
+from benchmarks.agreement import agreement, compare
+from benchmarks.contestants import make_jax, make_torch, noise_batch, twin_of
+from benchmarks.machine import bounds, make_copy, make_product
 from benchmarks.rounds import Contestant, facts_of, in_turns
-from qsep_jax import console
+from qsep_jax import console, cost
 from qsep_jax.experiment import Experiment, load_config
+from qsep_jax.systems.base import System
 from qsep_jax.training.precision import with_precision
 
 EXAMPLE = "python -m benchmarks.step_time --config configs/lee2019.py --batch 2 --compare torch --json step.json"
 COLUMNS = ("implementation", "batch", "precision", "devices", "median_s", "p90_s", "ratio_to_torch", "ratio_to_jax")
+COLUMNS += ("examples_per_s", "audio_s_per_s", "first_step_s", "peak_mib", "gflop", "mfu", "roofline")
 LAYOUTS = ("contiguous", "channels_last")
 # Examples by which a twin is held against its system: in float64, all of a batch may not fit into memory.
 COMPARED = 4
+# What the machine can do, and how many modules of a step are listed.
+PRODUCT, COPY, LARGEST = "matrix product", "copy", 12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +53,7 @@ class StepTime:
     json: Path | None = None
     batch: int = 0
     precision: Literal["config", "float32", "bfloat16"] = "config"
-    compare: Literal["nothing", "torch"] = "nothing"
+    compare: Literal["nothing", "torch", "torch-compile"] = "nothing"
     native_convs: bool = False
     rounds: int = 10
     devices: int = 0
@@ -55,7 +63,7 @@ class StepTime:
         for name, least in (("rounds", 1), ("batch", 0), ("devices", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"--{name} must be at least {least}, not {getattr(self, name)}")
-        if self.compare == "torch" and self.devices > 1:
+        if self.compare != "nothing" and self.devices > 1:
             raise ValueError(f"the PyTorch twin has one device: compare with --devices 1, not {self.devices}")
 
 
@@ -69,7 +77,7 @@ def measure(experiment: Experiment, options: StepTime) -> list[rows.Row]:
     precision = experiment.train.precision if options.precision == "config" else options.precision
     train = dataclasses.replace(experiment.train, batch_size=batch, precision=precision)
     system = with_precision(experiment.system, precision)
-    with_torch = options.compare == "torch"
+    with_torch = options.compare != "nothing"
     if with_torch:
         twin_of(system)
     arguments = (system, train, options.devices or int(with_torch))
@@ -85,46 +93,69 @@ def measure(experiment: Experiment, options: StepTime) -> list[rows.Row]:
             contestants.append(Contestant("jax-native", make_jax, *arguments, True))
         machine = contestants[0].facts
         if with_torch:
-            for layout in LAYOUTS:
-                name = f"torch {layout}"
-                contestants.append(Contestant(name, make_torch, system, train, layout, weights, machine["platform"]))
-        times = in_turns(contestants, options.rounds)
+            for kind in ("torch", "torch-compile")[: 1 + (options.compare == "torch-compile")]:
+                for layout in LAYOUTS:
+                    given = (system, train, layout, weights, machine["platform"], kind == "torch-compile")
+                    contestants.append(Contestant(f"{kind} {layout}", make_torch, *given))
+        yardsticks = [
+            Contestant(PRODUCT, make_product, precision, arguments[2]),
+            Contestant(COPY, make_copy, arguments[2]),
+        ]
+        made = {contestant.name: contestant.facts for contestant in (*contestants, *yardsticks)}
+        times = in_turns([*contestants, *yardsticks], options.rounds)
+    rates = made[PRODUCT]["flops"] / np.median(times.pop(PRODUCT)), made[COPY]["bytes"] / np.median(times.pop(COPY))
     common = {"benchmark": "step_time", "system": type(system).__name__, "config": options.config}
     common |= {"batch": batch, "precision": precision, "devices": machine["devices"], "device": machine["device"]}
     common |= {"parameters": machine["parameters"]}
-    return [common | row for row in compared(times, facts)]
+    return [common | row | efficiency(system, batch, row["median_s"], *rates) for row in compared(times, facts, made)]
 
 
-def compared(times: dict[str, list[float]], facts: rows.Row) -> list[rows.Row]:
-    """A row per implementation with its ratios to the others; of the layouts of the twin the one that is faster."""
-    layouts = {name.removeprefix("torch "): seconds for name, seconds in times.items() if name.startswith("torch ")}
-    named: dict[str, rows.Row] = {name: {} for name in times if name.startswith("jax")}
-    seconds = {name: times[name] for name in named}
-    if layouts:
-        best = min(layouts, key=lambda name: np.median(layouts[name]))
-        seconds["torch"] = layouts[best]
-        medians = {name: float(np.median(each)) for name, each in layouts.items()}
-        named["torch"] = {"layout": best, "layouts_median_s": medians, **facts}
+def efficiency(system: System, batch: int, seconds: float, flops_per_s: float, bytes_per_s: float) -> rows.Row:
+    """Rates of a step of so many seconds, beside what the machine can do.
+
+    `mfu` is the share of the matrix product's rate that the step's own operations (`qsep_jax.cost.step`) come to,
+    `roofline` the share of the time that it could not take less than, and `modules` has that bound of each.
+    """
+    spec = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), noise_batch(system, batch))
+    variables = jax.eval_shape(lambda: system.init(jax.random.key(0), spec))
+    costs = cost.step(system, variables, spec)
+    modules, flops = bounds(costs, flops_per_s, bytes_per_s), cost.total(costs).flops
+    return {
+        "examples_per_s": batch / seconds,
+        "audio_s_per_s": batch * system.example_samples / system.sample_rate / seconds,
+        "gflop": flops / 1e9,
+        "mfu": flops / seconds / flops_per_s,
+        "roofline": sum(each["least_s"] for each in modules) / seconds,
+        "machine_gflop_per_s": flops_per_s / 1e9,
+        "machine_gb_per_s": bytes_per_s / 1e9,
+        "modules": modules[:LARGEST],
+    }
+
+
+def compared(times: dict[str, list[float]], facts: rows.Row, made: dict[str, rows.Row]) -> list[rows.Row]:
+    """A row per implementation with its ratios to the others; of the layouts of the twin the one that is faster.
+
+    Args:
+      facts: of how far the twin agrees.
+      made: what each contestant said when it was made.
+    """
+    kinds: dict[str, dict[str, list[float]]] = {}
+    for name, seconds in times.items():
+        kind, _, layout = name.partition(" ")
+        kinds.setdefault(kind, {})[layout] = seconds
+    best = {kind: min(layouts, key=lambda name: np.median(layouts[name])) for kind, layouts in kinds.items()}
+    counted = {kind: kinds[kind][layout] for kind, layout in best.items()}
     table = []
-    for name, more in named.items():
-        ratios = {
-            f"ratio_to_{other}": rows.paired_ratio(seconds[name], seconds[other])
-            for other in ("jax", "torch")
-            if other in seconds and other != name
-        }
-        table.append({"implementation": name, **rows.summary(seconds[name]), **ratios, **more})
+    for kind, seconds in counted.items():
+        said = made.get(f"{kind} {best[kind]}".strip(), {})
+        row: rows.Row = {"implementation": kind, **rows.summary(seconds)}
+        row |= {f"ratio_to_{other}": rows.paired_ratio(seconds, counted[other]) for other in counted if other != kind}
+        row |= {name: said[name] for name in ("first_step_s", "peak_mib") if name in said}
+        if kind.startswith("torch"):
+            medians = {name: float(np.median(each)) for name, each in kinds[kind].items()}
+            row |= {"layout": best[kind], "layouts_median_s": medians, **facts}
+        table.append(row)
     return table
-
-
-def agreement(facts: rows.Row) -> str:
-    """In words how far the system and its twin are apart."""
-    wide = facts.get("float64_relative_difference")
-    kinks = "" if wide is None else f"; in float64, where no sign hangs on rounding, by at most {wide:.1e}"
-    return (
-        f"its loss differs by {facts['loss_relative_difference']:.1e}, its gradients by at most "
-        f"{facts['max_relative_difference']:.1e} ({facts['where']}), its own rounding is up to "
-        f"{facts['twin_rounding']:.1e}{kinks}"
-    )
 
 
 def main() -> None:
@@ -142,7 +173,11 @@ def main() -> None:
     for row in measured:
         if "layouts_median_s" in row:
             layouts = ", ".join(f"{name} {seconds:.4g} s" for name, seconds in row["layouts_median_s"].items())
-            print(f"twin: {layouts}; {agreement(row)}")
+            print(f"{row['implementation']}: {layouts}; {agreement(row)}")
+    first = measured[0]
+    machine = f"{first['machine_gflop_per_s']:,.0f} GFLOP/s, {first['machine_gb_per_s']:.1f} GB/s"
+    print(f"the machine in the same rounds: {machine}; the step's parts by what binds them at best:")
+    print(rows.table(first["modules"], ("module", "flops", "bytes", "bound", "least_s")))
     print(f"written to {options.json}")
 
 

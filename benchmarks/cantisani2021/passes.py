@@ -14,10 +14,10 @@ import jax
 import numpy as np
 
 from benchmarks import rows
-from benchmarks.contestants import Facts, Run, compare, noise_batch
+from benchmarks.agreement import agreement, compare
+from benchmarks.contestants import Facts, Run, noise_batch
 from benchmarks.memory import MIB, check_memory, memory, settle
 from benchmarks.rounds import Contestant, facts_of, in_turns
-from benchmarks.step_time import agreement
 from qsep_jax import console
 from qsep_jax.experiment import load_config
 from qsep_jax.systems.cantisani2021 import SPLITS, Cantisani2021

@@ -7,8 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import contestants, rows, step_time
-from benchmarks.contestants import compare, noise_batch, twin_of, updates_of
+from benchmarks import agreement, rows, step_time
+from benchmarks.agreement import compare
+from benchmarks.contestants import noise_batch, twin_of, updates_of
 from benchmarks.rounds import Contestant, in_turns
 from qsep_jax.experiment import load_config
 from qsep_jax.systems.lee2019 import Lee2019
@@ -28,6 +29,8 @@ def test_rows_of_a_step(tmp_path, monkeypatch, capsys):
     assert set(row) >= FIELDS | {"date", "processor", "versions", "command", "parameters"}
     assert (row["system"], row["implementation"], row["batch"], row["devices"]) == ("Lee2019", "jax", 2, 2)
     assert 0 < row["median_s"] <= row["p90_s"]
+    assert min(row["mfu"], row["roofline"], row["peak_mib"], row["first_step_s"], row["audio_s_per_s"]) > 0
+    assert sum(each["least_s"] for each in row["modules"]) <= row["roofline"] * row["median_s"] * (1 + 1e-6)
     assert "median_s" in capsys.readouterr().out
 
 
@@ -39,11 +42,14 @@ def test_rows_of_a_comparison():
         "torch contiguous": [2.0, 20.0, 4.0],
         "torch channels_last": [3.0, 30.0, 6.0],
     }
-    jax, native, torch = step_time.compared(times, {"max_relative_difference": 1e-6, "where": "loss"})
+    made = {"torch contiguous": {"peak_mib": 5.0}, "torch channels_last": {"peak_mib": 6.0}}
+    agreed = {"max_relative_difference": 1e-6, "where": "loss"}
+    jax, native, torch = step_time.compared(times, agreed, made)
     assert (jax["implementation"], jax["ratio_to_torch"]) == ("jax", 0.5)
     assert (native["ratio_to_jax"], native["ratio_to_torch"]) == (4.0, 2.0)
     assert (torch["ratio_to_jax"], torch["layout"], torch["median_s"]) == (2.0, "contiguous", 4.0)
     assert torch["layouts_median_s"] == {"contiguous": 4.0, "channels_last": 6.0}
+    assert torch["peak_mib"] == 5.0
 
 
 def test_what_fails_in_a_process_is_said_here():
@@ -217,7 +223,7 @@ def test_other_places_of_the_penalty_are_noticed_in_stoller2018(tmp_path, monkey
 @pytest.mark.parametrize(("by", "accepted"), [(1.05, True), (1.5, False)])
 def test_what_float32_alone_gets_wrong_is_decided_in_float64(by, accepted, tmp_path, monkeypatch):
     """As where a unit is so close to its kink that float32 puts it on the other side, but not where more is wrong."""
-    of_phase = contestants._of_phase
+    of_phase = agreement._of_phase
 
     def beyond_a_kink(phase, *arguments):
         loss, gradients = of_phase(phase, *arguments)
@@ -226,7 +232,7 @@ def test_what_float32_alone_gets_wrong_is_decided_in_float64(by, accepted, tmp_p
             layer["bias"] = layer["bias"] * (by if layer["bias"].dtype == np.float32 else 1.0)
         return loss, gradients
 
-    monkeypatch.setattr(contestants, "_of_phase", beyond_a_kink)
+    monkeypatch.setattr(agreement, "_of_phase", beyond_a_kink)
     _, facts = compare(load_config("configs/stoller2018.py:va,debug").system, 2, tmp_path / "weights.pt")
     assert facts["is_peer"] == accepted
     assert facts["where"].startswith("critics: critics.")
@@ -246,7 +252,7 @@ def test_another_slope_is_no_kink_in_stoller2018(tmp_path, monkeypatch):
     monkeypatch.setattr(functional, "leaky_relu", lambda x, slope: leaky_relu(x, 1.02 * slope))
     _, facts = compare(system, 2, tmp_path / "weights.pt")
     assert not facts["is_peer"]
-    assert 1e-3 < facts["max_relative_difference"] < contestants.KINKED
+    assert 1e-3 < facts["max_relative_difference"] < agreement.KINKED
     assert facts["float64_relative_difference"] == pytest.approx(facts["max_relative_difference"], rel=0.1)
 
 
