@@ -116,7 +116,8 @@ def main() -> None:
     rows.check_writable(options.json)
     console.cache_compilations()
     measured = measure(options)
-    rows.write(options.json, [row | rows.circumstances("jax", "jaxlib", "optax", "numpy") for row in measured])
+    around = rows.circumstances("jax", "jaxlib", "optax", "numpy")
+    rows.write(options.json, [row | around for row in measured])
     print(f"seconds per update of a song, {options.config}, {options.rounds} rounds in turns")
     print(rows.table(measured, COLUMNS))
 

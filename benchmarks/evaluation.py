@@ -252,7 +252,7 @@ def main() -> None:
     for row in measured:
         on_device = row["implementation"] == "jax" and row["metrics"] != "SDR"  # the others are NumPy alone
         row |= {"devices": 1, "device": here["devices"][0]} if on_device else {"devices": 0, "device": "host"}
-    around = {**rows.circumstances("jax", "jaxlib", "numpy", "scipy"), "commit": here["commit"]}
+    around = rows.circumstances("jax", "jaxlib", "numpy", "scipy")
     rows.write(options.json, [row | around for row in measured])
     what = f"{options.stems} stereo stems of {options.seconds:g} s at {options.sample_rate} Hz"
     print(f"BSS Eval v4 of {what}, {options.rounds} rounds in turns, each in its own process")

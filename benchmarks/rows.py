@@ -30,7 +30,9 @@ def paired_ratio(seconds: list[float], other: list[float]) -> float:
 
 
 def circumstances(*packages: str) -> Row:
-    """Date, processor, versions of Python and of `packages` where installed, and the command."""
+    """Date, processor, versions of Python and of `packages` where installed, commit, and the command."""
+    from qsep_jax.run import commit  # late: some processes that measure memory import this file, too
+
     versions = {"python": platform.python_version()}
     for name in packages:
         try:
@@ -44,6 +46,7 @@ def circumstances(*packages: str) -> Row:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "versions": versions,
+        "commit": commit(),
         "command": shlex.join([*start, *sys.argv[1:]]),
     }
 
@@ -53,16 +56,35 @@ def check_writable(path: Path) -> None:
 
     Raises:
       OSError: if nothing can be written there.
+      ValueError: if something else than rows is there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and path.stat().st_size:
+        read(path)
     with path.open("a"):
         pass
     if path.stat().st_size == 0:
         path.unlink()
 
 
+def read(path: Path) -> list[Row]:
+    """The rows in a file.
+
+    Raises:
+      ValueError: if it holds something else.
+    """
+    try:
+        found = json.loads(path.read_text())
+    except ValueError:
+        found = None
+    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+        raise ValueError(f"{path} is no list of rows of a benchmark")
+    return found
+
+
 def write(path: Path, rows: list[Row]) -> None:
-    """The rows as a JSON list, whole or not at all."""
+    """Add the rows to the JSON list in a file, which is there whole before and after."""
+    rows = [*(read(path) if path.exists() else []), *rows]
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     unfinished.write_text(json.dumps(rows, indent=2) + "\n")
     os.replace(unfinished, path)

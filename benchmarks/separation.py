@@ -159,7 +159,6 @@ def make_separation(model_name: str, short: Path, long: Path, out: Path) -> tupl
         "precision": experiment.train.precision,
         "devices": len(here["devices"]),
         "device": here["devices"][0],
-        "commit": here["commit"],
     }
 
 

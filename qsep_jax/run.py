@@ -148,15 +148,20 @@ def bank_of(path: Path, model: Model) -> Bank:
     return Bank.load(path, like)
 
 
-def environment() -> dict[str, object]:
-    """Where and with what this process runs."""
-    commit = subprocess.run(
+def commit() -> str | None:
+    """The git commit that this is, `-dirty` where files have changed; None outside of a repository."""
+    described = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=40"],
         cwd=Path(__file__).parent,
         capture_output=True,
         text=True,
         check=False,
     )
+    return described.stdout.strip() or None
+
+
+def environment() -> dict[str, object]:
+    """Where and with what this process runs."""
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "python": platform.python_version(),
@@ -164,7 +169,7 @@ def environment() -> dict[str, object]:
         "platform": platform.platform(),
         "devices": [device.device_kind for device in jax.devices()],
         "processes": jax.process_count(),
-        "commit": commit.stdout.strip() or None,
+        "commit": commit(),
     }
 
 
