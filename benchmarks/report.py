@@ -16,6 +16,7 @@ EXAMPLE = "python -m benchmarks.report --records benchmarks/records --out runs/r
 # Benchmarks by the name in their rows: the module, and what tells its cases apart besides `COMMON`.
 BENCHMARKS = {
     "step_time": ("benchmarks.step_time", ()),
+    "step_sdr": ("benchmarks.step_sdr", ("step",)),
     "passes": ("benchmarks.cantisani2021.passes", ("seconds", "trained", "keep")),
     "adaptation": ("benchmarks.adaptation", ("songs", "updates", "split")),
     "evaluation": ("benchmarks.evaluation", ("metrics", "seconds", "stems")),

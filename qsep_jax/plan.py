@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import jax
 import numpy as np
@@ -60,10 +61,7 @@ def plan(system: System, train: Train, mesh: Mesh) -> Plan:
       ValueError: if the devices do not divide the batch.
     """
     sharding.check_batch_size(train.batch_size, mesh)
-    batch = {
-        stream: jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
-        for stream, tree in system.noise(np.random.default_rng(0), train.batch_size).items()
-    }
+    batch = _shapes(system, train.batch_size)
     compiled = Compiled(system, train, mesh, batch)
     placed = {
         stream: jax.tree.map(lambda leaf, where=where: leaf.update(sharding=where), batch[stream])
@@ -103,6 +101,17 @@ def said(planned: Plan, train: Train) -> str:
         *(f"  {flops / total:6.1%}  {module or 'outside of any module'}" for module, flops in largest if total),
     ]
     return "\n".join(lines)
+
+
+def _shapes(system: System, batch_size: int) -> dict[str, Any]:
+    """Of a batch, by what tells a batch of two from one."""
+    one, two = (system.noise(np.random.default_rng(0), count) for count in (1, 2))
+
+    def of_leaf(single: np.ndarray, pair: np.ndarray) -> jax.ShapeDtypeStruct:
+        axes = zip(single.shape, pair.shape, strict=True)
+        return jax.ShapeDtypeStruct([a if a == b else batch_size for a, b in axes], single.dtype)
+
+    return {stream: jax.tree.map(of_leaf, one[stream], two[stream]) for stream in one}
 
 
 def _size(tree: object, whole: bool = False) -> int:

@@ -39,7 +39,7 @@ def test_of_each_case_the_newest_run_counts_with_all_of_its_rows():
 def test_the_report_of_what_is_kept(tmp_path, capsys):
     assert command(report, "--records", ROOT / "benchmarks" / "records", "--out", tmp_path) == 0
     said = (tmp_path / "report.md").read_text()
-    assert all(f"## {name}" in said for name in report.BENCHMARKS)
+    assert all(f"## {name}" in said for name in ("step_time", "passes", "adaptation", "evaluation", "separation"))
     assert (tmp_path / "report.png").stat().st_size > 10_000
 
 

@@ -45,22 +45,22 @@ def test_asked_to_end_it_saves_and_continues_to_the_bit(tmp_path):
         np.testing.assert_array_equal(asked[path], leaf, err_msg=path)
 
 
-def test_of_two_processes_one_is_asked_and_both_end_at_the_same_step(tmp_path):
+def test_of_four_processes_one_is_asked_and_all_end_at_the_same_step(tmp_path):
     data = tmp_path / "data"
     write_corpora(debug("lee2019.py"), data)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     together = ("--distributed.enabled", "--distributed.coordinator", f"127.0.0.1:{port}")
-    together += ("--distributed.processes", "2")
+    together += ("--distributed.processes", "4")
     options = [option if option != "24" else "2000" for option in OPTIONS]
-    both = [
-        start(tmp_path / "two", data, *options, *together, "--distributed.process", str(number), session=True)
-        for number in range(2)
+    processes = [
+        start(tmp_path / "four", data, *options, *together, "--distributed.process", str(number), session=True)
+        for number in range(4)
     ]
-    ask_to_end(both[1], tmp_path / "two")
-    said = [process.communicate(timeout=120)[0] for process in both]
-    assert [process.returncode for process in both] == [143, 143], said
-    (saved,) = (int(path.name.removeprefix("step_")) for path in (tmp_path / "two" / "checkpoints").glob("step_*"))
+    ask_to_end(processes[2], tmp_path / "four")
+    said = [process.communicate(timeout=240)[0] for process in processes]
+    assert [process.returncode for process in processes] == [143] * 4, said
+    (saved,) = (int(path.name.removeprefix("step_")) for path in (tmp_path / "four" / "checkpoints").glob("step_*"))
     assert saved < 2000
     assert f"saved at step {saved}" in said[0]
