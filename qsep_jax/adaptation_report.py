@@ -28,9 +28,13 @@ def draw(adapted: Adapted, title: str, path: Path) -> None:
 def scores(paths: Sequence[Path], references: np.ndarray, sample_rate: int, stems: Sequence[str]) -> dict[str, float]:
     """SDR in dB of the files of the stems against `[S, T, C]`: BSS Eval v4, frames of 2.0 s every 1.5 s, their median.
 
-    A stem that is silent in every frame has none: NaN.
+    Each stem is scored by itself, wherever it sounds: museval's rule, by which a frame counts only if all stems sound,
+    would leave little of songs with rests, which are the ones that can be adapted to. A stem that is silent in every
+    frame has no score: NaN.
     """
-    found = np.stack([read_like(path, references[0], sample_rate) for path in paths])
-    sdr = bss_eval(references, found, sample_rate, window=WINDOW, hop=HOP, metrics=("SDR",))["SDR"]
-    medians = [float(np.nanmedian(row)) if np.isfinite(row).any() else float("nan") for row in sdr]
-    return dict(zip(stems, medians, strict=True))
+    medians = {}
+    for stem, path, reference in zip(stems, paths, references, strict=True):
+        estimate = read_like(path, reference, sample_rate)
+        (sdr,) = bss_eval(reference[None], estimate[None], sample_rate, window=WINDOW, hop=HOP, metrics=("SDR",))["SDR"]
+        medians[stem] = float(np.nanmedian(sdr)) if np.isfinite(sdr).any() else float("nan")
+    return medians

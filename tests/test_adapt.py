@@ -10,7 +10,7 @@ import soundfile
 from flax import traverse_util
 
 from data_pipelines.audio import read_audio
-from qsep_jax import adapt, delta, separate
+from qsep_jax import adapt, adaptation_report, delta, separate
 from qsep_jax.bundle import Bundle, find_model
 from qsep_jax.experiment import load_config, to_json
 from qsep_jax.inference.adaptation import moved
@@ -115,6 +115,20 @@ def test_true_stems_give_activations_and_scores(model, sounds, tmp_path, capsys)
     assert (
         f"drums {report['sdr_before']['drums']:.1f} to {report['sdr_after']['drums']:.1f} dB" in capsys.readouterr().out
     )
+
+
+def test_stems_that_never_sound_together_are_scored_each_where_it_sounds(tmp_path):
+    rng, half = np.random.default_rng(0), 4 * RATE
+    references = 0.1 * rng.standard_normal((3, 2 * half, 1)).astype(np.float32)
+    references[0, :half], references[1, half:], references[2] = 0.0, 0.0, 0.0
+    paths = [tmp_path / f"{stem}.wav" for stem in ("drums", "bass", "other")]
+    for path, reference in zip(paths, references, strict=True):
+        soundfile.write(path, reference + 0.01 * rng.standard_normal(reference.shape), RATE, subtype="FLOAT")
+    with pytest.warns(UserWarning, match="silen"):
+        found = adaptation_report.scores(paths, references, RATE, ("drums", "bass", "other"))
+    assert found["drums"] == pytest.approx(20.0, abs=1.0)
+    assert found["bass"] == pytest.approx(20.0, abs=1.0)
+    assert np.isnan(found["other"])
 
 
 def test_a_template_is_written_once_and_can_be_read(model, sounds, tmp_path, capsys):
