@@ -32,9 +32,12 @@ def scores(paths: Sequence[Path], references: np.ndarray, sample_rate: int, stem
     would leave little of songs with rests, which are the ones that can be adapted to. A stem that is silent in every
     frame has no score: NaN.
     """
-    medians = {}
+    medians = dict.fromkeys(stems, float("nan"))
     for stem, path, reference in zip(stems, paths, references, strict=True):
         estimate = read_like(path, reference, sample_rate)
+        if not (reference.any() and estimate.any()):
+            continue
         (sdr,) = bss_eval(reference[None], estimate[None], sample_rate, window=WINDOW, hop=HOP, metrics=("SDR",))["SDR"]
-        medians[stem] = float(np.nanmedian(sdr)) if np.isfinite(sdr).any() else float("nan")
+        if np.isfinite(sdr).any():
+            medians[stem] = float(np.nanmedian(sdr))
     return medians
