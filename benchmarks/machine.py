@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import rows
 from benchmarks.contestants import Facts, Run
 from qsep_jax import cost
 
@@ -45,13 +46,13 @@ def make_copy(devices: int) -> tuple[Run, Facts]:
     return run, {"bytes": 2.0 * numbers.nbytes}
 
 
-def bounds(costs: cost.Costs, flops_per_s: float, bytes_per_s: float) -> list[dict[str, float | str]]:
+def bounds(costs: cost.Costs, flops_per_s: float, bytes_per_s: float) -> list[rows.Row]:
     """For each module the least seconds that it could take, and what binds it: `compute` or `memory`; longest first.
 
     The roofline: no faster than its operations at the best rate, nor than its bytes at the best rate, if nothing stays
     in a cache from one product to the next.
     """
-    found = []
+    found: list[rows.Row] = []
     for module, each in costs.items():
         seconds = {"compute": each.flops / flops_per_s, "memory": each.bytes / bytes_per_s}
         bound = max(seconds, key=lambda name: seconds[name])
