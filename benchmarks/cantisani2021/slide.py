@@ -199,7 +199,8 @@ def table(found: dict[str, dict[str, Any]], system: Cantisani2021) -> str:
         lines += [f"| {said} | #TP | {' | '.join(STEMS)} |", f"| --- | --: |{' --: |' * len(STEMS)}"]
         for strategy, scores in found.items():
             count = trainable(system, strategy.split()[0])
-            cells = [f"{aggregate(scores, stem, metric, over):.2f}" for stem in STEMS]
+            values = [aggregate(scores, stem, metric, over) for stem in STEMS]
+            cells = ["–" if np.isnan(value) else f"{value:.2f}" for value in values]
             lines.append(f"| {_called(strategy)} | {f'{count:,}' if count else '-'} | {' | '.join(cells)} |")
         lines.append("")
     lines += [f"| SDR in dB, paper | {' | '.join(STEMS)} |", f"| --- |{' --: |' * len(STEMS)}"]
