@@ -10,6 +10,7 @@ from jax import Array
 
 from benchmarks import rows
 from benchmarks.contestants import Facts, Run, noise_batch, twin_of, updates_of
+from benchmarks.rounds import facts_of
 from qsep_jax import console
 from qsep_jax.systems.base import Phase, System, Variables
 from qsep_jax.training.precision import with_precision
@@ -82,6 +83,18 @@ def compare(system: System, batch_size: int, weights: Path) -> tuple[Run, Facts]
         "max_element_difference": max(elements.values()),
         "loss_relative_difference": max(of_loss),
     }
+
+
+def need_peer(system: System, batch_size: int, weights: Path) -> Facts:
+    """What `compare` finds, in a process of its own.
+
+    Raises:
+      ValueError: if the twin is no peer, or there is none.
+    """
+    facts = facts_of("comparison with the PyTorch twin", compare, system, batch_size, weights)
+    if not facts["is_peer"]:
+        raise ValueError(f"the PyTorch twin is no peer: {agreement(facts)}")
+    return facts
 
 
 def agreement(facts: rows.Row) -> str:

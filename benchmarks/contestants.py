@@ -109,7 +109,7 @@ def make_torch(
     module = twin_of(system)
     import torch  # pyright: ignore[reportMissingImports]
 
-    torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    use_all_cores(torch)
     device = "cuda" if platform in ("gpu", "cuda") else "cpu"
     if device == "cuda":
         if not torch.cuda.is_available():
@@ -153,6 +153,11 @@ def make_torch(
     run()
     most = torch.cuda.max_memory_allocated() / MIB if device == "cuda" else _peak()
     return run, {"threads": torch.get_num_threads(), "first_step_s": first, "peak_mib": most}
+
+
+def use_all_cores(torch: Any) -> None:
+    """Let PyTorch have as many threads as this process may have cores."""
+    torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 def _peak() -> float | None:

@@ -15,10 +15,10 @@ import jax
 import numpy as np
 
 from benchmarks import rows
-from benchmarks.agreement import agreement, compare
+from benchmarks.agreement import agreement, need_peer
 from benchmarks.contestants import make_jax, make_torch, noise_batch, twin_of
 from benchmarks.machine import bounds, make_copy, make_product
-from benchmarks.rounds import Contestant, facts_of, in_turns
+from benchmarks.rounds import Contestant, in_turns
 from qsep_jax import console, cost
 from qsep_jax.experiment import Experiment, load_config
 from qsep_jax.systems.base import System
@@ -85,9 +85,7 @@ def measure(experiment: Experiment, options: StepTime) -> list[rows.Row]:
     with tempfile.TemporaryDirectory() as folder:
         if with_torch:
             weights = Path(folder) / "weights.pt"
-            facts = facts_of("comparison with the PyTorch twin", compare, system, min(batch, COMPARED), weights)
-            if not facts["is_peer"]:
-                raise ValueError(f"the PyTorch twin is no peer: {agreement(facts)}")
+            facts = need_peer(system, min(batch, COMPARED), weights)
         contestants = [Contestant("jax", make_jax, *arguments, False)]
         if options.native_convs:
             contestants.append(Contestant("jax-native", make_jax, *arguments, True))
@@ -107,18 +105,27 @@ def measure(experiment: Experiment, options: StepTime) -> list[rows.Row]:
     common = {"benchmark": "step_time", "system": type(system).__name__, "config": options.config}
     common |= {"batch": batch, "precision": precision, "devices": machine["devices"], "device": machine["device"]}
     common |= {"parameters": machine["parameters"]}
-    return [common | row | efficiency(system, batch, row["median_s"], *rates) for row in compared(times, facts, made)]
+    costs = costs_of(system, batch)
+    return [
+        common | row | efficiency(system, batch, costs, row["median_s"], *rates) for row in compared(times, facts, made)
+    ]
 
 
-def efficiency(system: System, batch: int, seconds: float, flops_per_s: float, bytes_per_s: float) -> rows.Row:
+def costs_of(system: System, batch: int) -> cost.Costs:
+    """What a step costs, by module."""
+    spec = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), noise_batch(system, batch))
+    variables = jax.eval_shape(lambda: system.init(jax.random.key(0), spec))
+    return cost.step(system, variables, spec)
+
+
+def efficiency(
+    system: System, batch: int, costs: cost.Costs, seconds: float, flops_per_s: float, bytes_per_s: float
+) -> rows.Row:
     """Rates of a step of so many seconds, beside what the machine can do.
 
     `mfu` is the share of the matrix product's rate that the step's own operations (`qsep_jax.cost.step`) come to,
     `roofline` the share of the time that it could not take less than, and `modules` has that bound of each.
     """
-    spec = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), noise_batch(system, batch))
-    variables = jax.eval_shape(lambda: system.init(jax.random.key(0), spec))
-    costs = cost.step(system, variables, spec)
     modules, flops = bounds(costs, flops_per_s, bytes_per_s), cost.total(costs).flops
     return {
         "examples_per_s": batch / seconds,

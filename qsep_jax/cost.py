@@ -47,15 +47,15 @@ def cost_of(function: Callable[..., Any], *args: Any) -> Costs:
 
 def forward(system: System, variables: Variables, batch: BatchSpec) -> Costs:
     """The losses of all updates of a step, without their gradients."""
-    total: defaultdict[str, Cost] = defaultdict(Cost)
+    found: defaultdict[str, Cost] = defaultdict(Cost)
     key = jax.eval_shape(lambda: jax.random.key(0))
     for phase in system.phases():
         taken = phase.take(batch)
         if phase.repeats > 1:
             taken = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), taken)
         for module, cost in cost_of(phase.loss, variables, taken, key).items():
-            total[module] += cost * phase.repeats
-    return dict(total)
+            found[module] += cost * phase.repeats
+    return dict(found)
 
 
 # The gradient of a product are two products as large as itself.

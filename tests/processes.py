@@ -2,9 +2,11 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +26,16 @@ def start(
     environment = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)}
     said = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen(command, env=environment, start_new_session=session, **said)
+
+
+def start_together(count: int, workdir: Path, data: Path, *options: str, **given: Any) -> list[subprocess.Popen]:
+    """`start` so many processes of one run, which talk over loopback."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    together = ("--distributed.enabled", "--distributed.coordinator", f"127.0.0.1:{port}")
+    together += ("--distributed.processes", str(count), "--distributed.process")
+    return [start(workdir, data, *options, *together, str(number), **given) for number in range(count)]
 
 
 def finish(process: subprocess.Popen, seconds: float = 240.0) -> str:

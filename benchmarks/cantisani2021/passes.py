@@ -5,7 +5,6 @@ the network and its twin take turns, each in a process of its own whose memory i
 """
 
 import dataclasses
-import os
 import tempfile
 from pathlib import Path
 from typing import Any, Literal
@@ -14,10 +13,10 @@ import jax
 import numpy as np
 
 from benchmarks import rows
-from benchmarks.agreement import agreement, compare
-from benchmarks.contestants import Facts, Run, noise_batch
+from benchmarks.agreement import agreement, need_peer
+from benchmarks.contestants import Facts, Run, noise_batch, use_all_cores
 from benchmarks.memory import MIB, check_memory, memory, settle
-from benchmarks.rounds import Contestant, facts_of, in_turns
+from benchmarks.rounds import Contestant, in_turns
 from qsep_jax import console
 from qsep_jax.experiment import load_config
 from qsep_jax.systems.cantisani2021 import SPLITS, Cantisani2021
@@ -79,7 +78,7 @@ def make_torch(system: Cantisani2021, trained: str, weights: Path) -> tuple[Run,
 
     from benchmarks.twins.cantisani2021 import Twin
 
-    torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    use_all_cores(torch)
     twin = Twin(system)
     twin.load_state_dict(torch.load(weights, weights_only=True))
     wanted = _names(system, trained, twin)
@@ -112,9 +111,7 @@ def measure(options: Passes) -> list[rows.Row]:
     )
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "weights.pt"
-        likeness = facts_of("comparison with the PyTorch twin", compare, short, 1, weights)
-        if not likeness["is_peer"]:
-            raise ValueError(f"the PyTorch twin is no peer: {agreement(likeness)}")
+        likeness = need_peer(short, 1, weights)
         contestants = [
             Contestant("jax", make_jax, system, options.trained),
             Contestant("torch", make_torch, system, options.trained, weights),

@@ -2,11 +2,10 @@
 
 import os
 import signal
-import socket
 import time
 
 from tests.experiments import debug, write_corpora
-from tests.processes import finish, losses, start
+from tests.processes import finish, losses, start, start_together
 
 STEPS = 400  # more than a run can make between its fourth and a signal
 OPTIONS = (
@@ -51,15 +50,7 @@ def test_asked_to_end_it_saves_and_goes_on_from_there(tmp_path):
 def test_of_four_processes_one_is_asked_and_all_end_at_the_same_step(tmp_path):
     data = tmp_path / "data"
     write_corpora(debug("lee2019.py"), data)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    together = ("--distributed.enabled", "--distributed.coordinator", f"127.0.0.1:{port}")
-    together += ("--distributed.processes", "4")
-    processes = [
-        start(tmp_path / "four", data, *OPTIONS, *together, "--distributed.process", str(number), session=True)
-        for number in range(4)
-    ]
+    processes = start_together(4, tmp_path / "four", data, *OPTIONS, session=True)
     ask_to_end(processes[2], tmp_path / "four")
     said = [process.communicate(timeout=240)[0] for process in processes]
     assert [process.returncode for process in processes] == [143] * 4, said

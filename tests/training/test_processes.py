@@ -1,11 +1,9 @@
 """Two processes with two devices each, talking over loopback, train as one process with one device does."""
 
-import socket
-
 import numpy as np
 
 from tests.experiments import debug, write_corpora
-from tests.processes import finish, losses, start
+from tests.processes import finish, losses, start, start_together
 
 OPTIONS = (
     *("--train.steps", "10", "--train.batch-size", "4", "--train.log-every", "1", "--train.workers", "0"),
@@ -16,15 +14,7 @@ OPTIONS = (
 def test_two_processes_give_the_losses_of_one(tmp_path):
     data = tmp_path / "data"
     write_corpora(debug("lee2019.py"), data)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    together = ("--distributed.enabled", "--distributed.coordinator", f"127.0.0.1:{port}")
-    together += ("--distributed.processes", "2")
-    both = [
-        start(tmp_path / "two", data, *OPTIONS, *together, "--distributed.process", str(number), devices=2)
-        for number in range(2)
-    ]
+    both = start_together(2, tmp_path / "two", data, *OPTIONS, devices=2)
     for process in both:
         finish(process)
     finish(start(tmp_path / "one", data, *OPTIONS))
