@@ -91,7 +91,8 @@ def get_config(variant: str = "") -> Experiment:
     if "small" in words:
         system, train = _small(system, train)
         looks = isinstance(system, Slizovskaia2021) and system.visual
-        weights = {"resnet": "runs/classifier"} if looks else {}
+        eyes = ("resnet", "probabilities") if looks and system.conditioning == "multiply" else ("resnet",)
+        weights = dict.fromkeys(eyes, "runs/classifier") if looks else {}
         features = "classifier" if looks and looks.frozen else ""
     if "debug" in words:
         system, train, weights = _debug(system), DEBUG, {}
@@ -155,7 +156,8 @@ def _small(system: System, train: Train) -> tuple[System, Train]:
         }
         system = dataclasses.replace(system, frames=64, spacing=0.5, **size)
     elif isinstance(system, FrameClassifier):
-        system = dataclasses.replace(system, resnet=resnet, size=size, optimizer=Optimizer(learning_rate=1e-3))
+        rate = Optimizer(learning_rate=1e-3)
+        system = dataclasses.replace(system, resnet=resnet, size=size, hidden=resnet.features // 2, optimizer=rate)
     return system, dataclasses.replace(
         train, steps=min(train.steps, 3_000), batch_size=4, validate_every=250, validation_batches=16, save_every=250
     )

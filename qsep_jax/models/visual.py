@@ -40,8 +40,8 @@ class VisualContext(nn.Module):
         return states[:, -1].astype(jnp.float32)
 
 
-class InstrumentProbabilities(nn.Module):
-    """A dense layer and softmax on the context: how likely each instrument is to play, `[B, Z]` → `[B, K]` float32."""
+class InstrumentLogits(nn.Module):
+    """A dense layer on the context: which instruments play, before the softmax, `[B, Z]` → `[B, K]` float32."""
 
     classes: int
     dtype: jnp.dtype = jnp.dtype("float32")
@@ -49,7 +49,7 @@ class InstrumentProbabilities(nn.Module):
     @nn.compact
     def __call__(self, context: Array) -> Array:
         logits = nn.Dense(self.classes, dtype=self.dtype, name="classes")(context)
-        return nn.softmax(logits.astype(jnp.float32))
+        return logits.astype(jnp.float32)
 
 
 def adaptive_max_pool(x: Array, size: int) -> Array:

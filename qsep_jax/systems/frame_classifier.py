@@ -1,7 +1,8 @@
 """A residual network that learns to name the instrument of the player in a video frame.
 
 Departs from the paper: Slizovskaia et al. 2021 start from a ResNet-50 that was trained on ImageNet. Where its weights
-are not at hand, this trains one on the frames themselves, and a run of it is given to `--train.weights.resnet`.
+are not at hand, this trains one on the frames themselves, and a run of it is given to `--train.weights.resnet`. What is
+on top of it is what turns a picture into probabilities in experiment 16, which can begin with that layer, too.
 """
 
 import dataclasses
@@ -12,12 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import linen as nn
 from jax import Array
 
 from data_pipelines.schema import FRAMES, INSTRUMENTS, SLOTS
 from qsep_jax.models import torch_weights
 from qsep_jax.models.resnet import ResNet, ResNetSize, over_frames
+from qsep_jax.models.visual import InstrumentLogits, adaptive_max_pool
 from qsep_jax.systems.base import Aux, Batch, BatchSpec, Optimizer, Phase, System, Variables
 
 STREAM = "separation"
@@ -32,6 +33,7 @@ class FrameClassifier(System):
     Attributes:
       samples: of the excerpts that frames are from.
       size: height and width of frames, in pixels. They are scaled to 0…1 and no further, as the separators have them.
+      hidden: size of the vector that features are pooled to, as separators do.
     """
 
     cues: ClassVar[tuple[str, ...]] = ()
@@ -41,6 +43,7 @@ class FrameClassifier(System):
     samples: int = 65_536
     size: int = 224
     resnet: ResNetSize = RESNET_50
+    hidden: int = 1024
     optimizer: Optimizer = ADAM
     compute_dtype: str = "float32"
 
@@ -57,20 +60,20 @@ class FrameClassifier(System):
         return self.resnet.network(self.compute_dtype)
 
     @property
-    def classes(self) -> nn.Dense:
-        return nn.Dense(len(self.stems))
+    def probabilities(self) -> InstrumentLogits:
+        return InstrumentLogits(len(self.stems))
 
     def init(self, key: Array, spec: BatchSpec) -> Variables:
-        resnet_key, classes_key = jax.random.split(key)
+        resnet_key, top_key = jax.random.split(key)
         resnet = self.network.init(resnet_key, jnp.zeros((1, self.size, self.size, 3)), False)
-        classes = self.classes.init(classes_key, jnp.zeros((1, self.resnet.features)))
+        top = self.probabilities.init(top_key, jnp.zeros((1, self.hidden)))
         return {
-            "params": {"resnet": resnet["params"], "classes": classes["params"]},
+            "params": {"resnet": resnet["params"], "probabilities": top["params"]},
             "batch_stats": {"resnet": resnet["batch_stats"]},
         }
 
     def phases(self) -> tuple[Phase, ...]:
-        return (Phase("classifier", ("resnet", "classes"), self.loss, self.optimizer, stream=STREAM),)
+        return (Phase("classifier", ("resnet", "probabilities"), self.loss, self.optimizer, stream=STREAM),)
 
     def loss(self, variables: Variables, batch: dict[str, Array], key: Array) -> tuple[Array, Aux]:
         """Mean cross-entropy of the frames `[B, S, n, H, W, 3]` of the `slots` `[B, S]` that hold someone."""
@@ -88,7 +91,8 @@ class FrameClassifier(System):
         wanted = jnp.repeat(batch[SLOTS], frames.shape[2], axis=1).reshape(-1)
         counts = wanted >= 0
         features, updates = over_frames(self.network, variables, frames, batch[SLOTS] >= 0, train)
-        logits: Any = self.classes.apply({"params": variables["params"]["classes"]}, features)
+        pooled = adaptive_max_pool(features, self.hidden)
+        logits: Any = self.probabilities.apply({"params": variables["params"]["probabilities"]}, pooled)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(wanted, 0))
         right, total = logits.argmax(-1) == wanted, jnp.maximum(counts.sum(), 1)
         return (losses * counts).sum() / total, (right & counts).sum() / total, updates

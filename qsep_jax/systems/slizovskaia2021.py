@@ -25,7 +25,7 @@ from qsep_jax.losses.masks import binary_masks, ratio_masks, weighted_binary_cro
 from qsep_jax.models import torch_weights
 from qsep_jax.models.mask_unet import MaskUNet
 from qsep_jax.models.resnet import ResNet, ResNetSize, over_frames
-from qsep_jax.models.visual import InstrumentProbabilities, VisualContext
+from qsep_jax.models.visual import InstrumentLogits, VisualContext
 from qsep_jax.systems.base import Aux, Batch, BatchSpec, Optimizer, Phase, System, Variables
 
 STREAM = "separation"
@@ -156,8 +156,8 @@ class Slizovskaia2021(System):
         return VisualContext(self.seen.summary, self.seen.hidden, jnp.dtype(self.compute_dtype))
 
     @property
-    def probabilities(self) -> InstrumentProbabilities:
-        return InstrumentProbabilities(len(self.stems), jnp.dtype(self.compute_dtype))
+    def probabilities(self) -> InstrumentLogits:
+        return InstrumentLogits(len(self.stems), jnp.dtype(self.compute_dtype))
 
     def init(self, key: Array, spec: BatchSpec) -> Variables:
         separator_key, *visual_keys = jax.random.split(key, 4)
@@ -297,7 +297,8 @@ class Slizovskaia2021(System):
         parameters = {"params": variables["params"].get("context", {})}
         condition = each_its_part(self.context.apply, parameters, features, present)
         if self.conditioning == "multiply":
-            condition: Any = self.probabilities.apply({"params": variables["params"]["probabilities"]}, condition)
+            logits: Any = self.probabilities.apply({"params": variables["params"]["probabilities"]}, condition)
+            condition = jax.nn.softmax(logits)
         return condition, updates
 
     def _features(

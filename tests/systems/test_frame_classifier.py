@@ -17,7 +17,7 @@ from qsep_jax.training.state import create_state
 from qsep_jax.training.step import make_step
 
 KEY = jax.random.key(0)
-TINY = FrameClassifier(size=32, samples=64, resnet=ResNetSize((1, 1), 4))
+TINY = FrameClassifier(size=32, samples=64, resnet=ResNetSize((1, 1), 4), hidden=16)
 SLOTS_HELD = np.array([[3, -1], [7, 3], [0, 7], [12, -1]], np.int32)
 
 
@@ -53,10 +53,10 @@ def training(batch):
 def test_the_networks_have_their_names(training):
     variables = training[0].variables
     assert {name: set(tree) for name, tree in variables.items()} == {
-        "params": {"resnet", "classes"},
+        "params": {"resnet", "probabilities"},
         "batch_stats": {"resnet"},
     }
-    assert variables["params"]["classes"]["kernel"].shape == (TINY.resnet.features, 13)
+    assert variables["params"]["probabilities"]["classes"]["kernel"].shape == (16, 13)
 
 
 def test_it_learns_and_its_statistics_move(training):
@@ -91,7 +91,9 @@ def test_only_players_who_are_there_count(batch, training):
         return TINY.network.apply({name: variables[name]["resnet"] for name in variables}, images, False)
 
     features = features_of(images)
-    logits = TINY.classes.apply({"params": variables["params"]["classes"]}, features)
+    top = variables["params"]["probabilities"]["classes"]
+    pooled = features.reshape(12, 16, -1).max(-1)
+    logits = pooled @ np.asarray(top["kernel"]) + np.asarray(top["bias"])[None]
     expected = -jax.nn.log_softmax(logits)[np.arange(12), wanted].mean()
     assert float(found["loss"]) == pytest.approx(float(expected), rel=1e-4)
     assert float(found["accuracy"]) == pytest.approx(float((logits.argmax(-1) == wanted).mean()))
@@ -126,5 +128,5 @@ def test_it_may_begin_with_imagenet_weights(tmp_path):
     safetensors.numpy.save_file(weights, tmp_path / "resnet.safetensors")
     found = TINY.from_file("resnet", tmp_path / "resnet.safetensors")
     np.testing.assert_array_equal(found["params"]["stem"]["kernel"][1, 2, 0, 3], weights["conv1.weight"][3, 0, 1, 2])
-    with pytest.raises(ValueError, match="no file of weights is known for 'classes'"):
-        TINY.from_file("classes", tmp_path / "resnet.safetensors")
+    with pytest.raises(ValueError, match="no file of weights is known for 'probabilities'"):
+        TINY.from_file("probabilities", tmp_path / "resnet.safetensors")
