@@ -60,12 +60,8 @@ class MixAndSeparate:
         Raises:
           ValueError: if the corpus has fewer instruments than `fewest`, nothing but silence of one, or no frames.
         """
-        most = min(self.most, len(corpus.stems))
-        if most < self.fewest:
-            raise ValueError(
-                f"{corpus.folder} has {len(corpus.stems)} instruments, the recipe mixes {self.fewest} at least"
-            )
-        count = int(rng.integers(self.fewest, most + 1))
+        self.check(corpus)
+        count = int(rng.integers(self.fewest, min(self.most, len(corpus.stems)) + 1))
         chosen = rng.permutation(len(corpus.stems))[:count]
         sources = np.zeros((self.slots, samples, corpus.channels), np.float32)
         excerpts = [
@@ -79,6 +75,13 @@ class MixAndSeparate:
             empty = np.zeros((self.slots - count, *seen.shape[1:]), seen.dtype)
             example[FEATURES if self.features else FRAMES] = np.concatenate([seen, empty])
         return example
+
+    def check(self, corpus: Corpus) -> None:
+        """Raise ValueError if the corpus has fewer instruments than `fewest`."""
+        if len(corpus.stems) < self.fewest:
+            raise ValueError(
+                f"{corpus.folder} has {len(corpus.stems)} instruments, the recipe mixes {self.fewest} at least"
+            )
 
     def _draw(self, rng: np.random.Generator, corpus: Corpus, stem: str, out: np.ndarray) -> Excerpt:
         """Put an excerpt that is not constant into `out`, zeros `[T, C]`, at its level."""

@@ -65,6 +65,15 @@ class RandomSplit:
         Raises:
           ValueError: if the corpus has fewer classes than are asked for, or nothing but silence.
         """
+        self.check(corpus)
+        for _ in range(MOST_DRAWS):
+            example = self._draw(rng, corpus, samples)
+            if example is not None:
+                return example
+        raise ValueError(f"{MOST_DRAWS} draws from {corpus.folder} gave only silent targets or mixtures")
+
+    def check(self, corpus: Corpus) -> None:
+        """Raise ValueError if the corpus has fewer classes than are asked for, or none could be asked for."""
         if self.other_query and self.targets != 1:
             raise ValueError(f"a query from another track needs a single target, not targets = {self.targets}")
         if self.classes > len(corpus.stems) or self.targets > (self.classes or len(corpus.stems)):
@@ -72,11 +81,6 @@ class RandomSplit:
                 f"the recipe asks for {self.targets} targets of {self.classes} classes, but the corpus has "
                 f"{len(corpus.stems)}: {', '.join(corpus.stems)}"
             )
-        for _ in range(MOST_DRAWS):
-            example = self._draw(rng, corpus, samples)
-            if example is not None:
-                return example
-        raise ValueError(f"{MOST_DRAWS} draws from {corpus.folder} gave only silent targets or mixtures")
 
     def _draw(self, rng: np.random.Generator, corpus: Corpus, samples: int) -> dict[str, np.ndarray] | None:
         count = self.classes or len(corpus.stems)

@@ -34,8 +34,7 @@ class InstrumentPairs:
         Raises:
           ValueError: if the corpus has fewer than two instruments, or an excerpt more notes than `most_notes`.
         """
-        if len(corpus.stems) < 2:
-            raise ValueError(f"pairs need two instruments, {corpus.folder} has only {', '.join(corpus.stems)}")
+        self.check(corpus)
         counts = np.array([len(corpus.tracks(stem)) for stem in corpus.stems], float)
         pair = rng.choice(len(counts), 2, replace=False, p=counts / counts.sum())
         found: dict[str, list[np.ndarray]] = {SOURCES: [], OTHERS: [], QUERIES: [], NOTES: []}
@@ -51,6 +50,19 @@ class InstrumentPairs:
             found[QUERIES].append(np.stack([_dense(rng, corpus, query) for query in queries]))
         return {name: np.stack(parts) for name, parts in found.items()}
 
+    def check(self, corpus: Corpus) -> None:
+        """Raise ValueError if the corpus has fewer than two instruments."""
+        if len(corpus.stems) < 2:
+            raise ValueError(f"pairs need two instruments, {corpus.folder} has only {', '.join(corpus.stems)}")
+
+    def check_notes(self, count: int, stem: str, track: str, seconds: float) -> None:
+        """Raise ValueError if so many notes of an excerpt are more than `most_notes`."""
+        if count > self.most_notes:
+            raise ValueError(
+                f"{stem} of {track} has {count} notes in {seconds:g} s: raise most_notes, {self.most_notes}, of the "
+                "recipe"
+            )
+
     def _excerpt(self, rng: np.random.Generator, corpus: Corpus, stem: str, samples: int) -> Excerpt:
         tracks = corpus.tracks(stem)
         track = tracks[rng.integers(len(tracks))]
@@ -63,14 +75,15 @@ class InstrumentPairs:
     def _notes(self, corpus: Corpus, excerpt: Excerpt) -> np.ndarray:
         begin, seconds = excerpt.start / corpus.sample_rate, excerpt.samples / corpus.sample_rate
         notes = corpus.notes(excerpt.track, excerpt.stem)
-        notes = notes[(notes[:, 0] < begin + seconds) & (notes[:, 1] > begin)].copy()
-        if len(notes) > self.most_notes:
-            raise ValueError(
-                f"{excerpt.stem} of {excerpt.track} has {len(notes)} notes in {seconds:g} s: raise most_notes, "
-                f"{self.most_notes}, of the recipe"
-            )
+        notes = notes_between(notes, begin, seconds)
+        self.check_notes(len(notes), excerpt.stem, excerpt.track, seconds)
         notes[:, :2] = np.clip(notes[:, :2] - begin, 0.0, seconds)
         return np.pad(notes, ((0, self.most_notes - len(notes)), (0, 0)))
+
+
+def notes_between(notes: np.ndarray, begin: float, seconds: float) -> np.ndarray:
+    """A copy of the notes `[n, 3]` that sound in so many seconds."""
+    return notes[(notes[:, 0] < begin + seconds) & (notes[:, 1] > begin)].copy()
 
 
 def _start(rng: np.random.Generator, corpus: Corpus, track: str, stem: str, samples: int) -> int:

@@ -7,7 +7,7 @@ position is just a number of batches, and any batch can be made again on its own
 
 import dataclasses
 import zlib
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -131,10 +131,8 @@ class Pipeline:
         self.corpora, chains = {}, {}
         for name, shape in shapes.items():
             stream = streams[name]
-            corpora = self.corpora[name] = tuple(_opened(name, stream, data.root, shape.sample_rate, split))
-            # Of a number, not a word: grain takes 32 bits. The split keeps validation from repeating training.
-            stream_seed = zlib.crc32(f"{seed}/{split}/{name}".encode())
-            chain = grain.MapDataset.range(_ENDLESS * batch_size * shape.repeats).seed(stream_seed)
+            corpora = self.corpora[name] = tuple(opened(name, stream, data.root, shape.sample_rate, split))
+            chain = grain.MapDataset.range(_ENDLESS * batch_size * shape.repeats).seed(seed_of(seed, split, name))
             chain = chain.random_map(_Mix(corpora, stream.recipe, shape.samples))
             chain = chain.batch(batch_size // processes)[process::processes]
             chains[name] = chain.batch(shape.repeats) if shape.repeats > 1 else chain
@@ -166,7 +164,12 @@ class Pipeline:
         return dict(zip(self._names, parts, strict=True))
 
 
-def _opened(name: str, stream: Stream, root: str, sample_rate: int, split: str) -> Iterable[Corpus]:
+def seed_of(seed: int, split: str, stream: str) -> int:
+    """Of the examples of a stream: a number of 32 bits. The split keeps validation from repeating training."""
+    return zlib.crc32(f"{seed}/{split}/{stream}".encode())
+
+
+def opened(name: str, stream: Stream, root: str, sample_rate: int, split: str) -> Iterator[Corpus]:
     for corpus in stream.corpora:
         try:
             yield stream.open(root, corpus, sample_rate, split)

@@ -4,7 +4,7 @@ import contextlib
 import ctypes
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +97,17 @@ class Corpus:
     def length(self, track: str, stem: str) -> int:
         """Samples of `stem` in `track`."""
         return max(row.samples for row in self._parts[stem][track])
+
+    def parts(self, track: str, stem: str) -> Sequence[Row]:
+        """The stored stems that `stem` of a track, or a variant of it, is the sum of; none where the track lacks it."""
+        return self._parts[stem].get(track, ())
+
+    def segments(self, row: Row) -> Iterator[np.ndarray]:
+        """A stored stem as it lies on disk, record by record, int16 `[n, C]`: `segment_samples` but for the last."""
+        size = self.metadata.segment_samples
+        for number in range(self._segments(row)):
+            count = min(size, row.samples - number * size)
+            yield self._records.audio(row.first + number, self.metadata.channels, 0, count)
 
     def draw(self, rng: np.random.Generator, stem: str, samples: int, without: str = "") -> Excerpt:
         """A random excerpt of `stem`: any track but `without`, then any place in it, with the same chance each.

@@ -51,12 +51,16 @@ class SoloExcerpt:
         Raises:
           ValueError: if the view has several stems.
         """
-        if len(corpus.stems) != 1:
-            raise ValueError(f"a solo excerpt is of one stem, the view has {', '.join(corpus.stems)}: give one")
+        self.check(corpus)
         excerpt = corpus.draw(rng, corpus.stems[0], samples)
         audio = np.zeros((samples, corpus.channels), np.float32)
         corpus.add(excerpt, rng.uniform(*self.gain), audio)
         return {TARGET: audio}
+
+    def check(self, corpus: Corpus) -> None:
+        """Raise ValueError if the view has several stems."""
+        if len(corpus.stems) != 1:
+            raise ValueError(f"a solo excerpt is of one stem, the view has {', '.join(corpus.stems)}: give one")
 
 
 def _anywhere(rng: np.random.Generator, corpus: Corpus, samples: int) -> list[np.ndarray]:

@@ -29,6 +29,8 @@ from qsep_jax.excerpts import evaluate, table
 from qsep_jax.experiment import Experiment, load_config
 from qsep_jax.inference.conditions import make_bank
 from qsep_jax.leakage import refuse_overlap
+from qsep_jax.on_device.batches import DrawnBatches
+from qsep_jax.on_device.memory import DoesNotFit
 from qsep_jax.preemption import Preemption
 from qsep_jax.pretrained import begin_with
 from qsep_jax.run import RunFolder
@@ -153,6 +155,10 @@ def train(run: RunFolder, experiment: Experiment) -> int | None:
     if first:
         prepare_missing(experiment)
         _check_test_set(experiment)
+    _wait_for_all("corpora")
+    experiment, drawn = _drawn(experiment, system)
+    settings = experiment.train
+    if first:
         run.begin(experiment)
         if settings.xla_flags:
             print("XLA flags:", ", ".join(f"{name}={value}" for name, value in settings.xla_flags.items()), flush=True)
@@ -186,9 +192,30 @@ def train(run: RunFolder, experiment: Experiment) -> int | None:
             run.path,
             reporter=reporter,
             begin_with=begin,
+            drawn=drawn,
             stop=preemption.reached,
         )
     return preemption.stopped_at
+
+
+def _drawn(experiment: Experiment, system: System) -> tuple[Experiment, DrawnBatches | None]:
+    """Batches from the devices' memory where the experiment asks for that; the experiment without where it cannot be.
+
+    The run's config holds what it really does: a run never changes between the two.
+    """
+    settings = experiment.train
+    if not settings.corpus_on_device:
+        return experiment, None
+    mesh, first = sharding.make_mesh(), jax.process_index() == 0
+    try:
+        drawn = DrawnBatches(experiment.data, shapes_of(system), settings.batch_size, settings.seed, mesh)
+    except DoesNotFit as error:
+        if first:
+            print(f"the corpus stays on the host: it {error}", flush=True)
+        return dataclasses.replace(experiment, train=dataclasses.replace(settings, corpus_on_device=False)), None
+    if first:
+        print(f"the corpus takes {drawn.bytes_per_device / 2**20:,.1f} MiB of each device's memory", flush=True)
+    return experiment, drawn
 
 
 def finish(run: RunFolder) -> None:

@@ -1,12 +1,14 @@
 """The training loop: validate, save, take a batch, step, log. In this order: it is what makes a run resumable.
 
-The batch of the next step is taken after saving, so a checkpoint at step t has consumed t batches. Nothing in the loop
+The batch of the next step is taken after saving, so a checkpoint at step t has consumed t batches; one that is drawn
+within the step follows from its number. Nothing in the loop
 waits for a number from the device: metrics are fetched at log steps, when the next step is already under way.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import closing
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from jax import Array, lax
 from jax.sharding import Mesh
 
 from data_pipelines.pipeline import Pipeline
+from qsep_jax.on_device.batches import DrawnBatches
 from qsep_jax.systems.base import Batch, System, Variables
 from qsep_jax.training import sharding
 from qsep_jax.training.checkpoint import Checkpoints
@@ -39,6 +42,7 @@ def fit(
     reporter: Callable[[int], Reporter],
     mesh: Mesh | None = None,
     begin_with: Callable[[Variables], Variables] | None = None,
+    drawn: DrawnBatches | None = None,
     stop: Callable[[int], bool] = lambda step: False,
 ) -> TrainState:
     """Train `system` up to step `train.steps`, from its latest checkpoint on; the final state, which is saved too.
@@ -51,6 +55,7 @@ def fit(
       folder: of the run; the first process writes metrics there, and every process the batch that made it diverge.
       reporter: makes the progress display, given the step that the run starts from.
       begin_with: changes the variables of a fresh run, on the host, before its first step.
+      drawn: batches that are drawn within the step, instead of those of `pipeline`.
       stop: told the step after each, the same in all processes of a run: whether to save and end.
 
     Raises:
@@ -60,7 +65,8 @@ def fit(
     mesh = mesh or sharding.make_mesh()
     sharding.check_batch_size(train.batch_size, mesh)
     _check_intervals(train)
-    compiled = Compiled(system, train, mesh, pipeline.batch(0))
+    source = drawn or pipeline
+    compiled = Compiled(system, train, mesh, source.batch(0), drawn)
     fresh = checkpoints.latest() is None
     state, start = _beginning(compiled, checkpoints, begin_with)
     writer = Writer(folder, start) if jax.process_index() == 0 else None
@@ -90,7 +96,7 @@ def fit(
     try:
         # Under the guard only what is placed or fetched on purpose passes between host and device.
         with (
-            closing(pipeline.batches(start, train.workers)) as batches,
+            closing(_fed(compiled, train, start, pipeline, drawn)) as fed,
             Trace(folder / "trace", train) as trace,
             jax.transfer_guard("disallow"),
         ):
@@ -105,9 +111,8 @@ def fit(
                         checkpoints.save(step, state, None)
                     break
                 trace.at(step, state)
-                group = [next(batches) for _ in range(train.steps_per_dispatch)]
                 with jax.profiler.StepTraceAnnotation("train", step_num=step):
-                    state, metrics = compiled.steps(state, compiled.place(group), compiled.key)
+                    state, metrics = compiled.steps(state, next(fed), compiled.key)
                 log.add(step + train.steps_per_dispatch, metrics)
             else:
                 log.flush()
@@ -115,7 +120,7 @@ def fit(
                     pause(train.steps)
             log.flush()
     except Diverged as error:
-        kept = _keep(pipeline.batch(error.step), folder, error.step)
+        kept = _keep(source.batch(error.step), folder, error.step)
         raise Diverged(error.phase, error.step, error.count, f"; the batch is kept in {kept}") from None
     finally:
         checkpoints.wait()
@@ -129,12 +134,15 @@ class Compiled:
 
     Args:
       batch: one of the run's, for its shapes.
+      drawn: draws the batches of the steps, from its corpora instead of batches.
 
     Raises:
       ValueError: if XLA does not know an option of `train.xla_flags`, or not its value.
     """
 
-    def __init__(self, system: System, train: Train, mesh: Mesh, batch: dict[str, Any]):
+    def __init__(
+        self, system: System, train: Train, mesh: Mesh, batch: dict[str, Any], drawn: DrawnBatches | None = None
+    ):
         everywhere = self._everywhere = sharding.replicated(mesh)
         self._split = sharding.batch_shardings(system, mesh)
         # Convolution gradients within a loop are many times slower on CPU.
@@ -149,12 +157,18 @@ class Compiled:
             lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where), shapes, laid_out
         )
 
-        def steps(state: TrainState, batches: tuple[Batch, ...], key: Array):
-            if len(batches) == 1:
-                state, metrics = step(state, batches[0], key)
+        def steps(state: TrainState, fed: Any, key: Array):
+            """Of as many batches as are fed; or of `train.steps_per_dispatch` that are drawn from the corpora fed."""
+
+            def following(state: TrainState, batch: Batch | None):
+                return step(state, drawn.draw(fed, state.step) if drawn else batch, key)
+
+            count = train.steps_per_dispatch if drawn else len(fed)
+            if count == 1:
+                state, metrics = following(state, None if drawn else fed[0])
                 return state, {name: value[None] for name, value in metrics.items()}
-            stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)
-            return lax.scan(lambda state, batch: step(state, batch, key), state, stacked, unroll=unroll)
+            stacked = None if drawn else jax.tree.map(lambda *leaves: jnp.stack(leaves), *fed)
+            return lax.scan(following, state, stacked, length=count, unroll=unroll)
 
         def averaged(function):
             function = sharding.under(mesh, function)
@@ -187,6 +201,18 @@ class Compiled:
 
     def place(self, batches: list[dict[str, Any]]) -> tuple[Batch, ...]:
         return tuple(sharding.place(batch, self._split) for batch in batches)
+
+
+def _fed(
+    compiled: Compiled, train: Train, start: int, pipeline: Pipeline, drawn: DrawnBatches | None
+) -> Generator[Any]:
+    """What each call of `compiled.steps` is fed."""
+    if drawn:
+        yield from repeat(drawn.corpora)
+    else:
+        with closing(pipeline.batches(start, train.workers)) as batches:
+            while True:
+                yield compiled.place([next(batches) for _ in range(train.steps_per_dispatch)])
 
 
 def known_flags(flags: dict[str, str]) -> dict[str, Any] | None:

@@ -32,6 +32,8 @@ class Train:
       evaluate: whether the run ends with the experiment's evaluation.
       shard_parameters: whether parameters, optimizer state and averages are split over the devices instead of lying on
         each of them (FSDP): less memory, more to send.
+      corpus_on_device: whether the corpus lies in the devices' memory and examples are drawn within the step, by the
+        same recipe in other random numbers. Where it does not fit, the run says so and mixes on the host.
       xla_flags: options of XLA by which the step is compiled, by name without dashes.
       trace_from, trace_steps: which steps `jax.profiler` records into `trace` of the run folder (0 steps: none).
     """
@@ -55,6 +57,7 @@ class Train:
     patience: int = 0
     evaluate: bool = False
     shard_parameters: bool = False
+    corpus_on_device: bool = False
     xla_flags: dict[str, str] = dataclasses.field(default_factory=dict)
     trace_from: int = 10
     trace_steps: int = 0

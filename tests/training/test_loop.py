@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from qsep_jax.experiment import Experiment
+from qsep_jax.on_device.batches import DrawnBatches
 from qsep_jax.systems.base import Optimizer
+from qsep_jax.train import shapes_of
 from qsep_jax.training import sharding
 from qsep_jax.training.checkpoint import Checkpoints
 from qsep_jax.training.log import Diverged
@@ -49,12 +51,18 @@ def run(
     stop_after: int = 0,
     batches=None,
     begin_with=None,
+    on_device=False,
     stop=lambda step: False,
     **settings,
 ) -> TrainState:
     experiment, root = case
     train = dataclasses.replace(experiment.train, **settings)
     folder.mkdir(exist_ok=True)
+    mesh = make_mesh(jax.devices()[:devices])
+    drawn = None
+    if on_device:
+        data = dataclasses.replace(experiment.data, root=str(root))
+        drawn = DrawnBatches(data, shapes_of(experiment.system), BATCH, train.seed, mesh)
     with Checkpoints(folder / "checkpoints", train.keep) as checkpoints:
         return fit(
             experiment.system,
@@ -64,8 +72,9 @@ def run(
             checkpoints,
             folder,
             reporter=lambda step: Reporter(stop_after),
-            mesh=make_mesh(jax.devices()[:devices]),
+            mesh=mesh,
             begin_with=begin_with,
+            drawn=drawn,
             stop=stop,
         )
 
@@ -165,6 +174,38 @@ def test_flags_of_xla(case, whole, tmp_path):
 def test_several_steps_in_one_dispatch_are_the_same_steps(case, whole, tmp_path):
     run(case, tmp_path, steps_per_dispatch=2, log_every=2)
     np.testing.assert_allclose(losses(tmp_path)[-1], losses(whole[1])[-2:].mean(), rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def drawn(case, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainState, Path]:
+    """A run whose corpus lies on the device, and its folder."""
+    folder = tmp_path_factory.mktemp("drawn")
+    return run(case, folder, on_device=True), folder
+
+
+def test_a_run_with_its_corpus_on_the_device_learns(drawn, whole):
+    """From other examples than one that mixes on the host, and as many."""
+    ours, theirs = losses(drawn[1]), losses(whole[1])
+    assert ours.shape == theirs.shape
+    assert np.isfinite(ours).all()
+    assert (ours != theirs).all()
+
+
+def test_it_resumes_to_the_bit(case, drawn, tmp_path):
+    with pytest.raises(Interrupted):
+        run(case, tmp_path, on_device=True, stop_after=3)
+    assert_equal(run(case, tmp_path, on_device=True), drawn[0])
+    assert said(tmp_path) == said(drawn[1])
+
+
+def test_it_gives_the_same_losses_on_eight_devices(case, drawn, tmp_path):
+    run(case, tmp_path, on_device=True, devices=8)
+    np.testing.assert_allclose(losses(tmp_path), losses(drawn[1]), rtol=1e-5)
+
+
+def test_its_steps_may_be_several_in_one_dispatch(case, drawn, tmp_path):
+    run(case, tmp_path, on_device=True, steps_per_dispatch=2, log_every=2)
+    np.testing.assert_allclose(losses(tmp_path)[-1], losses(drawn[1])[-2:].mean(), rtol=1e-5)
 
 
 @pytest.fixture(scope="module")

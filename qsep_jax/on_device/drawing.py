@@ -1,0 +1,88 @@
+"""What a recipe is within a step: the recipes of `data_pipelines` again, as pure functions of a key.
+
+Each draws with the same chances as its namesake, in numbers of its own. It says first what it wants to read, then makes
+an example of that, and may ask for some of it to be drawn again.
+"""
+
+import abc
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from data_pipelines.sources import Corpus
+from qsep_jax.on_device.memory import Index, Piece, Shelf
+
+Example = dict[str, Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawing(abc.ABC):
+    """How examples of `samples` of a corpus are drawn; `stems` of its view, `rate` in Hz.
+
+    Attributes:
+      redraws: whether it may want some drawn again.
+    """
+
+    recipe: Any
+    samples: int
+    stems: int
+    rate: int
+
+    redraws = False
+
+    @property
+    @abc.abstractmethod
+    def reads(self) -> int:
+        """Excerpts that an example is made of."""
+
+    @abc.abstractmethod
+    def places(self, key: Array, attempts: Array, index: Index) -> tuple[Array, Any]:
+        """What to read, `[reads, 3]`: source, track, first sample; and what `example` is to know besides.
+
+        Args:
+          attempts: how often each excerpt was refused before, `[reads]`.
+        """
+
+    @abc.abstractmethod
+    def example(self, drawn: Any, audio: Array, index: Index) -> tuple[Example, Array]:
+        """An example of the excerpts `[reads, T, C]`, and which of them to draw again, `[reads]`."""
+
+    def shelf(self, corpus: Corpus) -> Shelf:
+        """What has to lie in memory.
+
+        Raises:
+          ValueError: if the corpus is not what the recipe needs.
+        """
+        return Shelf(corpus, stem_pieces(corpus), {})
+
+    def anywhere_of(self, key: Array, stem: Array, index: Index) -> tuple[Array, Array]:
+        """A random track that has a stem, and where in it an excerpt begins."""
+        track_key, start_key = jax.random.split(key)
+        track = index.tracks[stem, jax.random.randint(track_key, (), 0, index.counts[stem])]
+        return track, self.begin(start_key, index.length(stem, track))
+
+    def anywhere(self, key: Array, index: Index, samples: int) -> tuple[Array, Array]:
+        """A random track, and where in it so many samples begin; 0 where it is shorter."""
+        track_key, start_key = jax.random.split(key)
+        track = jax.random.randint(track_key, (), 0, index.samples.shape[1])
+        longest = index.samples[: self.stems, track].max()
+        return track, jax.random.randint(start_key, (), 0, jnp.maximum(longest - samples, 0) + 1)
+
+    def begin(self, key: Array, length: Array) -> Array:
+        return jax.random.randint(key, (), 0, jnp.maximum(length - self.samples, 0) + 1)
+
+    def none_again(self) -> Array:
+        return jnp.zeros(self.reads, bool)
+
+
+def stem_pieces(corpus: Corpus) -> list[dict[str, list[Piece]]]:
+    return [pieces_of(corpus, stem) for stem in corpus.stems]
+
+
+def pieces_of(corpus: Corpus, name: str) -> dict[str, list[Piece]]:
+    """Of a stem or a variant, by track."""
+    rows = {track: corpus.parts(track, name) for track in corpus.tracks(name)}
+    return {track: [Piece(row, None, row.samples) for row in parts] for track, parts in rows.items()}

@@ -1,0 +1,237 @@
+"""Examples that are drawn within a step are those of the host in form and, over many of them, in every statistic."""
+
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+from scipy.stats import ks_2samp
+
+from data_pipelines import store
+from data_pipelines.corpora.base import Stem
+from data_pipelines.mix_and_separate import MixAndSeparate
+from data_pipelines.mixing import Augmentation, RandomSplit, Remix
+from data_pipelines.pairs import InstrumentPairs
+from data_pipelines.pipeline import Data, Recipe, Shape, Stream
+from data_pipelines.schema import NOTES, SOURCES, variant_name
+from data_pipelines.sources import Corpus, open_corpus
+from data_pipelines.unpaired import PairedExcerpt, SoloExcerpt, UnpairedMixture
+from qsep_jax.on_device.batches import DRAWINGS, DrawnBatches
+from qsep_jax.on_device.memory import DoesNotFit
+from qsep_jax.training.sharding import make_mesh
+
+RATE, SAMPLES, COUNT = 1000, 400, 600
+STEMS = ("bass", "drums", "flute", "vocals")
+LENGTHS = (3100, 250, 5000, 2047)
+# Everything that a recipe can be told is told somewhere.
+RECIPES: dict[str, tuple[Recipe, dict[str, tuple[str, ...]], int]] = {
+    "lee": (RandomSplit(), {}, 2),
+    "lee, augmented": (RandomSplit(augmentation=Augmentation(0.3, 0.2, (-6.0, 3.0)), gain=(1.0, 1.0)), {}, 2),
+    "lee, mono pairs": (RandomSplit(presence=0.8, classes=2, targets=1, other_query=0.6), {}, 1),
+    "sums": (RandomSplit(0.9), {"rhythm": ("bass", "drums"), "vocals": ("vocals",)}, 2),
+    "slots": (MixAndSeparate(2, 3, slots=5), {}, 1),
+    "slots as stored": (MixAndSeparate(1, 4, slots=4, scaling="none"), {}, 2),
+    "songs": (PairedExcerpt(), {}, 2),
+    "mixtures": (UnpairedMixture(), {}, 1),
+    "solos": (SoloExcerpt((0.5, 1.0)), {"vocals": ("vocals",)}, 1),
+    "remix": (Remix(songs=3, shift=0.2), {}, 2),
+    "pairs": (InstrumentPairs(shifts=1, most_notes=8), {}, 1),
+}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Stereo tracks, one shorter than an excerpt, one without flute; samples say what they are of, and when."""
+    folder = tmp_path_factory.mktemp("corpora")
+
+    def track(number, length):
+        loaded = []
+        for place, stem in enumerate(STEMS):
+            if (number, stem) == (0, "flute"):
+                continue
+            time = np.arange(length)
+            notes = np.array([[0.2 + place / 10, 1.1, 60 + place], [1.05, 2.0, 64], [1.9, 2.9, 67]], np.float32)
+            for shift in (-2, -1, 0, 1, 2):
+                value = 1000 + 3000 * place + 500 * number + 100 * shift + time // 16 + 40 * np.sin(time)
+                audio = np.stack([value, -value / 2], 1).astype(np.int16)
+                audio[(time // 700) % 2 == 1] = 0  # rests, longer than an excerpt
+                moved = notes + np.array([0, 0, shift], np.float32)
+                loaded.append(Stem(variant_name(stem, shift), audio, stem if shift else "", moved))
+        return store.segments(f"t{number}", loaded, RATE)
+
+    tracks = {"train": iter([track(*each) for each in enumerate(LENGTHS)])}
+    store.write(store.folder_of(folder, "own", RATE), "own", RATE, 2, tracks, mark="0", options={"kind": "toy"})
+    return folder
+
+
+def batches(root, recipe, view, channels, *, batch_size=COUNT, devices=1, seed=0, repeats=1) -> DrawnBatches:
+    data = Data(str(root), {"s": Stream("own", recipe, view, channels)})
+    mesh = make_mesh(jax.devices()[:devices])
+    return DrawnBatches(data, {"s": Shape(SAMPLES, RATE, repeats)}, batch_size, seed, mesh)
+
+
+def on_host(corpus: Corpus, recipe: Recipe, count: int) -> dict[str, np.ndarray]:
+    examples = [recipe(np.random.default_rng(seed), corpus, SAMPLES) for seed in range(count)]
+    return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
+
+
+def statistics(examples: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Numbers that tell of what an example was made, at what level, and from where; each `[B]`."""
+    found = {}
+    for name, leaf in examples.items():
+        whole = leaf.reshape(len(leaf), -1).astype(float)
+        found |= {f"{name} mean": whole.mean(1), f"{name} rms": np.sqrt(np.square(whole).mean(1))}
+        found |= {f"{name} first": whole[:, 0], f"{name} last": whole[:, -1], f"{name} top": whole.max(1)}
+        if leaf.ndim == 4:
+            parts = np.sqrt(np.square(leaf.astype(float)).mean((2, 3)))
+            found |= {f"{name} {place}": parts[:, place] for place in range(parts.shape[1])}
+            found[f"{name} silent"] = (parts == 0).sum(1)
+    first, *others = [examples[name].reshape(len(examples[name]), -1).astype(float) for name in sorted(examples)]
+    for number, other in enumerate(others):
+        found[f"{number} apart"] = first[:, 0] - other[:, 0]
+    return found
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_statistics_are_those_of_the_host(root, name):
+    recipe, view, channels = RECIPES[name]
+    drawn = batches(root, recipe, view, channels).batch(0)["s"]
+    host = on_host(open_corpus(root, "own", RATE, "train", view, channels), recipe, COUNT)
+    assert {key: (leaf.shape, leaf.dtype) for key, leaf in drawn.items()} == {
+        key: (leaf.shape, leaf.dtype) for key, leaf in host.items()
+    }
+    ours, theirs = statistics(drawn), statistics(host)
+    chances = {key: ks_2samp(np.round(ours[key], 5), np.round(theirs[key], 5)).pvalue for key in ours}
+    assert min(chances.values()) > 1e-4, min(chances.items(), key=lambda item: item[1])
+
+
+def test_another_recipe_has_other_statistics(root):
+    """What the test above would notice: classes that are there more often."""
+    one, other = (
+        batches(root, RandomSplit(presence), {}, 2, seed=seed).batch(0)["s"] for seed, presence in enumerate((0.5, 0.7))
+    )
+    ours, theirs = statistics(one), statistics(other)
+    assert min(ks_2samp(ours[key], theirs[key]).pvalue for key in ours) < 1e-4
+
+
+def test_every_recipe_has_its_drawing():
+    assert set(DRAWINGS) == set(Recipe.__args__)
+
+
+def test_what_is_read_is_what_is_stored(root):
+    """A source of level 1 that nothing is added to is an excerpt of the corpus, beyond the end zeros."""
+    drawn = batches(root, PairedExcerpt(), {}, 2, batch_size=50).batch(3)["s"]
+    corpus = open_corpus(root, "own", RATE, "train", {stem: (stem,) for stem in STEMS})
+    whole = {
+        (track, place): np.concatenate(
+            [np.concatenate(list(corpus.segments(row))) for row in corpus.parts(track, stem)]
+        )
+        for place, stem in enumerate(STEMS)
+        for track in corpus.tracks(stem)
+    }
+    for sources in np.rint(drawn[SOURCES] * 32768).astype(int):
+        assert any(_is_of(track, sources, whole) for track in corpus.all_tracks)
+
+
+def _is_of(track, sources, whole) -> bool:
+    """Whether one place of a track has all sources, and those that it lacks are silent."""
+    starts = set(range(max(LENGTHS)))
+    for place, source in enumerate(sources):
+        audio = whole.get((track, place))
+        if audio is None:
+            starts = starts if not source.any() else set()
+            continue
+        padded = np.pad(audio, ((0, max(0, SAMPLES - len(audio))), (0, 0)))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, SAMPLES, 0)
+        starts &= set(np.flatnonzero((windows == source.T[None]).all((1, 2))).tolist())
+    return bool(starts)
+
+
+def test_notes_are_those_of_the_excerpt(root):
+    """Only those that sound, from its beginning on, in order, with the pitch of its variant."""
+    drawn = batches(root, InstrumentPairs(shifts=2, most_notes=3), {}, 1, batch_size=100).batch(0)["s"]
+    notes, sources = drawn[NOTES].reshape(-1, 3, 3), drawn[SOURCES].reshape(-1, SAMPLES)
+    for rows in notes:
+        held = rows[rows[:, 2] > 0]
+        assert (np.diff(held[:, 0]) >= 0).all()
+        assert (held[:, 1] > held[:, 0]).all()
+        assert held[:, :2].min(initial=0.0) >= 0
+        assert held[:, :2].max(initial=0.0) <= SAMPLES / RATE
+        assert not rows[len(held) :].any()
+    assert len({tuple(row) for rows in notes for row in rows}) > 20
+    assert np.isfinite(sources).all()
+
+
+@pytest.mark.parametrize("name", ["lee, mono pairs", "slots", "pairs", "remix"])
+def test_any_number_of_devices_draws_the_same(root, name):
+    recipe, view, channels = RECIPES[name]
+    one, four = (batches(root, recipe, view, channels, batch_size=8, devices=n).batch(7)["s"] for n in (1, 4))
+    jax.tree.map(partial(np.testing.assert_allclose, atol=1e-6), four, one)
+
+
+def test_each_device_holds_its_part(root):
+    drawn = batches(root, RandomSplit(), {}, 2, batch_size=8, devices=4)
+    whole = batches(root, RandomSplit(), {}, 2, batch_size=8)
+    parts = [shard.data.nbytes for shard in drawn.corpora["s"].audio.addressable_shards]
+    assert len(parts) == 4
+    assert max(parts) <= 0.3 * whole.corpora["s"].audio.nbytes
+    assert drawn.bytes_per_device < 0.5 * whole.bytes_per_device
+
+
+def test_batches_differ_by_step_seed_and_repeat(root):
+    drawn, other = (batches(root, PairedExcerpt(), {}, 1, batch_size=4, seed=s, repeats=3) for s in (0, 1))
+    one, again, next_one, elsewhere = drawn.batch(0), drawn.batch(0), drawn.batch(1), other.batch(0)
+    assert one["s"]["mixture"].shape == (3, 4, SAMPLES, 1)
+    np.testing.assert_array_equal(one["s"]["mixture"], again["s"]["mixture"])
+    every = np.concatenate([each["s"]["mixture"].reshape(-1, SAMPLES) for each in (one, next_one, elsewhere)])
+    audible = every[(every != 0).all(1)]
+    assert len(audible) > 4
+    assert len(np.unique(audible, axis=0)) == len(audible)
+    repeated = batches(root, PairedExcerpt(), {}, 1, batch_size=4, devices=2, repeats=3).batch(0)
+    np.testing.assert_allclose(repeated["s"]["mixture"], one["s"]["mixture"], atol=1e-6)
+
+
+def test_nothing_but_silence_is_not_finite(tmp_path):
+    """So that the step skips it and says so, as the host's recipe refuses."""
+    silent = [Stem(name, np.zeros((3000, 1), np.int16)) for name in ("a", "b")]
+    tracks = {"train": iter([store.segments("t", silent, RATE)])}
+    store.write(store.folder_of(tmp_path, "own", RATE), "own", RATE, 1, tracks, mark="0", options={})
+    drawn = batches(tmp_path, RandomSplit(), {}, 1, batch_size=2).batch(0)["s"]
+    assert not np.isfinite(drawn["mixture"]).any()
+
+
+def test_too_large_a_corpus(root, monkeypatch):
+    monkeypatch.setattr("qsep_jax.on_device.batches.room", lambda device: 1 << 17)
+    with pytest.raises(DoesNotFit, match=r"takes 0\.[1-9] MiB of each device, where 0\.1 MiB are for it"):
+        batches(root, RandomSplit(), {}, 2)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "corpus", "message"),
+    [
+        (MixAndSeparate(2, 3, slots=3, frames=1, size=8), "own", "shows frames, which are read and drawn on the host"),
+        (RandomSplit(), "own+own", r"is several corpora: own\+own"),
+        (RandomSplit(classes=5), "own", r"asks for 0 targets of 5 classes"),
+        (SoloExcerpt(), "own", r"a solo excerpt is of one stem"),
+        (InstrumentPairs(most_notes=1), "own", r"has 2 notes in 0.4 s: raise most_notes, 1"),
+        (MixAndSeparate(5, 7), "own", r"has 4 instruments, the recipe mixes 5 at least"),
+    ],
+)
+def test_what_cannot_lie_there(root, recipe, corpus, message):
+    data = Data(str(root), {"s": Stream(corpus, recipe)})
+    with pytest.raises(ValueError, match=message):
+        DrawnBatches(data, {"s": Shape(SAMPLES, RATE)}, 2, 0, make_mesh(jax.devices()[:1]))
+
+
+def test_a_track_alone_has_no_other_to_ask_with(tmp_path):
+    sound = [Stem(name, np.ones((3000, 1), np.int16)) for name in ("a", "b")]
+    tracks = {"train": iter([store.segments("t", sound, RATE)])}
+    store.write(store.folder_of(tmp_path, "own", RATE), "own", RATE, 1, tracks, mark="0", options={})
+    with pytest.raises(ValueError, match="has only one train track with 'a'"):
+        batches(tmp_path, RandomSplit(targets=1, other_query=1.0), {}, 1)
+
+
+def test_streams_are_those_that_are_asked_for(root):
+    data = Data(str(root), {"s": Stream("own")})
+    with pytest.raises(ValueError, match=r"asks for the streams \['other'\], the config has \['s'\]"):
+        DrawnBatches(data, {"other": Shape(SAMPLES, RATE)}, 2, 0, make_mesh(jax.devices()[:1]))
