@@ -6,17 +6,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
 from jax import Array, lax
 from jax.sharding import Mesh, PartitionSpec
 
 from data_pipelines.mix_and_separate import MixAndSeparate
 from data_pipelines.mixing import MOST_DRAWS, RandomSplit, Remix
 from data_pipelines.pairs import InstrumentPairs
-from data_pipelines.pipeline import Data, Recipe, Shape, Stream, opened, seed_of
-from data_pipelines.sources import Corpus
+from data_pipelines.pipeline import Data, Shape, opened, seed_of
 from data_pipelines.unpaired import PairedExcerpt, SoloExcerpt, UnpairedMixture
 from qsep_jax.on_device.drawing import Drawing, Example
-from qsep_jax.on_device.memory import AXIS, DoesNotFit, Placed, Shelf, room
+from qsep_jax.on_device.memory import AXIS, DoesNotFit, Index, Shelf, read, replicated, room
 from qsep_jax.on_device.mixtures import RandomSplits, Remixes, Slots, Solos, Songs
 from qsep_jax.on_device.pairs import Pairs
 
@@ -32,8 +32,11 @@ DRAWINGS: dict[type, type[Drawing]] = {
 MIB = 2.0**20
 
 
-def drawing_of(recipe: Recipe, corpus: Corpus, samples: int) -> Drawing:
-    return DRAWINGS[type(recipe)](recipe, samples, len(corpus.stems), corpus.sample_rate)
+class OnDevices(struct.PyTreeNode):
+    """What lies in the devices' memory: rows int16 `[R, S, C]`, split over them, and each stream's index, on all."""
+
+    rows: Array
+    index: dict[str, Index]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +44,8 @@ class _Stream:
     drawing: Drawing
     seed: int
     repeats: int
+    channels: int
+    corpora: int
 
 
 class DrawnBatches:
@@ -50,7 +55,8 @@ class DrawnBatches:
     number of devices and after any restart.
 
     Attributes:
-      corpora: what lies in the devices' memory, by stream: what `draw` is to be given.
+      corpora: what `draw` is to be given.
+      bytes_per_device: how much of it.
 
     Raises:
       DoesNotFit: if the corpora do not fit into the memory of the devices, or cannot lie there at all.
@@ -61,22 +67,36 @@ class DrawnBatches:
         streams = data.of_split("train")
         if set(shapes) != set(streams):
             raise ValueError(f"the system asks for the streams {sorted(shapes)}, the config has {sorted(streams)}")
-        self.batch_size, self.mesh = batch_size, mesh
-        self._streams, shelves = {}, {}
+        self.batch_size, self.mesh, self._streams = batch_size, mesh, {}
+        corpora = {
+            name: tuple(opened(name, streams[name], data.root, shape.sample_rate, "train"))
+            for name, shape in shapes.items()
+        }
+        everything = [corpus.metadata for each in corpora.values() for corpus in each]
+        shelf = Shelf(max(each.segment_samples for each in everything), max(each.channels for each in everything))
+        indices = {}
         for name, shape in shapes.items():
-            drawing, shelves[name] = _shelved(name, streams[name], data.root, shape)
-            self._streams[name] = _Stream(drawing, seed_of(seed, "train", name), shape.repeats)
-        needed = sum(shelf.bytes_per_device(mesh.size) for shelf in shelves.values())
+            recipe, ours = streams[name].recipe, corpora[name]
+            drawing = DRAWINGS[type(recipe)](recipe, shape.samples, len(ours[0].stems), shape.sample_rate)
+            indices[name] = drawing.index(ours, shelf)
+            self._streams[name] = _Stream(
+                drawing, seed_of(seed, "train", name), shape.repeats, ours[0].channels, len(ours)
+            )
+        held = shelf.bytes_per_device(mesh.size) + sum(leaf.nbytes for leaf in jax.tree.leaves(indices))
         there = min(room(device) for device in mesh.local_devices)
-        if needed > there:
-            raise DoesNotFit(f"takes {needed / MIB:,.1f} MiB of each device, where {there / MIB:,.1f} MiB are for it")
-        self.bytes_per_device = needed
-        self.corpora: dict[str, Placed] = {name: shelf.place(mesh) for name, shelf in shelves.items()}
+        if held > there:
+            raise DoesNotFit(f"takes {held / MIB:,.1f} MiB of each device, where {there / MIB:,.1f} MiB are for it")
+        self.bytes_per_device = held
+        on_all = {name: replicated(index, mesh) for name, index in indices.items()}
+        self.corpora = OnDevices(shelf.place(mesh), on_all)
         self._draw = jax.jit(self.draw)
 
-    def draw(self, corpora: dict[str, Placed], step: Array) -> dict[str, Example]:
+    def draw(self, corpora: OnDevices, step: Array) -> dict[str, Example]:
         """The batch of a step; a pure function."""
-        return {name: self._of_stream(stream, corpora[name], step) for name, stream in self._streams.items()}
+        return {
+            name: self._of_stream(stream, corpora.rows, corpora.index[name], step)
+            for name, stream in self._streams.items()
+        }
 
     def batch(self, number: int) -> dict[str, Any]:
         """This process's rows of one batch, on the host."""
@@ -86,25 +106,24 @@ class DrawnBatches:
             for name, example in drawn.items()
         }
 
-    def _of_stream(self, stream: _Stream, corpus: Placed, step: Array) -> Example:
+    def _of_stream(self, stream: _Stream, rows: Array, index: Index, step: Array) -> Example:
         devices = self.mesh.size
-        rows = self.batch_size // devices
+        count = self.batch_size // devices
 
-        def part(corpus: Placed, step: Array) -> Example:
-            """The rows of one device."""
-            first = lax.axis_index(AXIS) * rows if devices > 1 else 0
-            keys = _keys(stream, step, first + jnp.arange(rows))  # [R · rows]
-            example = _drawn(stream.drawing, corpus, keys, devices)
+        def part(rows: Array, index: Index, step: Array) -> Example:
+            """The examples of one device."""
+            first = lax.axis_index(AXIS) * count if devices > 1 else 0
+            keys = _keys(stream, step, first + jnp.arange(count))  # [R · count]
+            example = _drawn(stream, rows, index, keys, devices)
             if stream.repeats == 1:
                 return example
-            return jax.tree.map(lambda leaf: leaf.reshape(stream.repeats, rows, *leaf.shape[1:]), example)
+            return jax.tree.map(lambda leaf: leaf.reshape(stream.repeats, count, *leaf.shape[1:]), example)
 
         if devices == 1:
-            return part(corpus, step)
+            return part(rows, index, step)
         split, whole = PartitionSpec(AXIS), PartitionSpec()
-        held = Placed(split, whole, corpus.channels)  # pyright: ignore[reportArgumentType]
-        out = split if stream.repeats == 1 else PartitionSpec(None, AXIS)
-        return jax.shard_map(part, mesh=self.mesh, in_specs=(held, whole), out_specs=out, check_vma=False)(corpus, step)
+        specs, out = (split, whole, whole), split if stream.repeats == 1 else PartitionSpec(None, AXIS)
+        return jax.shard_map(part, mesh=self.mesh, in_specs=specs, out_specs=out, check_vma=False)(rows, index, step)
 
 
 def _keys(stream: _Stream, step: Array, rows: Array) -> Array:
@@ -114,16 +133,23 @@ def _keys(stream: _Stream, step: Array, rows: Array) -> Array:
     return jax.vmap(lambda key: jax.vmap(lambda row: jax.random.fold_in(key, row))(rows))(repeats).reshape(-1)
 
 
-def _drawn(drawing: Drawing, corpus: Placed, keys: Array, devices: int) -> Example:
+def _drawn(stream: _Stream, rows: Array, index: Index, keys: Array, devices: int) -> Example:
     """Examples of keys `[b]`, drawn again where the recipe says so; not finite where that does not end."""
-    index, reads = corpus.index, drawing.reads
+    drawing = stream.drawing
+
+    def wanted(key: Array, attempts: Array) -> tuple[Array, Any]:
+        if stream.corpora == 1:
+            return drawing.places(key, attempts, index.within(jnp.int32(0)))
+        corpus_key, key = jax.random.split(key)
+        corpus = jax.random.choice(corpus_key, stream.corpora, p=index.count / index.count.sum())
+        return drawing.places(key, attempts, index.within(corpus))
 
     def made(attempts: Array) -> tuple[Example, Array]:
-        places, drawn = jax.vmap(lambda key, attempts: drawing.places(key, attempts, index))(keys, attempts)
-        audio = corpus.read(places.astype(jnp.int32), drawing.samples, devices)
+        places, drawn = jax.vmap(wanted)(keys, attempts)
+        audio = read(rows, index, places.astype(jnp.int32), drawing.samples, stream.channels, devices)
         return jax.vmap(lambda drawn, audio: drawing.example(drawn, audio, index))(drawn, audio)
 
-    fresh = jnp.zeros((len(keys), reads), jnp.int32)
+    fresh = jnp.zeros((len(keys), drawing.reads), jnp.int32)
     if not drawing.redraws:
         return made(fresh)[0]
 
@@ -147,14 +173,6 @@ def _drawn(drawing: Drawing, corpus: Placed, keys: Array, devices: int) -> Examp
         return jnp.where(failed.reshape(-1, *[1] * (leaf.ndim - 1)), jnp.nan, leaf)
 
     return jax.tree.map(marked, example)
-
-
-def _shelved(name: str, stream: Stream, root: str, shape: Shape) -> tuple[Drawing, Shelf]:
-    corpora = list(opened(name, stream, root, shape.sample_rate, "train"))
-    if len(corpora) > 1:
-        raise DoesNotFit(f"is several corpora: {stream.corpus}")
-    drawing = drawing_of(stream.recipe, corpora[0], shape.samples)
-    return drawing, drawing.shelf(corpora[0])
 
 
 def _local(leaf: Array, repeated: bool) -> np.ndarray:

@@ -6,6 +6,8 @@ an example of that, and may ask for some of it to be drawn again.
 
 import abc
 import dataclasses
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from data_pipelines.sources import Corpus
-from qsep_jax.on_device.memory import Index, Piece, Shelf
+from qsep_jax.on_device.memory import Index, Piece, Shelf, Source
 
 Example = dict[str, Array]
 
@@ -44,30 +46,31 @@ class Drawing(abc.ABC):
 
         Args:
           attempts: how often each excerpt was refused before, `[reads]`.
+          index: of the corpus that the example is of.
         """
 
     @abc.abstractmethod
     def example(self, drawn: Any, audio: Array, index: Index) -> tuple[Example, Array]:
         """An example of the excerpts `[reads, T, C]`, and which of them to draw again, `[reads]`."""
 
-    def shelf(self, corpus: Corpus) -> Shelf:
-        """What has to lie in memory.
+    def index(self, corpora: Sequence[Corpus], shelf: Shelf) -> Index:
+        """Put on the shelf what has to lie in memory.
 
         Raises:
-          ValueError: if the corpus is not what the recipe needs.
+          ValueError: if a corpus is not what the recipe needs.
         """
-        return Shelf(corpus, stem_pieces(corpus), {})
+        return shelf.index(corpora, stem_sources(corpora))
 
     def anywhere_of(self, key: Array, stem: Array, index: Index) -> tuple[Array, Array]:
         """A random track that has a stem, and where in it an excerpt begins."""
         track_key, start_key = jax.random.split(key)
-        track = index.tracks[stem, jax.random.randint(track_key, (), 0, index.counts[stem])]
+        track = index.tracks[stem, jax.random.randint(track_key, (), 0, index.having[stem])]
         return track, self.begin(start_key, index.length(stem, track))
 
     def anywhere(self, key: Array, index: Index, samples: int) -> tuple[Array, Array]:
         """A random track, and where in it so many samples begin; 0 where it is shorter."""
         track_key, start_key = jax.random.split(key)
-        track = jax.random.randint(track_key, (), 0, index.samples.shape[1])
+        track = index.first + jax.random.randint(track_key, (), 0, index.count)
         longest = index.samples[: self.stems, track].max()
         return track, jax.random.randint(start_key, (), 0, jnp.maximum(longest - samples, 0) + 1)
 
@@ -78,11 +81,17 @@ class Drawing(abc.ABC):
         return jnp.zeros(self.reads, bool)
 
 
-def stem_pieces(corpus: Corpus) -> list[dict[str, list[Piece]]]:
-    return [pieces_of(corpus, stem) for stem in corpus.stems]
+def stem_sources(corpora: Sequence[Corpus]) -> list[Source]:
+    return [pieces_of(corpora, stem) for stem in corpora[0].stems]
 
 
-def pieces_of(corpus: Corpus, name: str) -> dict[str, list[Piece]]:
-    """Of a stem or a variant, by track."""
-    rows = {track: corpus.parts(track, name) for track in corpus.tracks(name)}
-    return {track: [Piece(row, None, row.samples) for row in parts] for track, parts in rows.items()}
+def pieces_of(corpora: Sequence[Corpus], name: str) -> dict[tuple[int, str], list[Piece]]:
+    """Of a stem or a variant, by corpus and track."""
+    return {
+        (number, track): [
+            Piece((corpus.folder, corpus.split, row), row.samples, partial(corpus.segments, row))
+            for row in corpus.parts(track, name)
+        ]
+        for number, corpus in enumerate(corpora)
+        for track in corpus.tracks(name)
+    }

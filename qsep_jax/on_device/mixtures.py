@@ -1,5 +1,6 @@
 """The recipes of `data_pipelines.mixing`, `mix_and_separate` and `unpaired`, within a step."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -30,11 +31,13 @@ class RandomSplits(Drawing):
     def reads(self) -> int:
         return self.classes + bool(self.recipe.other_query)
 
-    def shelf(self, corpus: Corpus) -> Shelf:
-        self.recipe.check(corpus)
-        if self.recipe.other_query and (alone := [stem for stem in corpus.stems if len(corpus.tracks(stem)) < 2]):
-            raise ValueError(f"{corpus.folder} has only one {corpus.split} track with '{alone[0]}'")
-        return super().shelf(corpus)
+    def index(self, corpora: Sequence[Corpus], shelf: Shelf) -> Index:
+        for corpus in corpora:
+            self.recipe.check(corpus)
+            alone = [stem for stem in corpus.stems if len(corpus.tracks(stem)) < 2]
+            if self.recipe.other_query and alone:
+                raise ValueError(f"{corpus.folder} has only one {corpus.split} track with '{alone[0]}'")
+        return super().index(corpora, shelf)
 
     def places(self, key: Array, attempts: Array, index: Index) -> tuple[Array, Any]:
         key = self._with_a_target(jax.random.fold_in(key, attempts[0]))
@@ -84,7 +87,7 @@ class RandomSplits(Drawing):
     def _other(self, key: Array, stem: Array, track: Array, index: Index) -> Array:
         """A place of a stem in another track."""
         track_key, start_key = jax.random.split(key)
-        number = jax.random.randint(track_key, (), 0, index.counts[stem] - 1)
+        number = jax.random.randint(track_key, (), 0, index.having[stem] - 1)
         own = jnp.argmax(index.tracks[stem] == track)
         other = index.tracks[stem, number + (number >= own)]
         return jnp.stack([stem, other, self.begin(start_key, index.length(stem, other))])
@@ -101,11 +104,12 @@ class Slots(Drawing):
     def reads(self) -> int:
         return self.recipe.slots
 
-    def shelf(self, corpus: Corpus) -> Shelf:
+    def index(self, corpora: Sequence[Corpus], shelf: Shelf) -> Index:
         if self.recipe.frames:
             raise DoesNotFit("shows frames, which are read and drawn on the host")
-        self.recipe.check(corpus)
-        return super().shelf(corpus)
+        for corpus in corpora:
+            self.recipe.check(corpus)
+        return super().index(corpora, shelf)
 
     def places(self, key: Array, attempts: Array, index: Index) -> tuple[Array, Any]:
         count_key, order_key, place_key = jax.random.split(key, 3)
@@ -159,9 +163,10 @@ class Solos(Drawing):
     def reads(self) -> int:
         return 1
 
-    def shelf(self, corpus: Corpus) -> Shelf:
-        self.recipe.check(corpus)
-        return super().shelf(corpus)
+    def index(self, corpora: Sequence[Corpus], shelf: Shelf) -> Index:
+        for corpus in corpora:
+            self.recipe.check(corpus)
+        return super().index(corpora, shelf)
 
     def places(self, key: Array, attempts: Array, index: Index) -> tuple[Array, Any]:
         place_key, gain_key = jax.random.split(key)

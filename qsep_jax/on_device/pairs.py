@@ -1,5 +1,7 @@
 """The recipe of `data_pipelines.pairs` within a step."""
 
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,8 +13,9 @@ from data_pipelines.mixing import SILENCE
 from data_pipelines.pairs import InstrumentPairs, notes_between, sounding_parts
 from data_pipelines.schema import NOTES, OTHERS, QUERIES, SOURCES, variant_name
 from data_pipelines.sources import Corpus
-from qsep_jax.on_device.drawing import Drawing, Example, pieces_of, stem_pieces
-from qsep_jax.on_device.memory import Index, Piece, Shelf
+from data_pipelines.store import Row
+from qsep_jax.on_device.drawing import Drawing, Example, pieces_of, stem_sources
+from qsep_jax.on_device.memory import DoesNotFit, Index, Piece, Shelf
 
 
 class Pairs(Drawing):
@@ -28,7 +31,10 @@ class Pairs(Drawing):
     def reads(self) -> int:
         return 10
 
-    def shelf(self, corpus: Corpus) -> Shelf:
+    def index(self, corpora: Sequence[Corpus], shelf: Shelf) -> Index:
+        if len(corpora) > 1:
+            raise DoesNotFit("is several corpora with pitch-shifted variants, which need not be the same in all")
+        (corpus,) = corpora
         self.recipe.check(corpus)
         shifts = [[s for s in corpus.shifts(stem) if abs(s) <= self.recipe.shifts] for stem in corpus.stems]
         names = [variant_name(stem, s) for stem, of in zip(corpus.stems, shifts, strict=True) for s in of]
@@ -36,15 +42,15 @@ class Pairs(Drawing):
         for stem, of in enumerate(shifts):
             begun = len(corpus.stems) + sum(map(len, shifts[:stem]))
             variants[stem, : len(of)] = np.arange(begun, begun + len(of))
-        plain = [pieces_of(corpus, name) for name in names]
-        dense = [self._dense(corpus, name) for name in names]
-        more = {"variants": variants, "shifts": np.array([len(of) for of in shifts], np.int32)}
-        more["notes"] = self._notes(corpus, names)
-        return Shelf(corpus, [*stem_pieces(corpus), *plain, *dense], more)
+        plain = [pieces_of(corpora, name) for name in names]
+        dense = [self._dense(corpus, name, shelf.size) for name in names]
+        many = np.array([len(of) for of in shifts], np.int32)
+        sources = [*stem_sources(corpora), *plain, *dense]
+        return shelf.index(corpora, sources, variants=variants, shifts=many, notes=self._notes(corpus, names))
 
     def places(self, key: Array, attempts: Array, index: Index) -> tuple[Array, Any]:
         pair_key, *stem_keys = jax.random.split(key, 3)
-        chances = index.counts / index.counts.sum()
+        chances = index.having / index.having.sum()
         pair = jax.random.choice(pair_key, self.stems, (2,), replace=False, p=chances)
         places = jax.vmap(self._of_stem, (0, 0, None))(jnp.stack(stem_keys), pair, index)
         return places.reshape(-1, 3), places[:, 0]
@@ -79,7 +85,7 @@ class Pairs(Drawing):
 
     def _excerpt(self, key: Array, stem: Array, index: Index) -> tuple[Array, Array, Array]:
         track_key, variant_key, start_key = jax.random.split(key, 3)
-        track = index.tracks[stem, jax.random.randint(track_key, (), 0, index.counts[stem])]
+        track = index.tracks[stem, jax.random.randint(track_key, (), 0, index.having[stem])]
         return self._variant(variant_key, stem, index), track, self._second(start_key, index.length(stem, track))
 
     def _variant(self, key: Array, stem: Array, index: Index) -> Array:
@@ -100,19 +106,20 @@ class Pairs(Drawing):
         known = length > 0
         return jnp.stack([jnp.where(known, dense, variant), track, jnp.where(known, anywhere, start)])
 
-    def _dense(self, corpus: Corpus, name: str) -> dict[str, list[Piece]]:
+    def _dense(self, corpus: Corpus, name: str, size: int) -> dict[tuple[int, str], list[Piece]]:
+        """What sounds of a variant, by track; nothing of tracks without notes."""
         found = {}
-        for track, pieces in pieces_of(corpus, name).items():
-            stop = [piece.samples for piece in pieces]
+        for track in corpus.tracks(name):
             parts = sounding_parts(corpus, track, name)
-            found[track] = []
-            for piece, samples in zip(pieces, stop, strict=True):
-                if piece.stored and parts:
-                    whole = np.concatenate(list(corpus.segments(piece.stored)))
-                    whole = np.pad(whole, ((0, max(stop) - samples), (0, 0)))
-                    sounding = np.concatenate([whole[begin:end] for begin, end in parts])
-                    around = np.resize(sounding, (len(sounding) + self.samples, sounding.shape[1]))
-                    found[track].append(Piece(None, around, len(around)))
+            length = sum(stop - start for start, stop in parts) + self.samples
+            found[0, track] = [
+                Piece(
+                    (corpus.folder, corpus.split, row, "sounding", self.samples),
+                    length,
+                    partial(_sounding, corpus, row, parts, length, size),
+                )
+                for row in (corpus.parts(track, name) if parts else ())
+            ]
         return found
 
     def _notes(self, corpus: Corpus, names: list[str]) -> np.ndarray:
@@ -139,3 +146,12 @@ class Pairs(Drawing):
         kept = jnp.where(sounds[:, None], jnp.concatenate([times, rows[:, 2:]], -1), 0.0)
         kept = kept[jnp.argsort(~sounds, stable=True)[: self.recipe.most_notes]]
         return jnp.pad(kept, ((0, self.recipe.most_notes - len(kept)), (0, 0)))
+
+
+def _sounding(corpus: Corpus, row: Row, parts: list[tuple[int, int]], length: int, size: int) -> Iterator[np.ndarray]:
+    """So many samples of what sounds of a stored stem, over and over, in pieces of `size`, int16 `[n, C]`."""
+    whole = np.concatenate(list(corpus.segments(row)))
+    whole = np.pad(whole, ((0, max(0, parts[-1][1] - len(whole))), (0, 0)))  # where another part of the sum is longer
+    sounding = np.concatenate([whole[start:stop] for start, stop in parts])
+    around = np.resize(sounding, (length, sounding.shape[1]))
+    yield from (around[start : start + size] for start in range(0, length, size))

@@ -1,0 +1,54 @@
+"""Training with the corpus on the devices: every system's batches, and what the command says where it cannot be."""
+
+import dataclasses
+
+import jax
+import pytest
+
+from qsep_jax import train
+from qsep_jax.on_device.batches import DrawnBatches
+from qsep_jax.run import RunFolder
+from qsep_jax.train import shapes_of
+from qsep_jax.training.sharding import make_mesh
+from tests.commands import command, config_of, refused
+from tests.experiments import CONFIGS, debug, pipeline, write_corpora
+
+SIZE = ("--train.batch-size", 8)  # simulated devices
+
+
+def options(folder, config, data, *more):
+    return ("--config", config_of(config), "--workdir", folder, "--data.root", data, "--train.corpus-on-device", *more)
+
+
+@pytest.mark.parametrize("config", [*CONFIGS, "stoller2018.py:va", "lin2021.py:msi_dis"])
+def test_batches_have_the_form_of_the_hosts(config, tmp_path):
+    experiment = debug(config)
+    write_corpora(experiment, tmp_path)
+    data = dataclasses.replace(experiment.data, root=str(tmp_path))
+    drawn = DrawnBatches(data, shapes_of(experiment.system), 4, 0, make_mesh(jax.devices()[:2]))
+    ours, theirs = drawn.batch(0), pipeline(experiment, tmp_path, batch_size=4).batch(0)
+    form = [jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), dict(batch)) for batch in (ours, theirs)]
+    assert form[0] == form[1]
+
+
+def test_the_command_says_what_it_takes(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("qsep_jax.train.prepare_missing", lambda experiment: None)
+    write_corpora(debug("lee2019.py"), tmp_path / "data")
+    assert command(train, *options(tmp_path / "run", "lee2019.py", tmp_path / "data", *SIZE)) == 0
+    assert "MiB of each device's memory" in capsys.readouterr().out
+    run = RunFolder(tmp_path / "run")
+    assert run.experiment().train.corpus_on_device
+    assert run.best_step() > 0
+
+
+def test_where_it_does_not_fit_the_run_says_so_and_stays_as_it_began(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("qsep_jax.train.prepare_missing", lambda experiment: None)
+    write_corpora(debug("lee2019.py"), tmp_path / "data")
+    given = options(tmp_path / "run", "lee2019.py", tmp_path / "data", *SIZE)
+    with monkeypatch.context() as patch:
+        patch.setattr("qsep_jax.on_device.batches.room", lambda device: 0)
+        assert command(train, *given) == 0
+        assert "the corpus stays on the host: it takes" in capsys.readouterr().out
+        assert not RunFolder(tmp_path / "run").experiment().train.corpus_on_device
+        assert command(train, *given) == 0  # there is nothing to do, and no complaint
+    refused(capsys, "holds a run with train.corpus_on_device = False, not True", train, *given)
