@@ -2,7 +2,8 @@
 
 Mixtures per second and core of four 3-s stems at 22.05 kHz, all four present, crops unaligned, mixed down to mono, as
 training gets them from the Grain chain in one process, and where the time goes. Without `--corpus` a synthetic one of
-noise is made for the occasion.
+noise is made for the occasion. With `--on-device` also the same recipe by the first of jax's devices, from a corpus in
+its memory.
 """
 
 import dataclasses
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import jax
 import numpy as np
 
 from benchmarks import rows
@@ -23,10 +25,12 @@ from data_pipelines.corpora.base import Stem
 from data_pipelines.mixing import RandomSplit
 from data_pipelines.pipeline import Data, Pipeline, Shape, Stream
 from data_pipelines.schema import FOUR_STEMS
+from qsep_jax.on_device.batches import DrawnBatches
+from qsep_jax.training.sharding import make_mesh
 
 EXAMPLE = "python -m benchmarks.input_rate --corpus band --json input.json"
 SYNTHETIC = "synthetic"
-COLUMNS = ("corpus", "batch", "mixtures_per_s_and_core", "mixtures_per_s", "median_s", "p90_s")
+COLUMNS = ("implementation", "corpus", "batch", "mixtures_per_s_and_core", "mixtures_per_s", "median_s", "p90_s")
 
 # What is watched to see where the time goes: owner, function, and the part of the work that it does.
 PARTS: tuple[tuple[Any, str, str], ...] = (
@@ -54,6 +58,7 @@ class InputRate:
       rounds: how often the rate is measured.
       mixtures: of a round.
       tracks, track_seconds: of the synthetic corpus.
+      on_device: whether the same is measured with the corpus in the memory of jax's first device.
     """
 
     json: Path | None = None
@@ -66,6 +71,7 @@ class InputRate:
     mixtures: int = 400
     tracks: int = 20
     track_seconds: float = 60.0
+    on_device: bool = False
 
     def check(self) -> None:
         """Raise ValueError for what cannot be measured; not on construction, where tyro would draw a box around it."""
@@ -87,8 +93,8 @@ def make_synthetic(root: Path, options: InputRate) -> None:
     store.write(folder, SYNTHETIC, options.sample_rate, 1, {"train": tracks}, mark="noise", options={})
 
 
-def measure(options: InputRate) -> rows.Row:
-    """The row of the benchmark, without circumstances.
+def measure(options: InputRate) -> list[rows.Row]:
+    """The rows of the benchmark, without circumstances.
 
     Raises:
       ValueError: if the corpus is not prepared (the message holds the command) or has fewer than four stems.
@@ -100,27 +106,53 @@ def measure(options: InputRate) -> rows.Row:
             make_synthetic(root, options)
         stream = Stream(options.corpus, RandomSplit(presence=1.0, classes=4), channels=1)
         shape = Shape(round(options.seconds * options.sample_rate), options.sample_rate)
-        pipeline = Pipeline(Data(str(root), {"mixes": stream}), {"mixes": shape}, "train", options.batch, 0)
+        data = Data(str(root), {"mixes": stream})
+        pipeline = Pipeline(data, {"mixes": shape}, "train", options.batch, 0)
         stored = pipeline.corpora["mixes"][0].metadata.channels
         batches = -(-options.mixtures // options.batch)
         parts = where_time_goes(pipeline, batches, options.batch)  # first: no thread of an iterator is about yet
         wall, cpu = _rates(pipeline, options.rounds, batches, options.batch)
-    return {
+        drawn = _on_device(data, shape, options, batches) if options.on_device else {}
+    common = {
         "benchmark": "input_rate",
         "system": "RandomSplit(presence=1.0)",
-        "implementation": "grain, 1 process",
         "batch": options.batch,
         "precision": "float32",
-        "devices": 0,
         "corpus": "synthetic noise" if options.corpus == SYNTHETIC else options.corpus,
         "stored_channels": stored,
         "seconds": options.seconds,
         "sample_rate": options.sample_rate,
+    }
+    on_host = common | {
+        "implementation": "grain, 1 process",
+        "devices": 0,
         "mixtures_per_s_and_core": 1.0 / float(np.median(cpu)),
         "mixtures_per_s": 1.0 / float(np.median(wall)),
         "cpu_median_s": float(np.median(cpu)),
         **rows.summary(wall),
         "parts_s": parts,
+    }
+    return [on_host, common | drawn] if drawn else [on_host]
+
+
+def _on_device(data: Data, shape: Shape, options: InputRate, batches: int) -> rows.Row:
+    """The row of batches that are drawn on jax's first device, each waited for as a step would."""
+    device = jax.devices()[0]
+    drawn = DrawnBatches(data, {"mixes": shape}, options.batch, 0, make_mesh([device]))
+    draw, wall = jax.jit(drawn.draw), []
+    for number in range(options.rounds + 1):
+        start = time.perf_counter()
+        for batch in range(batches):
+            jax.block_until_ready(draw(drawn.corpora, np.int32(number * batches + batch)))
+        if number:  # the first one compiles
+            wall.append((time.perf_counter() - start) / (batches * options.batch))
+    return {
+        "implementation": "jax, corpus on device",
+        "devices": 1,
+        "device": device.device_kind,
+        "held_mib": drawn.bytes_per_device / 2**20,
+        "mixtures_per_s": 1.0 / float(np.median(wall)),
+        **rows.summary(wall),
     }
 
 
@@ -186,13 +218,14 @@ def main() -> None:
         raise ValueError(f"--json is needed. Example: {EXAMPLE}")
     options.check()
     rows.check_writable(options.json)
-    row = measure(options)
-    rows.write(options.json, [row | rows.circumstances("grain", "array_record", "numpy")])
+    measured = measure(options)
+    around = rows.circumstances("grain", "array_record", "numpy", "jax")
+    rows.write(options.json, [row | around for row in measured])
     what = f"mixtures of four {options.seconds:g}-s stems at {options.sample_rate} Hz"
     print(f"{what}, one process, {options.rounds} rounds")
-    print(rows.table([row], COLUMNS))
+    print(rows.table(measured, COLUMNS))
     print("\nwhere the time goes, µs per mixture:")
-    for part, seconds in row["parts_s"].items():
+    for part, seconds in measured[0]["parts_s"].items():
         print(f"  {part:40s} {seconds * 1e6:7.0f}")
     print(f"written to {options.json}")
 

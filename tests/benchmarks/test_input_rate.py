@@ -13,9 +13,9 @@ SMALL = ["--sample-rate", "8000", "--tracks", "2", "--track-seconds", "5", "--ro
 
 def test_rows(tmp_path, monkeypatch, capsys):
     path = tmp_path / "input.json"
-    monkeypatch.setattr("sys.argv", ["input_rate", *SMALL, "--json", str(path)])
+    monkeypatch.setattr("sys.argv", ["input_rate", *SMALL, "--on-device", "--json", str(path)])
     input_rate.main()
-    (row,) = json.loads(path.read_text())
+    row, drawn = json.loads(path.read_text())
     assert set(row) >= FIELDS | {"mixtures_per_s_and_core", "parts_s", "date", "processor", "versions", "command"}
     assert row["corpus"] == "synthetic noise"
     assert row["mixtures_per_s_and_core"] == pytest.approx(1 / row["cpu_median_s"])
@@ -26,6 +26,8 @@ def test_rows(tmp_path, monkeypatch, capsys):
     assert min(parts.values()) > 0
     # Watching costs something, and machines are noisy: the parts are of the size of the whole, no more is certain.
     assert row["median_s"] / 5 < whole < 5 * row["median_s"]
+    assert set(drawn) >= FIELDS | {"held_mib", "date", "versions", "command"}
+    assert drawn["mixtures_per_s"] == pytest.approx(1 / drawn["median_s"])
     assert "silence check" in capsys.readouterr().out
 
 

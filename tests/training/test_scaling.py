@@ -13,11 +13,13 @@ import jax
 import pytest
 
 from benchmarks.contestants import noise_batch, use_native_convolutions
+from qsep_jax.on_device.batches import DrawnBatches
 from qsep_jax.systems.base import System
+from qsep_jax.train import shapes_of
 from qsep_jax.training.loop import Compiled
 from qsep_jax.training.partition import select
 from qsep_jax.training.sharding import make_mesh
-from tests.experiments import CONFIGS, debug
+from tests.experiments import CONFIGS, debug, write_corpora
 
 BATCH = 8
 COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "reduce-scatter", "collective-permute", "collective-broadcast")
@@ -65,11 +67,16 @@ def collectives(text: str) -> Iterator[Collective]:
             yield Collective(found[2], size, computation)
 
 
-def said(system: System, devices: int, *, split: bool = False) -> list[Collective]:
+def compiled_text(system: System, devices: int, *, split: bool = False, drawn: DrawnBatches | None = None) -> str:
     train = dataclasses.replace(debug("lee2019.py").train, batch_size=BATCH, shard_parameters=split)
     batch = noise_batch(system, BATCH)
-    compiled = Compiled(system, train, make_mesh(jax.devices()[:devices]), batch)
-    text = compiled.steps.lower(compiled.like, compiled.place([batch]), compiled.key).compile().as_text()
+    compiled = Compiled(system, train, make_mesh(jax.devices()[:devices]), batch, drawn)
+    fed = drawn.corpora if drawn else compiled.place([batch])
+    return compiled.steps.lower(compiled.like, fed, compiled.key).compile().as_text()
+
+
+def said(system: System, devices: int, *, split: bool = False) -> list[Collective]:
+    text = compiled_text(system, devices, split=split)
     loops = re.findall(r"body=%?(\S+?)[,\s]", text)
     found = list(collectives(text))
     assert not {each.computation for each in found} & set(loops)
@@ -108,3 +115,22 @@ def test_a_split_state_is_gathered(monkeypatch):
     kinds = {each.kind for each in said(debug("lee2019.py").system, 8, split=True)}
     assert "all-gather" in kinds
     assert kinds <= {"all-gather", "all-reduce", "reduce-scatter"}
+
+
+def test_a_corpus_on_the_devices_adds_what_is_asked_for_and_what_is_read(tmp_path):
+    """Besides the gradients: the numbers of records, the records to who asked, and whether anybody draws again."""
+    experiment, devices = debug("lee2019.py"), 4
+    write_corpora(experiment, tmp_path)
+    system, data = experiment.system, dataclasses.replace(experiment.data, root=str(tmp_path))
+    mesh = make_mesh(jax.devices()[:devices])
+    drawn = DrawnBatches(data, shapes_of(system), BATCH, 0, mesh)
+    found = list(collectives(compiled_text(system, devices, drawn=drawn)))
+    without = said(system, devices)
+    reads, size = len(system.stems), drawn.corpora.rows.shape[1]
+    rows = BATCH * reads * ((size + system.example_samples - 2) // size + 1)
+    more = {kind: sum(each.bytes for each in found if each.kind == kind) for kind in COLLECTIVES}
+    more["all-reduce"] -= sum(each.bytes for each in without)
+    assert more.pop("all-gather") == 4 * rows
+    assert more.pop("reduce-scatter") == 2 * rows * size // devices
+    assert 0 < more.pop("all-reduce") <= 4
+    assert not any(more.values())
