@@ -15,6 +15,7 @@ import numpy as np
 from jax import Array, lax
 
 from benchmarks.memory import MIB, check_memory, memory
+from data_pipelines import freed_memory
 from qsep_jax import console
 from qsep_jax.systems.base import Phase, System, parameter_count
 from qsep_jax.training import sharding
@@ -66,6 +67,7 @@ def make_jax(system: System, train: Train, devices: int, native: bool) -> tuple[
       native: with XLA's own gradients of convolutions instead of those of `qsep_jax.nn.conv`.
     """
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # leaves room on a GPU for whom it is compared with
+    freed_memory.keep_all()  # as training does
     console.cache_compilations()
     if native:
         use_native_convolutions()

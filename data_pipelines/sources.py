@@ -1,7 +1,5 @@
 """A built corpus as a random-access source of excerpts, through a view of its stems."""
 
-import contextlib
-import ctypes
 import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
@@ -9,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipelines import frame_features, frames, players, records
+from data_pipelines import frame_features, frames, freed_memory, players, records
 from data_pipelines.schema import ASKED_FOR, DRAWN, FULL_SCALE, MADE_HERE, SPLITS, variant_name
 from data_pipelines.store import Metadata, Row, folder_of, shards
 
@@ -219,7 +217,7 @@ class Corpus:
 
     @functools.cached_property
     def _records(self) -> records.Records:
-        _keep_freed_memory()
+        freed_memory.keep_some()
         source = records.Records(shards(self.folder, self.metadata.name, self.split))
         promised = sum(self._segments(row) for row in self.metadata.index[self.split])
         if len(source) != promised:
@@ -252,18 +250,6 @@ def _to_float(audio: np.ndarray, gain: float, out: np.ndarray) -> np.ndarray:
         np.copyto(out, audio)
     out *= np.float32(gain) / np.float32(FULL_SCALE)
     return out
-
-
-def _keep_freed_memory() -> None:
-    """Have glibc keep up to 256 MiB that was freed, instead of giving it back to the system at once.
-
-    Every batch is as large as the last. Faulting its memory in anew, page by page, takes as long as mixing it.
-    """
-    trim_threshold, mmap_threshold = -1, -3  # of malloc.h; setting one stops both from adapting themselves
-    with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library
-        library = ctypes.CDLL(None)
-        library.mallopt(mmap_threshold, 32 << 20)
-        library.mallopt(trim_threshold, 256 << 20)
 
 
 def open_corpus(

@@ -19,6 +19,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from data_pipelines import freed_memory
 from data_pipelines.pipeline import Data, Pipeline, Shape
 from data_pipelines.prepare import build, made_here
 from data_pipelines.progress import Progress
@@ -237,6 +238,7 @@ def _wait_for_all(name: str) -> None:
 def main() -> None:
     start = time.monotonic()
     workdir, experiment, distributed, devices = parse(sys.argv[1:])
+    freed_memory.keep_all()
     console.cache_compilations()
     if devices:
         system = with_precision(experiment.system, experiment.train.precision)

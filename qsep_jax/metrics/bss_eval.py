@@ -8,8 +8,6 @@ Two rules differ from the originals, which raise: a stem that is all zero, in th
 NaN and left out of everything else; an estimate without error has SDR +∞.
 """
 
-import contextlib
-import ctypes
 import warnings
 from collections.abc import Sequence
 from functools import partial
@@ -19,6 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+
+from data_pipelines import freed_memory
 
 TAPS = 512
 METRICS = ("SDR", "ISR", "SIR", "SAR")
@@ -152,7 +152,7 @@ def _projection_ratios(
     """All metrics of each reference and its own estimate, or with any for `permute`, `[4, S, S, frames]`, else NaN."""
     from scipy.fft import next_fast_len  # half a second to import
 
-    _give_memory_back()
+    freed_memory.give_back()
     stems, size = len(references), parts[0].stop - parts[0].start
     pairs = tuple((n, m) for n in range(stems) for m in range(stems) if permute or n == m)
     correlations = _correlations(references, estimates)
@@ -169,16 +169,6 @@ def _projection_ratios(
         ratios = ((wanted, missed), (true, spatial), (matched, interference), (all_, artefacts))
         table[:, rows, columns, frame] = [_decibels(*ratio) for ratio in ratios]
     return table
-
-
-def _give_memory_back() -> None:
-    """Have glibc return large arrays to the system when they are freed, for the whole process.
-
-    Left to itself it keeps what one call freed and puts the next one's large matrix beside it.
-    """
-    mmap_threshold = -3  # of malloc.h
-    with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library
-        ctypes.CDLL(None).mallopt(mmap_threshold, 8 << 20)
 
 
 def _correlations(references: np.ndarray, estimates: np.ndarray) -> np.ndarray:
