@@ -34,7 +34,8 @@ def twin_of(system: System) -> ModuleType:
       `load(params)` takes the weights of the system, and `named(params)` gives them in its own names and shapes;
     * `make_optimizer(twin, phase)`, for what the phase trains;
     * `jax_noise(system, key, batch)`, the noise that the JAX loss draws from `key`;
-    * where fresh weights hide something, `revealed(params)`: others by which to compare.
+    * where fresh weights hide something, `revealed(params)`: others by which to compare;
+    * where it has no images, `LAYOUTS`, the memory layouts that there are.
 
     Raises:
       ValueError: if it has none, or PyTorch is not installed.

@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 
 from benchmarks import rows
+from data_pipelines import freed_memory
 from qsep_jax import console, excerpts, figures
 from qsep_jax.experiment import Experiment, load_config
 from qsep_jax.run import RunFolder
@@ -116,6 +117,7 @@ def main() -> None:
     if options.workdir is None or options.json is None or not options.config:
         raise ValueError(f"--config, --workdir and --json are needed. Example: {EXAMPLE}")
     rows.check_writable(options.json)
+    freed_memory.keep_all()  # as `train` does
     console.cache_compilations()
     run = RunFolder(options.workdir)
     train(run, kept(load_config(options.config), options.root))

@@ -78,8 +78,8 @@ def measure(experiment: Experiment, options: StepTime) -> list[rows.Row]:
     train = dataclasses.replace(experiment.train, batch_size=batch, precision=precision)
     system = with_precision(experiment.system, precision)
     with_torch = options.compare != "nothing"
-    if with_torch:
-        twin_of(system)
+    # Without images there is one layout only.
+    layouts = getattr(twin_of(system), "LAYOUTS", LAYOUTS) if with_torch else ()
     arguments = (system, train, options.devices or int(with_torch))
     facts: rows.Row = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -92,7 +92,7 @@ def measure(experiment: Experiment, options: StepTime) -> list[rows.Row]:
         machine = contestants[0].facts
         if with_torch:
             for kind in ("torch", "torch-compile")[: 1 + (options.compare == "torch-compile")]:
-                for layout in LAYOUTS:
+                for layout in layouts:
                     given = (system, train, layout, weights, machine["platform"], kind == "torch-compile")
                     contestants.append(Contestant(f"{kind} {layout}", make_torch, *given))
         yardsticks = [

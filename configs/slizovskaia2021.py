@@ -90,9 +90,10 @@ def get_config(variant: str = "") -> Experiment:
     features = ""
     if "small" in words:
         system, train = _small(system, train)
-        looks = isinstance(system, Slizovskaia2021) and system.visual
-        eyes = ("resnet", "probabilities") if looks and system.conditioning == "multiply" else ("resnet",)
-        weights = dict.fromkeys(eyes, "runs/classifier") if looks else {}
+        looks = system.visual if isinstance(system, Slizovskaia2021) else None
+        weights = {"resnet": "runs/classifier"} if looks else {}
+        if isinstance(system, Slizovskaia2021) and system.asks_who_plays:
+            weights["probabilities"] = "runs/classifier"
         features = "classifier" if looks and looks.frozen else ""
     if "debug" in words:
         system, train, weights = _debug(system), DEBUG, {}
@@ -131,14 +132,16 @@ def _recipe(system: System, features: str) -> MixAndSeparate:
 def _small(system: System, train: Train) -> tuple[System, Train]:
     """Half the channels, a quarter of the frames (1.5 s), 4 examples, a higher rate and less patience.
 
-    Players are drawn at 32 pixels, and seen by four bottleneck blocks of a quarter of ResNet-50's width.
+    Players are drawn at 32 pixels, and seen by four bottleneck blocks of a quarter of ResNet-50's width. Where they are
+    turned into probabilities there is no L2: its gradient is larger than the loss's there, and takes the layer to zero.
     """
     resnet, size = ResNetSize((1, 1, 1, 1), 16), 32
     if isinstance(system, Slizovskaia2021):
         visual = system.visual and dataclasses.replace(
             system.visual, spacing=0.3, size=size, resnet=resnet, hidden=resnet.features // 2
         )
-        rate = dataclasses.replace(system.optimizer, learning_rate=1e-3, patience=500)
+        l2 = 0.0 if system.asks_who_plays else system.optimizer.l2
+        rate = dataclasses.replace(system.optimizer, learning_rate=1e-3, patience=500, l2=l2)
         system = dataclasses.replace(
             system,
             frames=64,

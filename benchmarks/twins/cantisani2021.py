@@ -21,6 +21,8 @@ from qsep_jax.systems.cantisani2021 import QUIET, Cantisani2021
 
 Tree = dict[str, Any]
 
+LAYOUTS = ("contiguous",)
+
 
 class Norm(nn.Module):
     """Normalisation of `[B, H, N]` with the statistics of the axes `over`."""

@@ -125,6 +125,11 @@ class Slizovskaia2021(System):
         return ("frames",) if self.visual else ("labels",)
 
     @property
+    def asks_who_plays(self) -> bool:
+        """Whether what is seen becomes probabilities of the instruments, which masks are multiplied by."""
+        return self.visual is not None and self.conditioning == "multiply"
+
+    @property
     def bins(self) -> int:
         """That the network sees."""
         linear = self.window_length // 2 + 1
