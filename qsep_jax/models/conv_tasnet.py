@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from qsep_jax.nn.tcn import Block, Kept, channel_layer_norm, run, wide
+from qsep_jax.nn.tcn import Block, Kept, channel_layer_norm, product, run, wide
 
 
 class Separator(nn.Module):
@@ -26,13 +26,13 @@ class Separator(nn.Module):
         scale = self.param("norm_scale", nn.initializers.ones, (filters,))
         bias = self.param("norm_bias", nn.initializers.zeros, (filters,))
         inward = self.param("bottleneck", xavier, (filters, self.bottleneck))
-        x = channel_layer_norm(x, scale, bias).astype(self.dtype) @ inward.astype(self.dtype)
+        x = product(channel_layer_norm(x, scale, bias).astype(self.dtype), inward.astype(self.dtype))
         dilations = [2**number for number in range(self.blocks)]
         for repeat in range(self.repeats):
             weights = Repeat(self.bottleneck, self.hidden, self.kernel, self.blocks, name=f"repeat_{repeat + 1}")()
             x = run(x, weights, dilations, self.keep)
         outward = self.param("mask", xavier, (self.bottleneck, self.sources * filters))
-        masks = (x @ outward.astype(self.dtype)).reshape(*x.shape[:2], self.sources, filters)
+        masks = product(x, outward.astype(self.dtype)).reshape(*x.shape[:2], self.sources, filters)
         return jax.nn.relu(masks)
 
 
@@ -86,11 +86,11 @@ class ConvTasNet(nn.Module):
         # Xavier-normal of a convolution: L samples of each channel in, F · L out.
         spread = nn.initializers.normal((2.0 / (size + self.filters * self.window)) ** 0.5)
         encoder = self.param("encoder", spread, (size, self.filters))
-        encoded = jax.nn.relu(windows.astype(self.dtype) @ encoder.astype(self.dtype))
+        encoded = jax.nn.relu(product(windows.astype(self.dtype), encoder.astype(self.dtype)))
         shape = (self.sources, self.bottleneck, self.hidden, self.kernel, self.blocks, self.repeats)
         masks = Separator(*shape, self.keep, self.dtype, name="separator")(encoded)
         decoder = self.param("decoder", xavier, (self.filters, size))
-        parts = (masks * encoded[:, :, None]) @ decoder.astype(self.dtype)  # [B, N, S, L·C]
+        parts = product(masks * encoded[:, :, None], decoder.astype(self.dtype))  # [B, N, S, L·C]
         first, second = jnp.split(wide(parts), 2, axis=-1)
         added = jnp.pad(first, ((0, 0), (0, 1), (0, 0), (0, 0))) + jnp.pad(second, ((0, 0), (1, 0), (0, 0), (0, 0)))
         audio = added.swapaxes(1, 2).reshape(batch, self.sources, -1, channels)
