@@ -133,7 +133,7 @@ def _small(system: System, train: Train) -> tuple[System, Train]:
     """Half the channels, a quarter of the frames (1.5 s), 4 examples, a higher rate and less patience.
 
     Players are drawn at 32 pixels, and seen by four bottleneck blocks of a quarter of ResNet-50's width. Where they are
-    turned into probabilities there is no L2: its gradient is larger than the loss's there, and takes the layer to zero.
+    turned into probabilities there is no L2, which takes the weights of some instruments in that layer towards zero.
     """
     resnet, size = ResNetSize((1, 1, 1, 1), 16), 32
     if isinstance(system, Slizovskaia2021):
