@@ -73,15 +73,8 @@ class Pairs(Drawing):
         again = self._variant(keys[1], stem, index)
         elsewhere = self._second(keys[2], index.length(stem, track))
         queries = [self._query(key, stem, index) for key in keys[3:]]
-        return jnp.stack(
-            [
-                *(
-                    jnp.stack(each)
-                    for each in ((source, track, start), (again, track, start), (again, track, elsewhere))
-                ),
-                *queries,
-            ]
-        )
+        own = [(source, track, start), (again, track, start), (again, track, elsewhere)]
+        return jnp.stack([*map(jnp.stack, own), *queries])
 
     def _excerpt(self, key: Array, stem: Array, index: Index) -> tuple[Array, Array, Array]:
         track_key, variant_key, start_key = jax.random.split(key, 3)

@@ -1,8 +1,8 @@
 """The training loop: validate, save, take a batch, step, log. In this order: it is what makes a run resumable.
 
 The batch of the next step is taken after saving, so a checkpoint at step t has consumed t batches; one that is drawn
-within the step follows from its number. Nothing in the loop
-waits for a number from the device: metrics are fetched at log steps, when the next step is already under way.
+within the step follows from its number. Nothing in the loop waits for a number from the device: metrics are fetched at
+log steps, when the next step is already under way.
 """
 
 from collections.abc import Callable, Generator
