@@ -13,7 +13,6 @@ import numpy as np
 
 from benchmarks import rows
 from benchmarks.memory import memory
-from data_pipelines import freed_memory
 from qsep_jax import console
 from qsep_jax.experiment import load_config
 from qsep_jax.inference.adaptation import How, Song, adapt
@@ -115,7 +114,6 @@ def main() -> None:
     if min(options.songs, options.updates, options.rounds) < 1:
         raise ValueError("--songs, --updates and --rounds must be at least 1")
     rows.check_writable(options.json)
-    freed_memory.keep_all()  # as `adapt` does
     console.cache_compilations()
     measured = measure(options)
     around = rows.circumstances("jax", "jaxlib", "optax", "numpy")

@@ -68,7 +68,7 @@ def make_jax(system: System, train: Train, devices: int, native: bool) -> tuple[
       native: with XLA's own gradients of convolutions instead of those of `qsep_jax.nn.conv`.
     """
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # leaves room on a GPU for whom it is compared with
-    freed_memory.keep_all()  # as training does
+    freed_memory.keep_all()  # as with train.keep_memory
     console.cache_compilations()
     if native:
         use_native_convolutions()

@@ -13,7 +13,6 @@ import jax
 import numpy as np
 
 from benchmarks import rows
-from data_pipelines import freed_memory
 from qsep_jax import console, figures
 from qsep_jax.experiment import Experiment, load_config
 from qsep_jax.run import RunFolder
@@ -103,7 +102,6 @@ def main() -> None:
         raise ValueError(f"--config and --json are needed. Example: {EXAMPLE}")
     options.check()
     rows.check_writable(options.json)
-    freed_memory.keep_all()
     console.cache_compilations()
     experiment = load_config(options.config)
     losses: dict[str, list[dict[int, float]]] = {precision: [] for precision in PRECISIONS}

@@ -117,10 +117,12 @@ def main() -> None:
     if options.workdir is None or options.json is None or not options.config:
         raise ValueError(f"--config, --workdir and --json are needed. Example: {EXAMPLE}")
     rows.check_writable(options.json)
-    freed_memory.keep_all()  # as `train` does
+    experiment = kept(load_config(options.config), options.root)
+    if experiment.train.keep_memory:
+        freed_memory.keep_all()
     console.cache_compilations()
     run = RunFolder(options.workdir)
-    train(run, kept(load_config(options.config), options.root))
+    train(run, experiment)
     measured = [{**row, "config": options.config} for row in measure(run)]
     around = rows.circumstances("jax", "jaxlib", "flax", "optax", "numpy")
     rows.write(options.json, [row | around for row in measured])

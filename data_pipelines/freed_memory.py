@@ -24,6 +24,8 @@ def keep_some() -> None:
 def keep_all() -> None:
     """Keep everything, for programs that compute the same again and again; as long as `give_back` does not undo it.
 
+    Threads then share one arena, which costs small steps more than the page faults did.
+
     To be called before there are threads: one that has an arena of its own maps what is large in any case.
     """
     global _keeps_all

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from data_pipelines import activation_files, freed_memory
+from data_pipelines import activation_files
 from data_pipelines.audio import AudioFile
 from data_pipelines.audio_writer import suffix_like
 from data_pipelines.progress import Progress
@@ -207,7 +207,6 @@ def main() -> None:
         raise ValueError(f"which model is to be adapted? Give --model. Example: {EXAMPLE}")
     files = find_files(options.files, options.out)
     _check(options, files)
-    freed_memory.keep_all()
     console.cache_compilations()
     source = find_model(options.model)
     _, model = source.load()

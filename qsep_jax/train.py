@@ -238,7 +238,8 @@ def _wait_for_all(name: str) -> None:
 def main() -> None:
     start = time.monotonic()
     workdir, experiment, distributed, devices = parse(sys.argv[1:])
-    freed_memory.keep_all()
+    if experiment.train.keep_memory:
+        freed_memory.keep_all()
     console.cache_compilations()
     if devices:
         system = with_precision(experiment.system, experiment.train.precision)

@@ -56,7 +56,7 @@ def prefixes_of(system: Cantisani2021, trained: str) -> tuple[str, ...]:
 
 
 def make_jax(system: Cantisani2021, trained: str) -> tuple[Run, Facts]:
-    freed_memory.keep_all()  # as training does
+    freed_memory.keep_all()  # as with train.keep_memory
     console.cache_compilations()
     params = jax.jit(lambda: system.init(jax.random.key(0), {}))()["params"]
     part = select(params, prefixes_of(system, trained))

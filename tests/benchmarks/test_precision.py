@@ -23,7 +23,6 @@ def test_differences_are_of_the_same_seed_and_noise_between_seeds():
 
 def test_every_run_is_trained_and_compared(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("data_pipelines.console._set_up", lambda: None)
-    monkeypatch.setattr("data_pipelines.freed_memory.keep_all", lambda: None)
     monkeypatch.setattr("qsep_jax.train.prepare_missing", lambda experiment: None)
     one = sharding.make_mesh(jax.devices()[:1])
     monkeypatch.setattr(sharding, "make_mesh", lambda: one)
