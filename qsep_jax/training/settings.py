@@ -34,8 +34,8 @@ class Train:
         each of them (FSDP): less memory, more to send.
       corpus_on_device: whether the corpus lies in the devices' memory and examples are drawn within the step, by the
         same recipe in other random numbers. Where it does not fit, the run says so and mixes on the host.
-      keep_memory: on a CPU, whether the process keeps the memory that a step freed for the next one. Large steps take up
-        to a third less time, small ones may take longer.
+      keep_memory: on a CPU, whether the process keeps the memory that a step freed for the next one. Large steps take
+        up to a third less time, small ones may take longer.
       xla_flags: options of XLA by which the step is compiled, by name without dashes.
       trace_from, trace_steps: which steps `jax.profiler` records into `trace` of the run folder (0 steps: none).
     """
