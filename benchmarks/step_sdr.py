@@ -12,7 +12,6 @@ from pathlib import Path
 import jax
 
 from benchmarks import rows
-from data_pipelines import freed_memory
 from qsep_jax import console, excerpts, figures
 from qsep_jax.experiment import Experiment, load_config
 from qsep_jax.run import RunFolder
@@ -117,12 +116,9 @@ def main() -> None:
     if options.workdir is None or options.json is None or not options.config:
         raise ValueError(f"--config, --workdir and --json are needed. Example: {EXAMPLE}")
     rows.check_writable(options.json)
-    experiment = kept(load_config(options.config), options.root)
-    if experiment.train.keep_memory:
-        freed_memory.keep_all()
     console.cache_compilations()
     run = RunFolder(options.workdir)
-    train(run, experiment)
+    train(run, kept(load_config(options.config), options.root))
     measured = [{**row, "config": options.config} for row in measure(run)]
     around = rows.circumstances("jax", "jaxlib", "flax", "optax", "numpy")
     rows.write(options.json, [row | around for row in measured])

@@ -150,6 +150,8 @@ def excerpts(experiment: Experiment) -> Iterator[tuple[str, str, np.ndarray]]:
 
 def train(run: RunFolder, experiment: Experiment) -> int | None:
     """Train, or continue, up to the last step; the step at which it was asked to end, where it was."""
+    if experiment.train.keep_memory:
+        freed_memory.keep_all()
     settings, first = experiment.train, jax.process_index() == 0
     system = with_precision(experiment.system, settings.precision)
     sharding.check_batch_size(settings.batch_size, sharding.make_mesh())
@@ -238,8 +240,6 @@ def _wait_for_all(name: str) -> None:
 def main() -> None:
     start = time.monotonic()
     workdir, experiment, distributed, devices = parse(sys.argv[1:])
-    if experiment.train.keep_memory:
-        freed_memory.keep_all()
     console.cache_compilations()
     if devices:
         system = with_precision(experiment.system, experiment.train.precision)

@@ -19,6 +19,7 @@ from qsep_jax.on_device.drawing import Drawing, Example
 from qsep_jax.on_device.memory import AXIS, DoesNotFit, Index, Shelf, read, replicated, room
 from qsep_jax.on_device.mixtures import RandomSplits, Remixes, Slots, Solos, Songs
 from qsep_jax.on_device.pairs import Pairs
+from qsep_jax.systems.base import BatchSpec
 
 DRAWINGS: dict[type, type[Drawing]] = {
     RandomSplit: RandomSplits,
@@ -97,6 +98,11 @@ class DrawnBatches:
             name: self._of_stream(stream, corpora.rows, corpora.index[name], step)
             for name, stream in self._streams.items()
         }
+
+    @property
+    def spec(self) -> BatchSpec:
+        """The shapes of a batch, over all processes."""
+        return jax.eval_shape(self.draw, self.corpora, jnp.int32(0))
 
     def batch(self, number: int) -> dict[str, Any]:
         """This process's rows of one batch, on the host."""

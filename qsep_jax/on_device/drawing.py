@@ -59,26 +59,37 @@ class Drawing(abc.ABC):
         Raises:
           ValueError: if a corpus is not what the recipe needs.
         """
+        for corpus in corpora:
+            self.check(corpus)
         return shelf.index(corpora, stem_sources(corpora))
+
+    def check(self, corpus: Corpus) -> None:  # noqa: B027 (most recipes take any corpus)
+        """Raise ValueError if a corpus is not what the recipe needs."""
 
     def anywhere_of(self, key: Array, stem: Array, index: Index) -> tuple[Array, Array]:
         """A random track that has a stem, and where in it an excerpt begins."""
         track_key, start_key = jax.random.split(key)
-        track = index.tracks[stem, jax.random.randint(track_key, (), 0, index.having[stem])]
-        return track, self.begin(start_key, index.length(stem, track))
+        track = self.track_of(track_key, stem, index)
+        return track, begin(start_key, index.length(stem, track), self.samples)
+
+    def track_of(self, key: Array, stem: Array, index: Index) -> Array:
+        """A random track that has a stem."""
+        return index.tracks[stem, jax.random.randint(key, (), 0, index.having[stem])]
 
     def anywhere(self, key: Array, index: Index, samples: int) -> tuple[Array, Array]:
         """A random track, and where in it so many samples begin; 0 where it is shorter."""
         track_key, start_key = jax.random.split(key)
         track = index.first + jax.random.randint(track_key, (), 0, index.count)
         longest = index.samples[: self.stems, track].max()
-        return track, jax.random.randint(start_key, (), 0, jnp.maximum(longest - samples, 0) + 1)
-
-    def begin(self, key: Array, length: Array) -> Array:
-        return jax.random.randint(key, (), 0, jnp.maximum(length - self.samples, 0) + 1)
+        return track, begin(start_key, longest, samples)
 
     def none_again(self) -> Array:
         return jnp.zeros(self.reads, bool)
+
+
+def begin(key: Array, length: Array, samples: int) -> Array:
+    """Where in so long a track an excerpt begins; 0 where that is shorter."""
+    return jax.random.randint(key, (), 0, jnp.maximum(length - samples, 0) + 1)
 
 
 def stem_sources(corpora: Sequence[Corpus]) -> list[Source]:

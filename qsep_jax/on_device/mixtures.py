@@ -1,6 +1,5 @@
 """The recipes of `data_pipelines.mixing`, `mix_and_separate` and `unpaired`, within a step."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -12,8 +11,8 @@ from data_pipelines.mixing import SILENCE, Augmentation, RandomSplit, Remix
 from data_pipelines.schema import MIXTURE, QUERY, SLOTS, SOURCES, TARGET
 from data_pipelines.sources import Corpus
 from data_pipelines.unpaired import PairedExcerpt, SoloExcerpt, UnpairedMixture
-from qsep_jax.on_device.drawing import Drawing, Example
-from qsep_jax.on_device.memory import DoesNotFit, Index, Shelf
+from qsep_jax.on_device.drawing import Drawing, Example, begin
+from qsep_jax.on_device.memory import DoesNotFit, Index
 
 
 class RandomSplits(Drawing):
@@ -31,13 +30,11 @@ class RandomSplits(Drawing):
     def reads(self) -> int:
         return self.classes + bool(self.recipe.other_query)
 
-    def index(self, corpora: Sequence[Corpus], shelf: Shelf) -> Index:
-        for corpus in corpora:
-            self.recipe.check(corpus)
-            alone = [stem for stem in corpus.stems if len(corpus.tracks(stem)) < 2]
-            if self.recipe.other_query and alone:
-                raise ValueError(f"{corpus.folder} has only one {corpus.split} track with '{alone[0]}'")
-        return super().index(corpora, shelf)
+    def check(self, corpus: Corpus) -> None:
+        self.recipe.check(corpus)
+        alone = [stem for stem in corpus.stems if len(corpus.tracks(stem)) < 2]
+        if self.recipe.other_query and alone:
+            raise ValueError(f"{corpus.folder} has only one {corpus.split} track with '{alone[0]}'")
 
     def places(self, key: Array, attempts: Array, index: Index) -> tuple[Array, Any]:
         key = self._with_a_target(jax.random.fold_in(key, attempts[0]))
@@ -56,7 +53,7 @@ class RandomSplits(Drawing):
 
     def example(self, drawn: Any, audio: Array, index: Index) -> tuple[Example, Array]:
         is_target, present, swap, scale, elsewhere = drawn
-        audio = jnp.where(swap[:, None, None], audio[..., ::-1], audio) * scale[:, None, None]
+        audio = sounding(audio, swap, scale)
         sources = audio[: self.classes]
         example = {
             MIXTURE: jnp.where(present[:, None, None], sources, 0.0).sum(0),
@@ -90,7 +87,7 @@ class RandomSplits(Drawing):
         number = jax.random.randint(track_key, (), 0, index.having[stem] - 1)
         own = jnp.argmax(index.tracks[stem] == track)
         other = index.tracks[stem, number + (number >= own)]
-        return jnp.stack([stem, other, self.begin(start_key, index.length(stem, other))])
+        return jnp.stack([stem, other, begin(start_key, index.length(stem, other), self.samples)])
 
 
 class Slots(Drawing):
@@ -104,12 +101,10 @@ class Slots(Drawing):
     def reads(self) -> int:
         return self.recipe.slots
 
-    def index(self, corpora: Sequence[Corpus], shelf: Shelf) -> Index:
+    def check(self, corpus: Corpus) -> None:
         if self.recipe.frames:
             raise DoesNotFit("shows frames, which are read and drawn on the host")
-        for corpus in corpora:
-            self.recipe.check(corpus)
-        return super().index(corpora, shelf)
+        self.recipe.check(corpus)
 
     def places(self, key: Array, attempts: Array, index: Index) -> tuple[Array, Any]:
         count_key, order_key, place_key = jax.random.split(key, 3)
@@ -163,10 +158,8 @@ class Solos(Drawing):
     def reads(self) -> int:
         return 1
 
-    def index(self, corpora: Sequence[Corpus], shelf: Shelf) -> Index:
-        for corpus in corpora:
-            self.recipe.check(corpus)
-        return super().index(corpora, shelf)
+    def check(self, corpus: Corpus) -> None:
+        self.recipe.check(corpus)
 
     def places(self, key: Array, attempts: Array, index: Index) -> tuple[Array, Any]:
         place_key, gain_key = jax.random.split(key)
@@ -199,8 +192,7 @@ class Remixes(Drawing):
         return jnp.stack([jnp.arange(self.stems), track[dealt], start[dealt] + shift], -1), sound
 
     def example(self, drawn: Any, audio: Array, index: Index) -> tuple[Example, Array]:
-        swap, scale = drawn
-        sources = jnp.where(swap[:, None, None], audio[..., ::-1], audio) * scale[:, None, None]
+        sources = sounding(audio, *drawn)
         return {MIXTURE: sources.sum(0), SOURCES: sources}, self.none_again()
 
 
@@ -210,6 +202,11 @@ def augmented(augmentation: Augmentation, key: Array) -> tuple[Array, Array]:
     swap = jax.random.uniform(swap_key) < augmentation.channel_swap
     sign = jnp.where(jax.random.uniform(sign_key) < augmentation.polarity, -1.0, 1.0)
     return swap, sign * 10.0 ** (between(gain_key, augmentation.gain_db) / 20.0)
+
+
+def sounding(audio: Array, swap: Array, scale: Array) -> Array:
+    """Excerpts `[n, T, C]` as `augmented` has them."""
+    return jnp.where(swap[:, None, None], audio[..., ::-1], audio) * scale[:, None, None]
 
 
 def between(key: Array, limits: tuple[float, float]) -> Array:

@@ -78,7 +78,7 @@ class Pairs(Drawing):
 
     def _excerpt(self, key: Array, stem: Array, index: Index) -> tuple[Array, Array, Array]:
         track_key, variant_key, start_key = jax.random.split(key, 3)
-        track = index.tracks[stem, jax.random.randint(track_key, (), 0, index.having[stem])]
+        track = self.track_of(track_key, stem, index)
         return self._variant(variant_key, stem, index), track, self._second(start_key, index.length(stem, track))
 
     def _variant(self, key: Array, stem: Array, index: Index) -> Array:

@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 
 from data_pipelines.pipeline import Pipeline
 from qsep_jax.on_device.batches import DrawnBatches
-from qsep_jax.systems.base import Batch, System, Variables
+from qsep_jax.systems.base import Batch, BatchSpec, System, Variables
 from qsep_jax.training import sharding
 from qsep_jax.training.checkpoint import Checkpoints
 from qsep_jax.training.log import Diverged, Log, Reporter
@@ -65,8 +65,7 @@ def fit(
     mesh = mesh or sharding.make_mesh()
     sharding.check_batch_size(train.batch_size, mesh)
     _check_intervals(train)
-    source = drawn or pipeline
-    compiled = Compiled(system, train, mesh, source.batch(0), drawn)
+    compiled = Compiled(system, train, mesh, drawn.spec if drawn else pipeline.batch(0), drawn)
     fresh = checkpoints.latest() is None
     state, start = _beginning(compiled, checkpoints, begin_with)
     writer = Writer(folder, start) if jax.process_index() == 0 else None
@@ -120,7 +119,7 @@ def fit(
                     pause(train.steps)
             log.flush()
     except Diverged as error:
-        kept = _keep(source.batch(error.step), folder, error.step)
+        kept = _keep((drawn or pipeline).batch(error.step), folder, error.step)
         raise Diverged(error.phase, error.step, error.count, f"; the batch is kept in {kept}") from None
     finally:
         checkpoints.wait()
@@ -141,7 +140,7 @@ class Compiled:
     """
 
     def __init__(
-        self, system: System, train: Train, mesh: Mesh, batch: dict[str, Any], drawn: DrawnBatches | None = None
+        self, system: System, train: Train, mesh: Mesh, batch: BatchSpec, drawn: DrawnBatches | None = None
     ):
         everywhere = self._everywhere = sharding.replicated(mesh)
         self._split = sharding.batch_shardings(system, mesh)
