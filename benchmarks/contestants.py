@@ -42,7 +42,7 @@ def twin_of(system: System) -> ModuleType:
     """
     if importlib.util.find_spec("torch") is None:
         raise ValueError("comparing with PyTorch needs torch: pip install 'qsep-jax[twins]'")
-    name = f"benchmarks.twins.{type(system).__module__.rpartition('.')[2]}"
+    name = f"benchmarks.torch_twins.{type(system).__module__.rpartition('.')[2]}"
     if importlib.util.find_spec(name) is None:
         raise ValueError(f"there is no PyTorch twin of {type(system).__name__}")
     return importlib.import_module(name)

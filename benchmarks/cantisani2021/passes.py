@@ -78,7 +78,7 @@ def make_jax(system: Cantisani2021, trained: str) -> tuple[Run, Facts]:
 def make_torch(system: Cantisani2021, trained: str, weights: Path) -> tuple[Run, Facts]:
     import torch  # pyright: ignore[reportMissingImports]
 
-    from benchmarks.twins.cantisani2021 import Twin
+    from benchmarks.torch_twins.cantisani2021 import Twin
 
     use_all_cores(torch)
     twin = Twin(system)

@@ -139,9 +139,7 @@ class Compiled:
       ValueError: if XLA does not know an option of `train.xla_flags`, or not its value.
     """
 
-    def __init__(
-        self, system: System, train: Train, mesh: Mesh, batch: BatchSpec, drawn: DrawnBatches | None = None
-    ):
+    def __init__(self, system: System, train: Train, mesh: Mesh, batch: BatchSpec, drawn: DrawnBatches | None = None):
         everywhere = self._everywhere = sharding.replicated(mesh)
         self._split = sharding.batch_shardings(system, mesh)
         # Convolution gradients within a loop are many times slower on CPU.

@@ -142,7 +142,7 @@ def test_there_and_back(params):
 def test_published_weights_do_the_same_as_in_pytorch():
     import torch
 
-    from benchmarks.twins.cantisani2021 import Twin
+    from benchmarks.torch_twins.cantisani2021 import Twin
 
     weights = random_weights(SYSTEM.network)
     twin = Twin(SYSTEM)

@@ -13,7 +13,7 @@ import torch  # pyright: ignore[reportMissingImports]
 from torch import Tensor, nn  # pyright: ignore[reportMissingImports]
 from torch.nn import functional  # pyright: ignore[reportMissingImports]
 
-from benchmarks.twins.parts import adam
+from benchmarks.torch_twins.parts import adam
 from data_pipelines.schema import MIXTURE, SOURCES
 from qsep_jax.models import tasnet_weights
 from qsep_jax.nn.tcn import EPSILON

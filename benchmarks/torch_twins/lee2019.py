@@ -18,7 +18,7 @@ import torch  # pyright: ignore[reportMissingImports]
 from torch import Tensor, nn  # pyright: ignore[reportMissingImports]
 from torch.nn import functional  # pyright: ignore[reportMissingImports]
 
-from benchmarks.twins.parts import adam
+from benchmarks.torch_twins.parts import adam
 from data_pipelines.schema import MIXTURE, TARGET
 from qsep_jax.systems.lee2019 import Lee2019
 

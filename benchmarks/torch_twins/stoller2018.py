@@ -21,7 +21,7 @@ from flax import traverse_util
 from torch import Tensor, nn  # pyright: ignore[reportMissingImports]
 from torch.nn import functional  # pyright: ignore[reportMissingImports]
 
-from benchmarks.twins.parts import adam
+from benchmarks.torch_twins.parts import adam
 from data_pipelines.schema import MIXTURE, SOURCES, TARGET
 from qsep_jax.losses.adversarial import TINY
 from qsep_jax.systems.stoller2018 import CRITIC_MIXTURES, MIXTURES, PAIRED, Stoller2018

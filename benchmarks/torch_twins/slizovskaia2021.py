@@ -22,7 +22,7 @@ from flax import traverse_util
 from torch import Tensor, nn  # pyright: ignore[reportMissingImports]
 from torch.nn import functional  # pyright: ignore[reportMissingImports]
 
-from benchmarks.twins.parts import adam, check_form
+from benchmarks.torch_twins.parts import adam, check_form
 from data_pipelines.schema import SLOTS, SOURCES
 from qsep_jax.nn.dropout import dropout
 from qsep_jax.systems.slizovskaia2021 import Slizovskaia2021

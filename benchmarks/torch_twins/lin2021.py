@@ -20,7 +20,7 @@ from flax import traverse_util
 from torch import Tensor, nn  # pyright: ignore[reportMissingImports]
 from torch.nn import functional  # pyright: ignore[reportMissingImports]
 
-from benchmarks.twins.parts import adam, check_form
+from benchmarks.torch_twins.parts import adam, check_form
 from data_pipelines.schema import CLASSES, LOWEST_PITCH, NOTES, OTHERS, QUERIES, SILENCE_CLASS, SOURCES
 from qsep_jax.systems.lin2021 import Lin2021
 
