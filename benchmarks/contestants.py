@@ -15,7 +15,6 @@ import numpy as np
 from jax import Array, lax
 
 from benchmarks.memory import MIB, check_memory, memory
-from data_pipelines import freed_memory
 from qsep_jax import console
 from qsep_jax.systems.base import Phase, System, parameter_count
 from qsep_jax.training import sharding
@@ -68,7 +67,6 @@ def make_jax(system: System, train: Train, devices: int, native: bool) -> tuple[
       native: with XLA's own gradients of convolutions instead of those of `qsep_jax.nn.conv`.
     """
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # leaves room on a GPU for whom it is compared with
-    freed_memory.keep_all()  # as with train.keep_memory
     console.cache_compilations()
     if native:
         use_native_convolutions()

@@ -6,11 +6,14 @@ waits.
 """
 
 import multiprocessing
+import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from multiprocessing.connection import Connection
 from typing import Any
+
+from qsep_jax import huge_pages
 
 # Makes a contestant in its process: `make(*arguments) → (run, facts)`. One call of `run` is what is timed; it returns
 # when its work is done. `facts` come back once.
@@ -29,6 +32,7 @@ class Contestant:
 
     def __init__(self, name: str, make: Make, *arguments: Any):
         self.name = name
+        os.environ.update(huge_pages.variables())  # what commands begin with, for everybody
         context = multiprocessing.get_context("spawn")
         self._ours, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, make, arguments), daemon=True)

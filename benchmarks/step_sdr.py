@@ -5,6 +5,11 @@ the improvement in SI-SDR against seconds of training and against seconds of aud
 quality is no speed.
 """
 
+from qsep_jax import huge_pages
+
+if __name__ == "__main__":
+    huge_pages.ask()
+
 import dataclasses
 import json
 from pathlib import Path

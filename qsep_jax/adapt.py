@@ -1,5 +1,10 @@
 """Adapt a model to songs: `python -m qsep_jax.adapt song.wav --model runs/tasnet --activations song.csv`."""
 
+from qsep_jax import huge_pages
+
+if __name__ == "__main__":
+    huge_pages.ask()
+
 import dataclasses
 import json
 import time

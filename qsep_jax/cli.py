@@ -3,7 +3,8 @@
 import importlib
 import sys
 
-from qsep_jax.console import run
+from data_pipelines.console import run
+from qsep_jax import huge_pages
 
 COMMANDS = {
     "prepare": ("data_pipelines.prepare", "build a corpus"),
@@ -27,6 +28,7 @@ def main() -> None:
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         print(USAGE)
         return
+    huge_pages.ask()
     name = sys.argv.pop(1)
     if name not in COMMANDS:
         print(f"error: there is no command '{name}'\n{USAGE}", file=sys.stderr)

@@ -33,7 +33,6 @@ FREE = (
     "evaluation",
     "train.evaluate",
     "train.keep",
-    "train.keep_memory",
     "train.log_every",
     "train.summary_every",
     "train.trace_from",

@@ -4,6 +4,11 @@ The same command continues a run that was stopped or killed. Every field of the 
 `--train.steps 100 --system.latent-size 64`. On several hosts, start it on each of them with `--distributed.enabled`.
 """
 
+from qsep_jax import huge_pages
+
+if __name__ == "__main__":
+    huge_pages.ask()
+
 import argparse
 import contextlib
 import dataclasses
@@ -19,7 +24,6 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from data_pipelines import freed_memory
 from data_pipelines.pipeline import Data, Pipeline, Shape
 from data_pipelines.prepare import build, made_here
 from data_pipelines.progress import Progress
@@ -150,8 +154,6 @@ def excerpts(experiment: Experiment) -> Iterator[tuple[str, str, np.ndarray]]:
 
 def train(run: RunFolder, experiment: Experiment) -> int | None:
     """Train, or continue, up to the last step; the step at which it was asked to end, where it was."""
-    if experiment.train.keep_memory:
-        freed_memory.keep_all()
     settings, first = experiment.train, jax.process_index() == 0
     system = with_precision(experiment.system, settings.precision)
     sharding.check_batch_size(settings.batch_size, sharding.make_mesh())

@@ -17,7 +17,6 @@ from benchmarks.agreement import agreement, need_peer
 from benchmarks.contestants import Facts, Run, noise_batch, use_all_cores
 from benchmarks.memory import MIB, check_memory, memory, settle
 from benchmarks.rounds import Contestant, in_turns
-from data_pipelines import freed_memory
 from qsep_jax import console
 from qsep_jax.experiment import load_config
 from qsep_jax.systems.cantisani2021 import SPLITS, Cantisani2021
@@ -56,7 +55,6 @@ def prefixes_of(system: Cantisani2021, trained: str) -> tuple[str, ...]:
 
 
 def make_jax(system: Cantisani2021, trained: str) -> tuple[Run, Facts]:
-    freed_memory.keep_all()  # as with train.keep_memory
     console.cache_compilations()
     params = jax.jit(lambda: system.init(jax.random.key(0), {}))()["params"]
     part = select(params, prefixes_of(system, trained))

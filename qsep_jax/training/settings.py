@@ -34,8 +34,6 @@ class Train:
         each of them (FSDP): less memory, more to send.
       corpus_on_device: whether the corpus lies in the devices' memory and examples are drawn within the step, by the
         same recipe in other random numbers. Where it does not fit, the run says so and mixes on the host.
-      keep_memory: on a CPU, whether the process keeps the memory that a step freed for the next one. Large steps take
-        up to a third less time, small ones may take longer.
       xla_flags: options of XLA by which the step is compiled, by name without dashes.
       trace_from, trace_steps: which steps `jax.profiler` records into `trace` of the run folder (0 steps: none).
     """
@@ -60,7 +58,6 @@ class Train:
     evaluate: bool = False
     shard_parameters: bool = False
     corpus_on_device: bool = False
-    keep_memory: bool = False
     xla_flags: dict[str, str] = dataclasses.field(default_factory=dict)
     trace_from: int = 10
     trace_steps: int = 0
