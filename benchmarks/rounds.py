@@ -2,7 +2,8 @@
 
 Machines are noisy and get slower and faster within minutes. So the contestants take turns, and what counts is the ratio
 within a round. Each lives in its own process, so that one's threads and memory are not in the other's way while it
-waits.
+waits. And each runs twice in its turn, of which the second is timed: the steps of a training follow one another, but
+while others have their turn caches forget, and a virtual machine gives the pages that were freed back to its host.
 """
 
 import multiprocessing
@@ -15,7 +16,7 @@ from typing import Any
 
 from qsep_jax import huge_pages
 
-# Makes a contestant in its process: `make(*arguments) → (run, facts)`. One call of `run` is what is timed; it returns
+# Makes a contestant in its process: `make(*arguments) → (run, facts)`. A call of `run` is what is timed; it returns
 # when its work is done. `facts` come back once.
 Make = Callable[..., tuple[Callable[[], None], dict[str, Any]]]
 
@@ -26,17 +27,23 @@ PAUSE_S = 0.05
 class Contestant:
     """A process that makes something and then runs it on demand.
 
+    Args:
+      environment: what else it finds there; what gives it huge pages, as the commands have them, if left out.
+
     Raises:
       ValueError: what its process raised, or that it ended.
     """
 
-    def __init__(self, name: str, make: Make, *arguments: Any):
+    def __init__(self, name: str, make: Make, *arguments: Any, environment: dict[str, str] | None = None):
         self.name = name
-        os.environ.update(huge_pages.variables())  # what commands begin with, for everybody
         context = multiprocessing.get_context("spawn")
         self._ours, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, make, arguments), daemon=True)
+        before = dict(os.environ)
+        os.environ.update(huge_pages.variables() if environment is None else environment)
         self._process.start()
+        os.environ.clear()
+        os.environ.update(before)
         theirs.close()
         self._facts: dict[str, Any] | None = None
 
@@ -48,7 +55,7 @@ class Contestant:
         return facts
 
     def seconds(self) -> float:
-        """Run once; how long it took."""
+        """Run twice; how long the second took."""
         self._ours.send("run")
         return self._receive()
 
@@ -109,6 +116,7 @@ def _serve(pipe: Connection, make: Make, arguments: tuple[Any, ...]) -> None:
         run, facts = make(*arguments)
         pipe.send(facts)
         while pipe.recv() == "run":
+            run()  # what the others' turns undid
             start = time.perf_counter()
             run()
             pipe.send(time.perf_counter() - start)

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from qsep_jax import huge_pages
+
 Row = dict[str, Any]
 
 
@@ -30,7 +32,7 @@ def paired_ratio(seconds: list[float], other: list[float]) -> float:
 
 
 def circumstances(*packages: str) -> Row:
-    """Date, processor, versions of Python and of `packages` where installed, commit, and the command."""
+    """Date, processor, versions of Python and of `packages` where installed, commit, options of glibc, the command."""
     from qsep_jax.run import commit  # late: some processes that measure memory import this file, too
 
     versions = {"python": platform.python_version()}
@@ -47,6 +49,7 @@ def circumstances(*packages: str) -> Row:
         "cores": os.cpu_count(),
         "versions": versions,
         "commit": commit(),
+        "glibc_tunables": (os.environ | huge_pages.variables()).get(huge_pages.VARIABLE, ""),
         "command": shlex.join([*start, *sys.argv[1:]]),
     }
 

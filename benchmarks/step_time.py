@@ -3,7 +3,8 @@
 Times the whole step of a config's system, all phases with their optimizers, as training compiles it, on noise. With
 `--compare torch` its PyTorch twin takes turns with it, in both memory layouts; the better one counts. The twin counts
 only if it gives the same loss and gradients from the same weights, which is checked first. `--compare torch-compile`
-lets it run by `torch.compile` as well. A matrix product and a copy take turns with them: what the machine can do.
+lets it run by `torch.compile` as well; where memory is short, `torch-compile-only` lets it do nothing else. A matrix
+product and a copy take turns with them: what the machine can do.
 """
 
 import dataclasses
@@ -19,17 +20,25 @@ from benchmarks.agreement import agreement, need_peer
 from benchmarks.contestants import make_jax, make_torch, noise_batch, twin_of
 from benchmarks.machine import bounds, make_copy, make_product
 from benchmarks.rounds import Contestant, in_turns
-from qsep_jax import console, cost
+from qsep_jax import console, cost, huge_pages
 from qsep_jax.experiment import Experiment, load_config
 from qsep_jax.systems.base import System
 from qsep_jax.training.precision import with_precision
 
 EXAMPLE = "python -m benchmarks.step_time --config configs/lee2019.py --batch 2 --compare torch --json step.json"
-COLUMNS = ("implementation", "batch", "precision", "devices", "median_s", "p90_s", "ratio_to_torch", "ratio_to_jax")
+COLUMNS = ("implementation", "batch", "precision", "devices", "median_s", "p90_s")
+COLUMNS += ("ratio_to_jax-small-pages", "ratio_to_torch", "ratio_to_torch-compile", "ratio_to_jax")
 COLUMNS += ("examples_per_s", "audio_s_per_s", "first_step_s", "peak_mib", "gflop", "mfu", "roofline")
 LAYOUTS = ("contiguous", "channels_last")
 # Examples by which a twin is held against its system: in float64, all of a batch may not fit into memory.
 COMPARED = 4
+# The twins of each comparison.
+COMPARISONS = {
+    "nothing": (),
+    "torch": ("torch",),
+    "torch-compile": ("torch", "torch-compile"),
+    "torch-compile-only": ("torch-compile",),
+}
 # What the machine can do, and how many modules of a step are listed.
 PRODUCT, COPY, LARGEST = "matrix product", "copy", 12
 
@@ -45,6 +54,7 @@ class StepTime:
       precision: of the network bodies.
       compare: with which other implementation; it has one device, so JAX takes one as well.
       native_convs: time XLA's own convolution gradients, too: the step before `qsep_jax.nn.conv` made them fast.
+      small_pages: time it with the kernel's pages of 4 KiB, too: the step before `qsep_jax.huge_pages`.
       rounds: how often each implementation is timed, in turns.
       devices: how many to use (0: all; 1 in a comparison).
     """
@@ -53,8 +63,9 @@ class StepTime:
     json: Path | None = None
     batch: int = 0
     precision: Literal["config", "float32", "bfloat16"] = "config"
-    compare: Literal["nothing", "torch", "torch-compile"] = "nothing"
+    compare: Literal["nothing", "torch", "torch-compile", "torch-compile-only"] = "nothing"
     native_convs: bool = False
+    small_pages: bool = False
     rounds: int = 10
     devices: int = 0
 
@@ -89,9 +100,12 @@ def measure(experiment: Experiment, options: StepTime) -> list[rows.Row]:
         contestants = [Contestant("jax", make_jax, *arguments, False)]
         if options.native_convs:
             contestants.append(Contestant("jax-native", make_jax, *arguments, True))
+        if options.small_pages:
+            small = {huge_pages.VARIABLE: f"{huge_pages.OPTION}=0"}
+            contestants.append(Contestant("jax-small-pages", make_jax, *arguments, False, environment=small))
         machine = contestants[0].facts
         if with_torch:
-            for kind in ("torch", "torch-compile")[: 1 + (options.compare == "torch-compile")]:
+            for kind in COMPARISONS[options.compare]:
                 for layout in layouts:
                     given = (system, train, layout, weights, machine["platform"], kind == "torch-compile")
                     contestants.append(Contestant(f"{kind} {layout}", make_torch, *given))

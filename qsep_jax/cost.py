@@ -50,10 +50,7 @@ def forward(system: System, variables: Variables, batch: BatchSpec) -> Costs:
     found: defaultdict[str, Cost] = defaultdict(Cost)
     key = jax.eval_shape(lambda: jax.random.key(0))
     for phase in system.phases():
-        taken = phase.take(batch)
-        if phase.repeats > 1:
-            taken = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), taken)
-        for module, cost in cost_of(phase.loss, variables, taken, key).items():
+        for module, cost in cost_of(phase.loss, variables, phase.spec(batch), key).items():
             found[module] += cost * phase.repeats
     return dict(found)
 

@@ -1,7 +1,7 @@
 """Huge pages for what malloc gets: Linux grants them to who asks, and glibc asks if told so before a process begins.
 
-The arrays of a step on a CPU come and go with it, and the kernel hands out gigabytes anew, in pieces of 4 KiB: an
-eighth to a third of the time of a step (docs/scaling.md). In pieces of 2 MiB it takes next to none.
+The arrays of a step on a CPU come and go with it, and the kernel hands out gigabytes anew, in pieces of 4 KiB: up
+to a third of the time of a step (docs/scaling.md). In pieces of 2 MiB that takes next to none.
 """
 
 import os

@@ -15,6 +15,7 @@ from qsep_jax.training import sharding
 from qsep_jax.training.loop import Compiled
 from qsep_jax.training.partition import select
 from qsep_jax.training.settings import Train
+from qsep_jax.training.step import stored
 
 MIB = 2.0**20
 
@@ -28,6 +29,7 @@ class Plan:
       parameters: how many, over all devices.
       state: parameters, optimizer and average.
       batch: its part of a batch.
+      stored: most that the backward pass of an update finds stored, from shapes (`qsep_jax.training.step.stored`).
       temporaries: most of what the compiled step holds besides; None where the platform does not say.
       flops: of a step's matrix products, by module, over all devices (`qsep_jax.cost.step`).
       gradients: what it has to send and receive per step at least, once for each update.
@@ -38,6 +40,7 @@ class Plan:
     parameters: int
     state: int
     batch: int
+    stored: int
     temporaries: int | None
     flops: dict[str, float]
     gradients: int
@@ -69,9 +72,9 @@ def plan(system: System, train: Train, mesh: Mesh) -> Plan:
     }
     memory = compiled.steps.lower(compiled.like, (placed,), compiled.key).compile().memory_analysis()
     variables = compiled.like.variables
-    sent = sum(
-        phase.repeats * _size(select(variables["params"], phase.trainable), whole=True) for phase in system.phases()
-    )
+    phases = system.phases()
+    sent = sum(phase.repeats * _size(select(variables["params"], phase.trainable), whole=True) for phase in phases)
+    of_a_device = _shapes(system, train.batch_size // mesh.size)
     by_module = cost.step(system, variables, batch)
     return Plan(
         platform=mesh.devices.flat[0].device_kind,
@@ -79,6 +82,7 @@ def plan(system: System, train: Train, mesh: Mesh) -> Plan:
         parameters=sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
         state=_size(compiled.like),
         batch=_size(placed),
+        stored=max(stored(phase, variables, of_a_device, train.remat) for phase in phases),
         temporaries=None if memory is None else memory.temp_size_in_bytes,
         flops={module: each.flops for module, each in by_module.items()},
         gradients=sent,
@@ -96,6 +100,8 @@ def said(planned: Plan, train: Train) -> str:
         f"each device holds: state {planned.state / MIB:,.1f} MiB"
         + (" (its part)" if train.shard_parameters else "")
         + f", batch {planned.batch / MIB:,.1f} MiB, temporaries {temporaries}",
+        f"the backward pass finds at most {planned.stored / MIB:,.1f} MiB stored on each device, by shapes "
+        f"(train.remat {train.remat})",
         f"each device adds up with the others: {planned.gradients / MIB:,.1f} MiB of gradients per step",
         f"a step computes {total / 1e9:,.1f} GFLOP, {total / planned.devices / 1e9:,.1f} on each device; of these",
         *(f"  {flops / total:6.1%}  {module or 'outside of any module'}" for module, flops in largest if total),

@@ -8,14 +8,15 @@ import pytest
 from qsep_jax import plan, train
 from qsep_jax.systems.base import parameter_count
 from qsep_jax.training import sharding
+from qsep_jax.training.remat import Remat
 from qsep_jax.training.state import create_state
 from tests.commands import command, config_of, refused
 from tests.experiments import debug
 
 
-def planned(devices: int, *, split: bool = False, batch_size: int = 8):
+def planned(devices: int, *, split: bool = False, batch_size: int = 8, remat: Remat = "nothing"):
     experiment = debug("lee2019.py")
-    settings = dataclasses.replace(experiment.train, batch_size=batch_size, shard_parameters=split)
+    settings = dataclasses.replace(experiment.train, batch_size=batch_size, shard_parameters=split, remat=remat)
     return plan.plan(experiment.system, settings, sharding.make_mesh(jax.devices()[:devices]))
 
 
@@ -29,6 +30,7 @@ def test_what_it_says_is_what_a_state_takes():
     assert found.batch == 2 * 8 * system.chunk_samples * 4  # mixture and target
     assert found.gradients == 4 * found.parameters
     assert found.temporaries > 0
+    assert planned(1, remat="between_convs").stored < 0.7 * found.stored
 
 
 def test_more_devices_take_less_each(monkeypatch):
@@ -37,6 +39,7 @@ def test_more_devices_take_less_each(monkeypatch):
     assert eight.batch == one.batch / 8
     assert eight.state == one.state
     assert split.state < 0.3 * one.state
+    assert eight.stored < 0.5 * one.stored  # all but the parameters
     assert one.flops == eight.flops == split.flops
 
 
@@ -46,6 +49,7 @@ def test_the_command_prints_a_plan_and_leaves_nothing(tmp_path, monkeypatch, cap
     said = capsys.readouterr().out
     assert "over 2 devices" in said
     assert "temporaries" in said
+    assert "MiB stored on each device" in said
     assert "GFLOP" in said
     assert list(tmp_path.iterdir()) == []
 

@@ -29,6 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jax import Array, lax
+from jax.ad_checkpoint import checkpoint_name
 
 Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]
@@ -36,6 +37,9 @@ Padding = tuple[Pair, Pair]
 NARROW = 4
 # Channels that a matrix product should have at least; measured with 3×3 kernels over 4 to 64 channels.
 WIDE = 64
+
+# What policies of rematerialisation know the results of these layers by.
+CONV = "conv"
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
@@ -339,7 +343,7 @@ class Conv(nn.Module):
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
             y = y + bias[None, None, None]
-        return y
+        return checkpoint_name(y, CONV)
 
 
 class ConvTranspose(nn.Module):
@@ -364,4 +368,4 @@ class ConvTranspose(nn.Module):
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
             y = y + bias[None, None, None]
-        return y
+        return checkpoint_name(y, CONV)

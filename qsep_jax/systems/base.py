@@ -104,6 +104,13 @@ class Phase:
             return {name: batch[name] for name in self.stream}
         return batch[self.stream or self.name]
 
+    def spec(self, batch: BatchSpec) -> Any:
+        """The shapes that the loss of one of its updates gets of a batch of shapes."""
+        taken = self.take(batch)
+        if self.repeats == 1:
+            return taken
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), taken)
+
 
 class System(abc.ABC):
     """A paper's method: which networks, which losses, which phases. A frozen dataclass that is its own config.

@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Literal
 
+from qsep_jax.training.remat import Remat
+
 
 @dataclasses.dataclass(frozen=True)
 class Train:
@@ -34,6 +36,8 @@ class Train:
         each of them (FSDP): less memory, more to send.
       corpus_on_device: whether the corpus lies in the devices' memory and examples are drawn within the step, by the
         same recipe in other random numbers. Where it does not fit, the run says so and mixes on the host.
+      remat: what the backward pass computes again instead of finding it stored: nothing, or all that lies between
+        convolutions, which takes more time and less memory.
       xla_flags: options of XLA by which the step is compiled, by name without dashes.
       trace_from, trace_steps: which steps `jax.profiler` records into `trace` of the run folder (0 steps: none).
     """
@@ -58,6 +62,7 @@ class Train:
     evaluate: bool = False
     shard_parameters: bool = False
     corpus_on_device: bool = False
+    remat: Remat = "nothing"
     xla_flags: dict[str, str] = dataclasses.field(default_factory=dict)
     trace_from: int = 10
     trace_steps: int = 0

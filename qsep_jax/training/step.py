@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import optax
 from jax import Array, lax
 
-from qsep_jax.systems.base import Batch, Phase, System
+from qsep_jax.systems.base import Aux, Batch, BatchSpec, Phase, System, Variables
 from qsep_jax.training import optimizers
-from qsep_jax.training.partition import replace, select
+from qsep_jax.training.partition import Flat, replace, select
+from qsep_jax.training.remat import Remat, rematerialised
 from qsep_jax.training.settings import Train
 from qsep_jax.training.state import TrainState
 
@@ -41,7 +42,7 @@ def step_of(phases: tuple[Phase, ...], train: Train, *, unroll: bool = True) -> 
         skipped_before, metrics = state.skipped, {}
         for number, phase in enumerate(phases):
             phase_key = jax.random.fold_in(step_key, number)
-            update = _make_update(phase, rules[phase.name])
+            update = _make_update(phase, rules[phase.name], train.remat)
             if phase.repeats == 1:
                 state, said = update(state, (phase.take(batch), phase_key))
             else:
@@ -56,17 +57,39 @@ def step_of(phases: tuple[Phase, ...], train: Train, *, unroll: bool = True) -> 
     return step
 
 
-def _make_update(phase: Phase, rule: optax.GradientTransformation):
+def stored(phase: Phase, variables: Variables, batch: BatchSpec, remat: Remat) -> int:
+    """Bytes that the backward pass of an update finds stored of its loss, from shapes alone.
+
+    That is what the policy keeps and what the gradients multiply by, parameters included. A compiled program may hold
+    less of it where it fuses, and holds more at times: what a layer computes with.
+    """
+
+    def kept(variables: Variables, batch: Any, key: Array) -> Any:
+        part = select(variables["params"], phase.trainable)
+        return jax.vjp(_loss(phase, variables, batch, key, remat), part, has_aux=True)[1]
+
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    leaves = jax.tree.leaves(jax.eval_shape(kept, variables, phase.spec(batch), key))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+
+
+def _loss(phase: Phase, variables: Variables, batch: Any, key: Array, remat: Remat) -> Callable:
+    """The loss of an update as a function of what it trains."""
+
+    def loss_of(part: Flat) -> tuple[Array, Aux]:
+        return phase.loss({**variables, "params": replace(variables["params"], part)}, batch, key)
+
+    return rematerialised(loss_of, remat)
+
+
+def _make_update(phase: Phase, rule: optax.GradientTransformation, remat: Remat):
     """One update of a phase, `(state, (batch, key)) → (state, metrics)`."""
 
     def update(state: TrainState, inputs: tuple[Any, Array]) -> tuple[TrainState, Metrics]:
         batch, key = inputs
         params = state.variables["params"]
         part = select(params, phase.trainable)
-
-        def loss_of(part):
-            return phase.loss({**state.variables, "params": replace(params, part)}, batch, key)
-
+        loss_of = _loss(phase, state.variables, batch, key, remat)
         (loss, aux), gradients = jax.value_and_grad(loss_of, has_aux=True)(part)
         norm = optax.tree.norm(gradients)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
