@@ -3,7 +3,8 @@
 Machines are noisy and get slower and faster within minutes. So the contestants take turns, and what counts is the ratio
 within a round. Each lives in its own process, so that one's threads and memory are not in the other's way while it
 waits. And each runs twice in its turn, of which the second is timed: the steps of a training follow one another, but
-while others have their turn caches forget, and a virtual machine gives the pages that were freed back to its host.
+a first one after a pause was seen to take up to twice as long, presumably for pages that a virtual machine has given
+back to its host.
 """
 
 import multiprocessing
