@@ -9,7 +9,7 @@ import pytest
 from qsep_jax import huge_pages
 from tests.experiments import ROOT
 
-# A process of the faults of 64 MiB, which a name tells from the one before it.
+# Says which process it is, what it was given, and how many page faults 64 MiB take it.
 PROGRAM = """
 import os, resource, sys
 from qsep_jax import huge_pages

@@ -13,7 +13,7 @@ import torch  # pyright: ignore[reportMissingImports]
 from torch import Tensor, nn  # pyright: ignore[reportMissingImports]
 from torch.nn import functional  # pyright: ignore[reportMissingImports]
 
-from benchmarks.torch_twins.parts import adam
+from benchmarks.torch_twins.parts import Loading, adam
 from data_pipelines.schema import MIXTURE, SOURCES
 from qsep_jax.models import tasnet_weights
 from qsep_jax.nn.tcn import EPSILON
@@ -96,7 +96,7 @@ class TasNet(nn.Module):
         self.decoder = Decoder(system.channels, system.filters, system.window)
 
 
-class Twin(nn.Module):
+class Twin(Loading):
     """The network and the loss of waveforms."""
 
     def __init__(self, system: Cantisani2021):
@@ -123,10 +123,6 @@ class Twin(nn.Module):
         unit = batch[MIXTURE].mean(-1).std(-1, correction=0).clamp_min(QUIET)
         difference = (self(batch[MIXTURE]) - batch[SOURCES]) / unit[:, None, None, None]
         return difference.abs().mean()
-
-    def load(self, params: Tree) -> None:
-        """Take the weights of the JAX system, a tree of numpy arrays."""
-        self.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in self.named(params)})
 
     def named(self, params: Tree) -> Iterator[tuple[str, np.ndarray]]:
         """The leaves of a tree of JAX parameters, or of their gradients, by their names and in their shapes here."""

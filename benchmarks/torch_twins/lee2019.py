@@ -18,7 +18,7 @@ import torch  # pyright: ignore[reportMissingImports]
 from torch import Tensor, nn  # pyright: ignore[reportMissingImports]
 from torch.nn import functional  # pyright: ignore[reportMissingImports]
 
-from benchmarks.torch_twins.parts import adam
+from benchmarks.torch_twins.parts import Loading, adam
 from data_pipelines.schema import MIXTURE, TARGET
 from qsep_jax.systems.lee2019 import Lee2019
 
@@ -94,7 +94,7 @@ class QueryUNet(nn.Module):
         return torch.sigmoid(x[:, 0].float())
 
 
-class Twin(nn.Module):
+class Twin(Loading):
     """The whole system: both networks and the loss of waveforms."""
 
     window: Tensor
@@ -132,10 +132,6 @@ class Twin(nn.Module):
     def losses(self, phase: str, batch: dict[str, Tensor], noise: tuple[Tensor, ...] = ()) -> Tensor:
         """The loss of the only phase, of `{mixture, target}`; the noise is drawn here if it is not given."""
         return self(batch[MIXTURE], batch[TARGET], *noise)
-
-    def load(self, params: Tree) -> None:
-        """Take the weights of the JAX system, a tree of numpy arrays."""
-        self.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in self.named(params)})
 
     def named(self, params: Tree) -> Iterator[tuple[str, np.ndarray]]:
         """The leaves of a tree of JAX parameters, or of their gradients, by their names and in their shapes here."""

@@ -20,7 +20,7 @@ from flax import traverse_util
 from torch import Tensor, nn  # pyright: ignore[reportMissingImports]
 from torch.nn import functional  # pyright: ignore[reportMissingImports]
 
-from benchmarks.torch_twins.parts import adam, check_form
+from benchmarks.torch_twins.parts import Loading, adam, check_form
 from data_pipelines.schema import CLASSES, LOWEST_PITCH, NOTES, OTHERS, QUERIES, SILENCE_CLASS, SOURCES
 from qsep_jax.systems.lin2021 import Lin2021
 
@@ -172,7 +172,7 @@ class PitchExtractor(nn.Module):
         return entangled
 
 
-class Twin(nn.Module):
+class Twin(Loading):
     """The whole system: its networks, named as there, and the losses of its phases.
 
     Raises:
@@ -197,11 +197,6 @@ class Twin(nn.Module):
     def losses(self, phase: str, batch: dict[str, Tensor], noise: tuple[Tensor, ...] = ()) -> Tensor:
         """The loss of a phase, `query` or `tasks`, of a batch of `InstrumentPairs`; neither takes any noise."""
         return self._query_loss(batch) if phase == "query" else self._task_loss(batch)
-
-    def load(self, params: Tree) -> None:
-        """Take the weights of the JAX system, a tree of numpy arrays."""
-        found = {name: torch.from_numpy(np.array(value)) for name, value in self.named(params)}
-        self.load_state_dict({**self.state_dict(), **found})  # running statistics stay as they are
 
     def named(self, params: Tree) -> Iterator[tuple[str, np.ndarray]]:
         """The leaves of a tree of JAX parameters, or of their gradients, by their names and in their shapes here."""

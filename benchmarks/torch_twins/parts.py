@@ -1,13 +1,29 @@
-"""What several twins share: the forms that they have, and the optimizer."""
+"""What several twins share: how they take weights, the forms that they have, and the optimizer."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
 from torch import nn  # pyright: ignore[reportMissingImports]
 
 from qsep_jax.systems.base import Phase
+
+
+class Loading(nn.Module):
+    """A twin that takes the weights of its system."""
+
+    def load(self, params: dict[str, Any]) -> None:
+        """Take the weights of the JAX system, a tree of numpy arrays; running statistics stay as they are."""
+        weights = {name for name, _ in self.named_parameters()}
+        others = {name: value for name, value in self.state_dict().items() if name not in weights}
+        found = {name: torch.from_numpy(np.array(value)) for name, value in self.named(params)}
+        self.load_state_dict({**others, **found})
+
+    def named(self, params: dict[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
+        """The leaves of a tree of JAX parameters, or of their gradients, by their names and in their shapes here."""
+        raise NotImplementedError
 
 
 def check_form(system: Any, only: Iterable[str], has: str) -> None:

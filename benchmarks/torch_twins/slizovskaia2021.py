@@ -22,7 +22,7 @@ from flax import traverse_util
 from torch import Tensor, nn  # pyright: ignore[reportMissingImports]
 from torch.nn import functional  # pyright: ignore[reportMissingImports]
 
-from benchmarks.torch_twins.parts import adam, check_form
+from benchmarks.torch_twins.parts import Loading, adam, check_form
 from data_pipelines.schema import SLOTS, SOURCES
 from qsep_jax.nn.dropout import dropout
 from qsep_jax.systems.slizovskaia2021 import Slizovskaia2021
@@ -112,7 +112,7 @@ class Separator(nn.Module):
         return self.film_final(x, condition) if self.film == "final" else x
 
 
-class Twin(nn.Module):
+class Twin(Loading):
     """The whole system, and the loss of its phase.
 
     Raises:
@@ -156,11 +156,6 @@ class Twin(nn.Module):
         padded = functional.pad(signal, (low, window - hop - low), mode="reflect").flatten(0, 1)
         spectrogram = torch.stft(padded, window, hop, window=self.window, center=False, return_complex=True)
         return spectrogram.transpose(1, 2).unflatten(0, signal.shape[:2])
-
-    def load(self, params: Tree) -> None:
-        """Take the weights of the JAX system, a tree of numpy arrays."""
-        found = {name: torch.from_numpy(np.array(value)) for name, value in self.named(params)}
-        self.load_state_dict({**self.state_dict(), **found})  # running statistics stay as they are
 
     def named(self, params: Tree) -> Iterator[tuple[str, np.ndarray]]:
         """The leaves of a tree of JAX parameters, or of their gradients, by their names and in their shapes here."""

@@ -21,7 +21,7 @@ from flax import traverse_util
 from torch import Tensor, nn  # pyright: ignore[reportMissingImports]
 from torch.nn import functional  # pyright: ignore[reportMissingImports]
 
-from benchmarks.torch_twins.parts import adam
+from benchmarks.torch_twins.parts import Loading, adam
 from data_pipelines.schema import MIXTURE, SOURCES, TARGET
 from qsep_jax.losses.adversarial import TINY
 from qsep_jax.systems.stoller2018 import CRITIC_MIXTURES, MIXTURES, PAIRED, Stoller2018
@@ -80,7 +80,7 @@ class Critic(nn.Module):
         return _wide(self.score(functional.leaky_relu(self.hidden(x), 0.2))[:, 0])
 
 
-class Twin(nn.Module):
+class Twin(Loading):
     """The whole system: its separator, its critics, and the losses of its phases."""
 
     window: Tensor
@@ -95,10 +95,6 @@ class Twin(nn.Module):
         """The loss of a phase, `critics` or `separator`; `noise` are places `[B]` between real and made, if given."""
         self.critics.requires_grad_(phase == "critics")  # the other phase only passes gradients on through them
         return self._critic_loss(batch, *noise) if phase == "critics" else self._separator_loss(batch)
-
-    def load(self, params: Tree) -> None:
-        """Take the weights of the JAX system, a tree of numpy arrays."""
-        self.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in self.named(params)})
 
     def named(self, params: Tree) -> Iterator[tuple[str, np.ndarray]]:
         """The leaves of a tree of JAX parameters, or of their gradients, by their names and in their shapes here."""
