@@ -27,7 +27,8 @@ from qsep_jax.training.precision import with_precision
 
 EXAMPLE = "python -m benchmarks.step_time --config configs/lee2019.py --batch 2 --compare torch --json step.json"
 COLUMNS = ("implementation", "batch", "precision", "devices", "median_s", "p90_s")
-COLUMNS += ("ratio_to_jax-small-pages", "ratio_to_torch", "ratio_to_torch-compile", "ratio_to_jax")
+COLUMNS += ("ratio_to_jax-small-pages", "ratio_to_jax-xla-flags")
+COLUMNS += ("ratio_to_torch", "ratio_to_torch-compile", "ratio_to_jax")
 COLUMNS += ("examples_per_s", "audio_s_per_s", "first_step_s", "peak_mib", "gflop", "mfu", "roofline")
 LAYOUTS = ("contiguous", "channels_last")
 # Examples by which a twin is held against its system: in float64, all of a batch may not fit into memory.
@@ -55,6 +56,7 @@ class StepTime:
       compare: with which other implementation; it has one device, so JAX takes one as well.
       native_convs: time XLA's own convolution gradients, too: the step before `qsep_jax.nn.conv` made them fast.
       small_pages: time it with the kernel's pages of 4 KiB, too: the step before `qsep_jax.huge_pages`.
+      xla_flags: time it compiled with these options of XLA, too, as `train.xla_flags`.
       rounds: how often each implementation is timed, in turns.
       devices: how many to use (0: all; 1 in a comparison).
     """
@@ -66,6 +68,7 @@ class StepTime:
     compare: Literal["nothing", "torch", "torch-compile", "torch-compile-only"] = "nothing"
     native_convs: bool = False
     small_pages: bool = False
+    xla_flags: dict[str, str] = dataclasses.field(default_factory=dict)
     rounds: int = 10
     devices: int = 0
 
@@ -103,6 +106,9 @@ def measure(experiment: Experiment, options: StepTime) -> list[rows.Row]:
         if options.small_pages:
             small = {huge_pages.VARIABLE: f"{huge_pages.OPTION}=0"}
             contestants.append(Contestant("jax-small-pages", make_jax, *arguments, False, environment=small))
+        if options.xla_flags:
+            flagged = dataclasses.replace(train, xla_flags=options.xla_flags)
+            contestants.append(Contestant("jax-xla-flags", make_jax, system, flagged, arguments[2], False))
         machine = contestants[0].facts
         if with_torch:
             for kind in COMPARISONS[options.compare]:

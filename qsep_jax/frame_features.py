@@ -25,6 +25,7 @@ from qsep_jax import console
 from qsep_jax.bundle import find_model
 from qsep_jax.models import torch_weights
 from qsep_jax.models.resnet import ResNet, ResNetSize
+from qsep_jax.nn import xla
 from qsep_jax.systems.frame_classifier import FrameClassifier
 from qsep_jax.training.sharding import make_mesh, replicated
 
@@ -103,7 +104,7 @@ def looker(eye: Eye) -> Callable[[np.ndarray], np.ndarray]:
     variables = jax.device_put(eye.variables, replicated(mesh))
     together = FRAMES * mesh.size
 
-    @jax.jit
+    @xla.jit
     def look(variables: Any, frames: Array) -> Array:
         images = frames.astype(jnp.float32) / 255.0
         return eye.network.apply(variables, images, False)  # pyright: ignore[reportReturnType]

@@ -26,6 +26,7 @@ from qsep_jax.metrics import oracles
 from qsep_jax.metrics.aggregate import summarize
 from qsep_jax.metrics.protocols import Protocol
 from qsep_jax.metrics.tracks import TrackScores
+from qsep_jax.nn import xla
 from qsep_jax.run import write_text
 from qsep_jax.systems.base import Condition, System, Variables
 from qsep_jax.whole_tracks import Estimate, Oracle, Stems, Track, facts_of, mixed, tracks_of
@@ -119,7 +120,7 @@ def _of_segments(told: Told, mixture: np.ndarray) -> Condition:
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
 
 
-@partial(jax.jit, static_argnums=(0, 2))
+@partial(xla.jit, static_argnums=(0, 2))
 def _estimates(
     system: Any, variables: Variables, iterations: tuple[int, ...], rows: Array, condition: Condition
 ) -> Array:

@@ -14,6 +14,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from data_pipelines.schema import ACTIVE, MIXTURE, UNIT
 from qsep_jax.inference.separation import Model
+from qsep_jax.nn import xla
 from qsep_jax.systems.base import Condition, System, Variables
 from qsep_jax.systems.one_shot import CONDITION, Adaptation, phase
 from qsep_jax.training import optimizers
@@ -161,7 +162,7 @@ class _Program:
         many = jax.shard_map(
             self._many, mesh=self._mesh, in_specs=(songs, same, songs, songs), out_specs=songs, check_vma=False
         )
-        self._update = jax.jit(many, donate_argnums=0)
+        self._update = jax.jit(many, donate_argnums=0, compiler_options=xla.options())
         self._spread = NamedSharding(self._mesh, songs)
 
     def run(self, plans: list[_Plan], places: int, advance: Callable[[int], None]) -> Iterator[Adapted]:

@@ -18,6 +18,7 @@ import numpy as np
 from jax import Array
 
 from qsep_jax.inference.separation import Model, separate_blocks
+from qsep_jax.nn import xla
 from qsep_jax.systems.base import Condition, System, Variables
 
 # Root mean square below which a window of a query counts as silent (-80 dB re full scale).
@@ -61,7 +62,7 @@ def is_loud(audio: np.ndarray) -> bool:
     return bool(np.sqrt(np.square(audio).mean()) > SILENCE)
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(xla.jit, static_argnums=0)
 def _encode(system: System, variables: Variables, queries: Array) -> Condition:
     return system.condition(variables, {"query": queries})
 

@@ -15,6 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from qsep_jax.dsp.stft import istft, stft
 from qsep_jax.dsp.wiener import wiener
 from qsep_jax.inference.chunks import over_chunks, plan_of
+from qsep_jax.nn import xla
 from qsep_jax.systems.base import Condition, System, Variables
 from qsep_jax.training.sharding import make_mesh, replicated
 
@@ -43,7 +44,7 @@ def on_all_devices(system: System, variables: Variables) -> Model:
     return Model(system, jax.device_put(variables, replicated(make_mesh(jax.local_devices()))))
 
 
-@partial(jax.jit, static_argnums=(0, 2))
+@partial(xla.jit, static_argnums=(0, 2))
 def _separate(system: System, variables: Variables, stems: tuple[int, ...], rows: Array, condition: Condition) -> Array:
     """`[rows, T, C]` and a condition of `[1, …]` or `[rows, …]` → `[rows, S, T, C]`, or only some of the stems."""
     found = system.separate(variables, rows, of_each(condition, rows))

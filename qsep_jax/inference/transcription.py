@@ -23,6 +23,7 @@ from qsep_jax.dsp.griffin_lim import griffin_lim
 from qsep_jax.inference.chunks import ChunkPlan, default_plan, over_chunks
 from qsep_jax.inference.files import Written
 from qsep_jax.inference.separation import ROWS, ROWS_PER_DEVICE, Model
+from qsep_jax.nn import xla
 from qsep_jax.systems.base import Condition, System, Variables
 from qsep_jax.training.sharding import make_mesh
 
@@ -53,20 +54,20 @@ def frame_rate_of(system: Any) -> float:
     return system.sample_rate / system.hop_length
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(xla.jit, static_argnums=0)
 def _transcribe(system: Any, variables: Variables, condition: Condition, rows: Array) -> Array:
     """`[rows, T]` → probabilities `[rows, N, K]`."""
     return system.transcribe(variables, rows[..., None], _repeated(condition, len(rows)))
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(xla.jit, static_argnums=0)
 def _separate(system: Any, variables: Variables, condition: Condition, rows: Array, classes: Array) -> Array:
     """`[rows, T]` and classes `[rows, N]` → `[rows, T]`."""
     conditions = _repeated(condition, len(rows))
     return system.separate_by_score(variables, rows[..., None], conditions, _roll(classes))[:, 0, :, 0]
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(xla.jit, static_argnums=0)
 def _synthesize(system: Any, variables: Variables, condition: Condition, rows: Array, classes: Array) -> Array:
     """`[rows, T]` and classes `[rows, N]` → magnitudes `[rows, N, F]`."""
     return system.synthesize(variables, rows[..., None], _repeated(condition, len(rows)), _roll(classes))

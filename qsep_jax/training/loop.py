@@ -19,6 +19,7 @@ from jax import Array, lax
 from jax.sharding import Mesh
 
 from data_pipelines.pipeline import Pipeline
+from qsep_jax.nn import xla
 from qsep_jax.on_device.batches import DrawnBatches
 from qsep_jax.systems.base import Batch, BatchSpec, System, Variables
 from qsep_jax.training import sharding
@@ -175,14 +176,14 @@ class Compiled:
         quickly = {"xla_backend_optimization_level": 0}
         self.create = jax.jit(create, out_shardings=laid_out, compiler_options=quickly)
         self.key = jax.jit(lambda: jax.random.key(train.seed + 1), out_shardings=everywhere)()
-        options = known_flags(train.xla_flags)
+        usual, options = xla.options(), xla.options(train.xla_flags)
         self.steps = jax.jit(steps, donate_argnums=0, out_shardings=(laid_out, everywhere), compiler_options=options)
         schedules = {phase.optimizer.schedule for phase in system.phases()}
         self.watches = "plateau" in schedules or type(system).observe is not System.observe
         self._observe = jax.jit(partial(observe, system, train), donate_argnums=0, out_shardings=laid_out)
         self._with_variables = jax.jit(with_variables, out_shardings=laid_out)
-        self.validate = jax.jit(averaged(system.validate), out_shardings=everywhere)
-        self.preview = jax.jit(averaged(system.preview), out_shardings=everywhere)
+        self.validate = jax.jit(averaged(system.validate), out_shardings=everywhere, compiler_options=usual)
+        self.preview = jax.jit(averaged(system.preview), out_shardings=everywhere, compiler_options=usual)
 
     def on_host(self, variables: Variables) -> Variables:
         """The whole variables, however they lie on the devices."""
@@ -210,23 +211,6 @@ def _fed(
         with closing(pipeline.batches(start, train.workers)) as batches:
             while True:
                 yield compiled.place([next(batches) for _ in range(train.steps_per_dispatch)])
-
-
-def known_flags(flags: dict[str, str]) -> dict[str, Any] | None:
-    """What `jax.jit` takes as compiler options, None without any.
-
-    Raises:
-      ValueError: if XLA does not know one, or not its value.
-    """
-    if not flags:
-        return None
-    switches = {"true": True, "false": False}
-    options = {name.removeprefix("--"): switches.get(value.lower(), value) for name, value in flags.items()}
-    try:
-        jax.jit(lambda: 0, compiler_options=options).lower().compile()
-    except (ValueError, jax.errors.JaxRuntimeError) as error:
-        raise ValueError(f"train.xla_flags {flags}: {str(error).splitlines()[0]}") from None
-    return options
 
 
 def _beginning(
