@@ -1,18 +1,18 @@
 """Two-dimensional convolutions whose gradients are fast on every backend.
 
-The separation networks here spend nearly all of a step in strided convolutions. XLA's CPU backend runs the plain
-forward convolution well but both gradients badly: the input gradient multiplies by the zeros that the stride put in,
-and the kernel gradient leaves the fast path (up to 35 times slower than need be). So on CPU
+The separation networks here spend nearly all of a step in convolutions. Compiled as `qsep_jax.nn.xla` has it, XLA's CPU
+backend runs them well where they have no stride and many channels, and badly elsewhere: the input gradient of a strided
+one multiplies by the zeros that the stride put in, its kernel gradient takes up to twice as long as need be, and where
+a gradient's window is larger than its image XLA leaves its fast path (up to 58 times slower). So on CPU
 
 * the input gradient, which is also the forward pass of a transposed convolution, is split into its phases: one dense
   stride-1 convolution per output phase, with only the kernel taps that reach it, interleaved afterwards;
-* the kernel gradient is one matrix product per row of the kernel, over the strided slices that its taps see;
-* of two images that are not strided the one with fewer channels is laid out tap by tap: up to 4 times faster;
-* input channels are made a multiple of four with zeros: 17 take three times as long as 20;
+* the kernel gradient with a stride, or with more padding than taps, is one matrix product per row of the kernel, over
+  the strided slices that its taps see; all others are XLA's, the image with fewer channels taken as the input;
 * images of at most `NARROW` channels (a spectrogram, a mask) starve a matrix product, so there the taps are the
   product's inner or outer dimension: 2 to 8 times faster again;
 * where two images are narrow, neighbouring columns are folded into channels until a product is `WIDE` enough, its
-  kernel being the small one repeated along a band: more multiplications, done 3 to 8 times faster.
+  kernel being the small one repeated along a band: more multiplications, done up to 8 times faster.
 
 GPU and TPU keep XLA's own forms (`jax.lax.platform_dependent`). All are the same sums in another order; the tests hold
 them against `jax.lax` in value and in first and second derivative.
@@ -52,13 +52,12 @@ def _native(x: Array, kernel: Array, strides: Pair, padding: Padding) -> Array:
 def conv(x: Array, kernel: Array, strides: Pair, padding: Padding) -> Array:
     """Strided convolution (cross-correlation) of `[B, H, W, C_in]` with `[h, w, C_in, C_out]`."""
     native = partial(_native, strides=strides, padding=padding)
-    channels, on_cpu = x.shape[-1], native
-    if 1 < channels <= NARROW and _fold(x, kernel.shape, strides, padding) > 1:
+    (channels, outputs), on_cpu = kernel.shape[2:], native
+    narrow = channels <= NARROW or (channels <= 2 * NARROW and outputs <= NARROW)
+    if narrow and channels > 1 and _fold(x, kernel.shape, strides, padding) > 1:
         on_cpu = partial(_conv_folded, strides=strides, padding=padding)
     elif channels <= NARROW:
         on_cpu = partial(_conv_narrow, strides=strides, padding=padding)
-    elif channels % 4:
-        on_cpu = partial(_conv_filled_up, strides=strides, padding=padding)
     return lax.platform_dependent(x, kernel, cpu=on_cpu, default=native)
 
 
@@ -112,9 +111,11 @@ def kernel_gradient(x: Array, cotangent: Array, strides: Pair, padding: Padding,
     """Gradient of `conv` in its kernel, `[*window, C_in, C_out]`, from its input and its output's cotangent."""
     shape = (*window, x.shape[-1], cotangent.shape[-1])
     on_cpu = _kernel_gradient_folded if _fold(x, shape, strides, padding) > 1 else _kernel_gradient_by_rows
-    within = all(max(pad) < taps for pad, taps in zip(padding, window, strict=True))
-    if strides == (1, 1) and cotangent.shape[-1] < x.shape[-1] and within:
-        on_cpu = _kernel_gradient_swapped
+    # XLA is quick where the output is no larger than the image: it is the window of this gradient's convolution.
+    if strides == (1, 1) and all(sum(pad) < taps for pad, taps in zip(padding, window, strict=True)):
+        alike = all(sum(pad) == taps - 1 for pad, taps in zip(padding, window, strict=True))
+        swapped = alike and cotangent.shape[-1] < x.shape[-1]
+        on_cpu = _kernel_gradient_swapped if swapped else _kernel_gradient_native
     return lax.platform_dependent(
         x,
         cotangent,
@@ -190,17 +191,8 @@ def _kernel_gradient_by_rows(x, cotangent, *, strides, padding, window):
 def _kernel_gradient_swapped(x, cotangent, *, strides, padding, window):
     """The gradient as if the cotangent were the input: the same sums with the taps the other way round."""
     rows, columns = ((taps - 1 - low, taps - 1 - high) for taps, (low, high) in zip(window, padding, strict=True))
-    padding = (rows, columns)
-    shape = (*window, cotangent.shape[-1], x.shape[-1])
-    folded = _fold(cotangent, shape, strides, padding) > 1
-    gradient = _kernel_gradient_folded if folded else _kernel_gradient_by_rows
-    return gradient(cotangent, x, strides=strides, padding=padding, window=window)[::-1, ::-1].swapaxes(2, 3)
-
-
-def _conv_filled_up(x, kernel, *, strides, padding):
-    missing = -x.shape[-1] % 4
-    x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, missing)))
-    return _native(x, jnp.pad(kernel, ((0, 0), (0, 0), (0, missing), (0, 0))), strides, padding)
+    gradient = _kernel_gradient_native(cotangent, x, strides=strides, padding=(rows, columns), window=window)
+    return gradient[::-1, ::-1].swapaxes(2, 3)
 
 
 def _conv_narrow(x, kernel, *, strides, padding):
