@@ -1,7 +1,7 @@
 """How XLA compiles the networks: as it chooses, but for convolutions on CPU.
 
 There XLA (of jax 0.10 at least) has two ways, Eigen's and YNNPACK's, and takes YNNPACK's, by which the convolutions of
-these networks were up to six times as slow, and training steps took up to a fifth longer (docs/scaling.md).
+these networks were up to four times as slow, and training steps took up to a fifth longer (docs/scaling.md).
 """
 
 import functools

@@ -22,8 +22,9 @@ CASES = [
     # Columns are folded into channels: even counts, no stride in time.
     ((5, 16), 2, 3, (3, 3), (1, 1)),
     ((5, 12), 4, 8, (3, 3), (1, 2)),
-    ((3, 16), 8, 2, (1, 1), (1, 1)),
-    # Fewer channels come out than go in, without a stride: the kernel's gradient the other way round, folded and not.
+    ((5, 16), 8, 2, (3, 3), (1, 1)),
+    ((3, 16), 3, 2, (1, 1), (1, 1)),
+    # Fewer channels come out than go in, without a stride: the kernel's gradient the other way round.
     ((5, 8), 9, 6, (3, 3), (1, 1)),
     ((5, 7), 80, 6, (3, 2), (1, 1)),
     ((4, 5), 6, 3, (5, 4), (1, 1)),
@@ -106,6 +107,17 @@ def test_conv_and_its_gradients(case):
     ours = pulled_back(lambda x, kernel: conv(x, kernel, strides, padding), y)(x, kernel)
     close(ours, pulled_back(lambda x, kernel: native(x, kernel, strides, padding), y)(x, kernel))
     close(jax.jit(lambda x, y: kernel_gradient(x, y, strides, padding, kernel.shape[:2]))(x, y), ours[1][1])
+
+
+@pytest.mark.parametrize("padding", [((0, 0), (0, 0)), ((2, 2), (2, 2)), ((2, 0), (0, 1))], ids=str)
+@pytest.mark.parametrize("channels", [(6, 5), (5, 8), (3, 2)])
+def test_less_padding_and_more(channels, padding):
+    """Without a stride, where the output may be smaller than the image, or larger."""
+    rng = np.random.default_rng(0)
+    x, kernel = rng.standard_normal((2, 7, 9, channels[0])), rng.standard_normal((3, 3, *channels))
+    y = rng.standard_normal(native(x, kernel, (1, 1), padding).shape)
+    ours = pulled_back(lambda x, kernel: conv(x, kernel, (1, 1), padding), y)(x, kernel)
+    close(ours, pulled_back(lambda x, kernel: native(x, kernel, (1, 1), padding), y)(x, kernel))
 
 
 @pytest.mark.parametrize("case", SECOND, ids=str)
