@@ -12,6 +12,7 @@ from benchmarks import rows
 from benchmarks.contestants import Facts, Run, noise_batch, twin_of, updates_of
 from benchmarks.rounds import facts_of
 from qsep_jax import console
+from qsep_jax.nn import xla
 from qsep_jax.systems.base import Phase, System, Variables
 from qsep_jax.training.precision import with_precision
 
@@ -167,7 +168,8 @@ def _widened(leaf: np.ndarray) -> np.ndarray:
 def _of_phase(phase: Phase, variables: Variables, batch: Any, key: Array) -> tuple[float, Variables]:
     """Loss of a phase, in training mode, and its gradients."""
     gradient = jax.value_and_grad(lambda params: phase.loss({**variables, "params": params}, batch, key)[0])
-    loss, gradients = jax.device_get(jax.jit(gradient)(variables["params"]))
+    compiled = jax.jit(gradient, compiler_options=xla.options())  # as the step is
+    loss, gradients = jax.device_get(compiled(variables["params"]))
     return float(loss), gradients
 
 
