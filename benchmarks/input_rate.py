@@ -19,11 +19,12 @@ import jax
 import numpy as np
 
 from benchmarks import rows
-from data_pipelines import mixing, records, sources, store
 from data_pipelines.console import need_positive, parse, run
 from data_pipelines.corpora.base import Stem
-from data_pipelines.mixing import RandomSplit
 from data_pipelines.pipeline import Data, Pipeline, Shape, Stream
+from data_pipelines.prepared import corpus, records, store
+from data_pipelines.recipes import mixing
+from data_pipelines.recipes.mixing import RandomSplit
 from data_pipelines.schema import FOUR_STEMS
 from qsep_jax.on_device.batches import DrawnBatches
 from qsep_jax.training.sharding import make_mesh
@@ -35,11 +36,11 @@ COLUMNS = ("implementation", "corpus", "batch", "mixtures_per_s_and_core", "mixt
 # What is watched to see where the time goes: owner, function, and the part of the work that it does.
 PARTS: tuple[tuple[Any, str, str], ...] = (
     (RandomSplit, "__call__", "random numbers, empty arrays, mixture"),
-    (sources.Corpus, "draw", "drawing excerpts"),
-    (sources.Corpus, "add", "adding to the mix"),
+    (corpus.Corpus, "draw", "drawing excerpts"),
+    (corpus.Corpus, "add", "adding to the mix"),
     (records.Records, "audio", "finding records and their audio"),
     (records, "_payload", "copying from the file"),
-    (sources, "_to_float", "int16 to float32, mixdown, gain"),
+    (corpus, "_to_float", "int16 to float32, mixdown, gain"),
     (mixing, "rms", "silence check"),
 )
 

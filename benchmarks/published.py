@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from data_pipelines.files import write_text
 from qsep_jax.metrics.aggregate import Summary
-from qsep_jax.run import write_text
 
 
 def markdown(title: str, columns: Sequence[str], lines: Iterable[Sequence[str]], words: int = 1) -> str:

@@ -9,8 +9,8 @@ import importlib
 from pathlib import Path
 
 from benchmarks import rows
+from data_pipelines.files import write_text
 from qsep_jax import console, figures
-from qsep_jax.run import write_text
 
 EXAMPLE = "python -m benchmarks.report --records benchmarks/records --out runs/report"
 # Benchmarks by the name in their rows: the module, and what tells its cases apart besides `COMMON`.

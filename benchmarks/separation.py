@@ -17,8 +17,8 @@ import numpy as np
 from benchmarks import rows
 from benchmarks.memory import check_memory, memory, settle
 from benchmarks.rounds import facts_of
-from data_pipelines.audio import BLOCK, AudioFile
-from data_pipelines.audio_writer import AudioWriter, format_for
+from data_pipelines.audio.reading import BLOCK, AudioFile
+from data_pipelines.audio.writing import AudioWriter, format_for
 from data_pipelines.progress import Progress
 from qsep_jax import console
 from qsep_jax.bundle import describe, find_model

@@ -17,8 +17,8 @@ that is made on the spot, `small` is a network that two CPU cores can train, `de
 
 import dataclasses
 
-from data_pipelines.mixing import Remix
 from data_pipelines.pipeline import Data, Stream
+from data_pipelines.recipes.mixing import Remix
 from data_pipelines.testlist import TestList
 from qsep_jax.experiment import Experiment, variant_words
 from qsep_jax.systems.cantisani2021 import SPLITS, Cantisani2021

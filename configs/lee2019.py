@@ -14,10 +14,10 @@ Where the paper is silent: examples are mixed down to mono; an empty target or m
 to target or rest with equal chance; the Nyquist bin is dropped. See docs/lee2019.md.
 """
 
-from data_pipelines.mixing import RandomSplit
 from data_pipelines.pipeline import Data, Stream
+from data_pipelines.prepared.corpus import View
+from data_pipelines.recipes.mixing import RandomSplit
 from data_pipelines.schema import FOUR_STEMS, INSTRUMENTS
-from data_pipelines.sources import View
 from data_pipelines.testlist import TestList
 from qsep_jax.experiment import Experiment, variant_words
 from qsep_jax.systems.base import Optimizer

@@ -18,8 +18,8 @@ training tracks are all of URMP's that share no song with the test, 68 instead o
 
 import dataclasses
 
-from data_pipelines.pairs import InstrumentPairs
 from data_pipelines.pipeline import Data, Stream
+from data_pipelines.recipes.instrument_pairs import InstrumentPairs
 from data_pipelines.schema import SEEN_INSTRUMENTS
 from data_pipelines.testlist import TestList
 from qsep_jax.experiment import Experiment, variant_words

@@ -3,8 +3,8 @@
 python -m qsep_jax.train --config configs/quickstart.py --workdir runs/quickstart
 """
 
-from data_pipelines.mixing import RandomSplit
 from data_pipelines.pipeline import Data, Stream
+from data_pipelines.recipes.mixing import RandomSplit
 from data_pipelines.schema import INSTRUMENTS
 from data_pipelines.testlist import TestList
 from qsep_jax.experiment import Experiment, variant_words

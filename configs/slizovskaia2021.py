@@ -20,8 +20,8 @@ is tiny. See docs/slizovskaia2021.md.
 import dataclasses
 from typing import Any
 
-from data_pipelines.mix_and_separate import MixAndSeparate
 from data_pipelines.pipeline import Data, Stream
+from data_pipelines.recipes.mix_and_separate import MixAndSeparate
 from data_pipelines.testlist import TestList
 from qsep_jax.experiment import Experiment, variant_words
 from qsep_jax.models.resnet import ResNetSize

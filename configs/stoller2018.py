@@ -19,10 +19,10 @@ with the departures that its function lists; `debug` is tiny. See docs/stoller20
 import dataclasses
 
 from data_pipelines.pipeline import Data, Stream
+from data_pipelines.prepared.corpus import View
+from data_pipelines.recipes.unpaired import PairedExcerpt, SoloExcerpt, UnpairedMixture
 from data_pipelines.schema import FOUR_STEMS
-from data_pipelines.sources import View
 from data_pipelines.testlist import TestList
-from data_pipelines.unpaired import PairedExcerpt, SoloExcerpt, UnpairedMixture
 from qsep_jax.experiment import Experiment, variant_words
 from qsep_jax.systems.stoller2018 import CRITIC_MIXTURES, MIXTURES, PAIRED, Stoller2018
 from qsep_jax.training.settings import DEBUG, Train

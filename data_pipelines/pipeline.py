@@ -14,12 +14,12 @@ from typing import Any
 import grain
 import numpy as np
 
-from data_pipelines.mix_and_separate import MixAndSeparate
-from data_pipelines.mixing import RandomSplit, Remix
-from data_pipelines.pairs import InstrumentPairs
-from data_pipelines.sources import Corpus, View, open_corpus
-from data_pipelines.unpaired import PairedExcerpt, SoloExcerpt, UnpairedMixture
-from data_pipelines.workers import outlast_requests
+from data_pipelines.prepared.corpus import Corpus, View, open_corpus
+from data_pipelines.processes import outlast_requests
+from data_pipelines.recipes.instrument_pairs import InstrumentPairs
+from data_pipelines.recipes.mix_and_separate import MixAndSeparate
+from data_pipelines.recipes.mixing import RandomSplit, Remix
+from data_pipelines.recipes.unpaired import PairedExcerpt, SoloExcerpt, UnpairedMixture
 
 Batch = dict[str, dict[str, np.ndarray]]
 # `recipe(rng, corpus, samples) → example`.

@@ -20,8 +20,8 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from data_pipelines import console, frames, store
-from data_pipelines.audio import HIGHEST_RATE, LOWEST_RATE, fit_channels
+from data_pipelines import console
+from data_pipelines.audio.reading import HIGHEST_RATE, LOWEST_RATE, fit_channels
 from data_pipelines.corpora.band import Band
 from data_pipelines.corpora.base import Corpus, Stem, Track
 from data_pipelines.corpora.ccmixter import Ccmixter
@@ -33,9 +33,11 @@ from data_pipelines.corpora.medleydb import Medleydb
 from data_pipelines.corpora.musdb18 import Musdb18
 from data_pipelines.corpora.solos import Solos
 from data_pipelines.corpora.urmp import Urmp
+from data_pipelines.prepared import store
+from data_pipelines.processes import end_with_parent
 from data_pipelines.progress import Progress
 from data_pipelines.schema import MADE_HERE, SPLITS
-from data_pipelines.workers import end_with_parent
+from data_pipelines.video import frames
 
 DEFAULT_ROOT = Path("data")
 

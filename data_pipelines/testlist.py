@@ -6,8 +6,8 @@ from typing import Literal
 
 import numpy as np
 
-from data_pipelines.mixing import rms
-from data_pipelines.sources import Corpus, Excerpt
+from data_pipelines.prepared.corpus import Corpus, Excerpt
+from data_pipelines.recipes.mixing import rms
 
 # Each third of an excerpt must be louder than this (-50 dB re full scale), or another is drawn.
 AUDIBLE = 10.0 ** (-50 / 20)

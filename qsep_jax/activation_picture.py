@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipelines.activations import to_spans
+from data_pipelines.annotations.activations import to_spans
 from qsep_jax.figures import FLOOR_DB, save_png, spectrogram_db, subplots
 
 # Columns of the spectrogram at most, about as many as the picture has pixels, and rows of an octave.

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_pipelines.audio import AudioFile
-from data_pipelines.video import Box, read_boxes
+from data_pipelines.audio.reading import AudioFile
+from data_pipelines.video.files import Box, read_boxes
 from qsep_jax.bundle import Source
 from qsep_jax.cues import Told, from_labels, from_video, index_of
 from qsep_jax.delta import Delta

@@ -14,12 +14,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from data_pipelines import video
-from data_pipelines.frames import resize
-from data_pipelines.mix_and_separate import MixAndSeparate
 from data_pipelines.pipeline import Stream
+from data_pipelines.prepared.corpus import Corpus, Excerpt
+from data_pipelines.recipes.mix_and_separate import MixAndSeparate
 from data_pipelines.schema import FEATURES, FRAMES, SLOTS
-from data_pipelines.sources import Corpus, Excerpt
+from data_pipelines.video import files
+from data_pipelines.video.frames import resize
 from qsep_jax.inference.chunks import plan_of
 from qsep_jax.inference.separation import ConditionAt, Model
 from qsep_jax.systems.base import Condition, System, Variables
@@ -97,7 +97,7 @@ def from_corpus(model: Model, corpus: Corpus, sources: Sequence[Excerpt], featur
     return lambda start: _seen(model, {slot: look(slots[slot], start) for slot in sorted(slots)})
 
 
-def from_video(model: Model, path: Path, boxes: Mapping[str, video.Box]) -> Callable[[], ConditionAt]:
+def from_video(model: Model, path: Path, boxes: Mapping[str, files.Box]) -> Callable[[], ConditionAt]:
     """What is told by a video, anew from its beginning at each call, to be asked for chunk by chunk in their order.
 
     A chunk is shown the players at its own times; what comes before the video is its first picture, and after it the
@@ -113,7 +113,7 @@ def from_video(model: Model, path: Path, boxes: Mapping[str, video.Box]) -> Call
     slots = [places.get(name, -1 - number) for number, name in enumerate(names)]
 
     def players(picture: np.ndarray) -> list[np.ndarray]:
-        parts = [video.crop(picture, boxes[name], f"'{name}'") for name in names] or [picture]
+        parts = [files.crop(picture, boxes[name], f"'{name}'") for name in names] or [picture]
         return [resize(part, seen.size) for part in parts]
 
     def of_chunks() -> Iterator[Condition]:
@@ -121,7 +121,7 @@ def from_video(model: Model, path: Path, boxes: Mapping[str, video.Box]) -> Call
         begins = (max(start, 0) / rate for start in itertools.count(-plan.context - plan.fade, plan.hop))
         wanted, order = itertools.tee(in_order(begins, seen.spacing * np.arange(seen.frames)))
         held: dict[int, list[list[np.ndarray]]] = {}
-        for picture, (_, chunk) in zip(video.frames(path, (time for time, _ in wanted)), order, strict=False):
+        for picture, (_, chunk) in zip(files.frames(path, (time for time, _ in wanted)), order, strict=False):
             held.setdefault(chunk, []).append(players(picture))
             if len(held[chunk]) == seen.frames:
                 found = [np.stack(frames) for frames in zip(*held.pop(chunk), strict=True)]

@@ -9,7 +9,7 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
-from data_pipelines.note_files import appearing
+from data_pipelines.files import atomic_write
 from qsep_jax.bundle import Source, identity
 from qsep_jax.inference.adaptation import with_parameters
 from qsep_jax.inference.separation import Model
@@ -47,7 +47,7 @@ def write(
         "adaptation": dataclasses.asdict(adaptation),
     }
     metadata = {name: json.dumps(value) for name, value in described.items()}
-    with appearing(path) as unfinished:
+    with atomic_write(path) as unfinished:
         safetensors.numpy.save_file(parameters, unfinished, metadata)
 
 

@@ -12,9 +12,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from data_pipelines.audio_writer import write_wav
+from data_pipelines.audio.writing import write_wav
+from data_pipelines.files import write_text
+from data_pipelines.prepared.corpus import Corpus
 from data_pipelines.progress import Progress
-from data_pipelines.sources import Corpus
 from data_pipelines.testlist import Item, TestList, draw, waveforms
 from qsep_jax import figures
 from qsep_jax.bundle import Source, describe
@@ -26,7 +27,6 @@ from qsep_jax.leakage import refuse_overlap
 from qsep_jax.metrics.aggregate import summarize
 from qsep_jax.metrics.oracles import ideal_ratio_mask
 from qsep_jax.metrics.ratios import si_sdr
-from qsep_jax.run import write_text
 
 ESTIMATES = ("mixture", "model", "irm")
 

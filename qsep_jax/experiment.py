@@ -14,8 +14,8 @@ from typing import Any, get_args
 import cattrs
 import cattrs.v
 
-from data_pipelines.mixing import RandomSplit
 from data_pipelines.pipeline import Data, Recipe, Stream
+from data_pipelines.recipes.mixing import RandomSplit
 from data_pipelines.testlist import TestList
 from qsep_jax.systems.base import System
 from qsep_jax.systems.cantisani2021 import Cantisani2021

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines.notes import name_of
+from data_pipelines.annotations.notes import name_of
 from qsep_jax.metrics.aggregate import track_medians
 from qsep_jax.metrics.tracks import TrackScores
 

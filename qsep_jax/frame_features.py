@@ -16,11 +16,11 @@ import numpy as np
 from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec
 
-from data_pipelines.frame_features import write
+from data_pipelines.prepared.corpus import Corpus, open_corpus
+from data_pipelines.prepared.store import Metadata, folder_of
 from data_pipelines.progress import Progress
 from data_pipelines.schema import SPLITS
-from data_pipelines.sources import Corpus, open_corpus
-from data_pipelines.store import Metadata, folder_of
+from data_pipelines.video.features import write
 from qsep_jax import console
 from qsep_jax.bundle import find_model
 from qsep_jax.models import torch_weights

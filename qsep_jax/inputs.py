@@ -5,7 +5,7 @@ import itertools
 from pathlib import Path
 from typing import TypeVar
 
-from data_pipelines.audio import READABLE
+from data_pipelines.audio.reading import READABLE
 
 T = TypeVar("T")
 

@@ -2,8 +2,8 @@
 
 import re
 
-from data_pipelines.sources import Corpus
-from data_pipelines.unpaired import UnpairedMixture
+from data_pipelines.prepared.corpus import Corpus
+from data_pipelines.recipes.unpaired import UnpairedMixture
 from qsep_jax.experiment import Experiment
 
 # Two tracks of one name are the same song if their lengths differ by less.

@@ -10,7 +10,6 @@ evaluation/        results.json, table.md, audio, figure
 import dataclasses
 import importlib.metadata
 import json
-import os
 import platform
 import subprocess
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
+from data_pipelines.files import write_text
 from qsep_jax.experiment import Experiment, from_json, to_json
 from qsep_jax.inference.conditions import Bank
 from qsep_jax.inference.separation import Model, on_all_devices
@@ -186,11 +186,3 @@ def _differences(before: object, now: object, name: str = "") -> list[tuple[str,
             for found in _differences(before.get(key), now.get(key), f"{name}.{key}" if name else str(key))
         ]
     return [] if before == now else [(name, before, now)]
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file that appears when it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(f".{os.getpid()}.part")
-    unfinished.write_text(text)
-    unfinished.replace(path)

@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from data_pipelines.sources import Corpus
+from data_pipelines.files import write_text
+from data_pipelines.prepared.corpus import Corpus
 from qsep_jax.comparison import Scores
 from qsep_jax.cues import Told, index_of, playing
 from qsep_jax.dsp.stft import istft, stft
@@ -27,7 +28,6 @@ from qsep_jax.metrics.aggregate import summarize
 from qsep_jax.metrics.protocols import Protocol
 from qsep_jax.metrics.tracks import TrackScores
 from qsep_jax.nn import xla
-from qsep_jax.run import write_text
 from qsep_jax.systems.base import Condition, System, Variables
 from qsep_jax.whole_tracks import Estimate, Oracle, Stems, Track, facts_of, mixed, tracks_of
 

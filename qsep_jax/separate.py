@@ -12,10 +12,11 @@ from typing import Any, Literal
 import numpy as np
 import tyro
 
-from data_pipelines.audio import AudioFile
-from data_pipelines.audio_writer import suffix_like
-from data_pipelines.note_files import read_voice
-from data_pipelines.notes import voice_classes
+from data_pipelines.annotations.note_files import read_voice
+from data_pipelines.annotations.notes import voice_classes
+from data_pipelines.audio.reading import AudioFile
+from data_pipelines.audio.writing import suffix_like
+from data_pipelines.files import write_text
 from data_pipelines.progress import Progress
 from qsep_jax import __version__, asked, console, delta
 from qsep_jax.asked import Asked
@@ -25,7 +26,6 @@ from qsep_jax.inference.files import Written, mixture_at, separate_file
 from qsep_jax.inference.separation import Model
 from qsep_jax.inference.transcription import frame_rate_of, need, separate_file_by_score
 from qsep_jax.inputs import find_files
-from qsep_jax.run import write_text
 
 EXAMPLE = "python -m qsep_jax.separate mix.wav --query violin.wav --out separated"
 PLACES = ("track", "stem", "ext")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data_pipelines import activation_files, activations
-from data_pipelines.audio import READABLE, fit_channels, fit_length, read_audio, resample
+from data_pipelines.annotations import activation_files, activations
+from data_pipelines.audio.reading import READABLE, fit_channels, fit_length, read_audio, resample
 from qsep_jax.inference.adaptation import Song
 from qsep_jax.systems.base import System
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from data_pipelines.audio import AudioFile, resample
-from data_pipelines.audio_writer import AudioWriter, format_for
-from data_pipelines.note_files import read_voice
-from data_pipelines.notes import move_to_range, name_of, transposed, voice_classes
+from data_pipelines.annotations.note_files import read_voice
+from data_pipelines.annotations.notes import move_to_range, name_of, transposed, voice_classes
+from data_pipelines.audio.reading import AudioFile, resample
+from data_pipelines.audio.writing import AudioWriter, format_for
 from data_pipelines.schema import LOWEST_PITCH, SILENCE_CLASS
 from qsep_jax import console
 from qsep_jax.inference.conditions import is_loud, mean

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipelines.audio import READABLE, AudioFile, fit_length, read_audio
+from data_pipelines.audio.reading import READABLE, AudioFile, fit_length, read_audio
 from qsep_jax.whole_tracks import Stems, Track
 
 

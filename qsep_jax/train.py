@@ -26,9 +26,9 @@ from jax.experimental import multihost_utils
 
 from data_pipelines.pipeline import Data, Pipeline, Shape
 from data_pipelines.prepare import build, made_here
+from data_pipelines.prepared.corpus import Excerpt, prepare_command
+from data_pipelines.prepared.store import Metadata, fingerprint, folder_of
 from data_pipelines.progress import Progress
-from data_pipelines.sources import Excerpt, prepare_command
-from data_pipelines.store import Metadata, fingerprint, folder_of
 from qsep_jax import console, plan
 from qsep_jax.excerpts import evaluate, table
 from qsep_jax.experiment import Experiment, load_config

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from data_pipelines.audio import AudioFile
-from data_pipelines.audio_writer import write_wav
+from data_pipelines.annotations.note_files import write_csv, write_midi
+from data_pipelines.annotations.notes import notes_of
+from data_pipelines.audio.reading import AudioFile
+from data_pipelines.audio.writing import write_wav
 from data_pipelines.corpora.render import default_soundfont, level, render
-from data_pipelines.note_files import appearing, write_csv, write_midi
-from data_pipelines.notes import notes_of
+from data_pipelines.files import atomic_write
 from data_pipelines.progress import Progress
 from qsep_jax import __version__, console
 from qsep_jax.bundle import Source, find_model
@@ -151,7 +152,7 @@ def _write(
     midi, table, arrays, picture, sound = (Path(place + ending) for ending in ENDINGS)
     write_midi(midi, notes, options.program)
     write_csv(table, notes)
-    with appearing(arrays) as unfinished, unfinished.open("wb") as stream:
+    with atomic_write(arrays) as unfinished, unfinished.open("wb") as stream:
         np.savez_compressed(
             stream, classes=classes.astype(np.int32), probabilities=probabilities, frame_rate=np.float64(frame_rate)
         )

@@ -14,8 +14,9 @@ from typing import Any, Literal
 import jax.numpy as jnp
 import numpy as np
 
+from data_pipelines.files import write_text
+from data_pipelines.prepared.corpus import Corpus
 from data_pipelines.progress import Progress
-from data_pipelines.sources import Corpus
 from qsep_jax import figures
 from qsep_jax.cues import Told, playing
 from qsep_jax.inference.chunks import default_plan, over_chunks
@@ -24,7 +25,6 @@ from qsep_jax.inference.separation import Model, separate_blocks
 from qsep_jax.metrics import oracles
 from qsep_jax.metrics.protocols import Protocol
 from qsep_jax.metrics.tracks import TrackScores, improvements, rows
-from qsep_jax.run import write_text
 
 Ask = Literal["mean", "gt", "iterative", "nearest"]
 Oracle = Literal["mixture", "irm", "ibm"]

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_pipelines import store
 from data_pipelines.corpora.base import Stem
 from data_pipelines.pipeline import Pipeline
+from data_pipelines.prepared import store
 from data_pipelines.schema import SPLITS
 from qsep_jax.experiment import Experiment, load_config
 from qsep_jax.systems.base import System

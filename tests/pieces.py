@@ -7,10 +7,10 @@ import numpy as np
 import safetensors.numpy
 from flax import traverse_util
 
-from data_pipelines import store
 from data_pipelines.corpora.base import Stem
-from data_pipelines.mix_and_separate import MixAndSeparate
 from data_pipelines.pipeline import Data, Stream
+from data_pipelines.prepared import store
+from data_pipelines.recipes.mix_and_separate import MixAndSeparate
 from data_pipelines.testlist import TestList
 from qsep_jax.bundle import Bundle
 from qsep_jax.experiment import Experiment, to_json

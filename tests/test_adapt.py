@@ -9,7 +9,7 @@ import safetensors.numpy
 import soundfile
 from flax import traverse_util
 
-from data_pipelines.audio import read_audio
+from data_pipelines.audio.reading import read_audio
 from qsep_jax import adapt, adaptation_report, delta, separate
 from qsep_jax.bundle import Bundle, find_model
 from qsep_jax.experiment import load_config, to_json

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
+from data_pipelines.prepared.corpus import Excerpt, open_corpus
 from data_pipelines.schema import FEATURES, FRAMES, SLOTS
-from data_pipelines.sources import Excerpt, open_corpus
 from qsep_jax import cues
 from qsep_jax.bundle import Bundle
 from qsep_jax.inference.chunks import default_plan

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from data_pipelines.sources import Excerpt, open_corpus
+from data_pipelines.prepared.corpus import Excerpt, open_corpus
 from qsep_jax import cues, evaluate, export
 from qsep_jax import separate as separate_files
 from qsep_jax.bundle import Bundle
@@ -84,8 +84,8 @@ def test_cached_features_take_the_place_of_frames(bundles, tmp_path, monkeypatch
         asked.append(name)
         return np.ones((2, SEEING.seen.resnet.features), np.float32)
 
-    monkeypatch.setattr("data_pipelines.sources.Corpus.features", features)
-    monkeypatch.setattr("data_pipelines.sources.Corpus.frames", None)
+    monkeypatch.setattr("data_pipelines.prepared.corpus.Corpus.features", features)
+    monkeypatch.setattr("data_pipelines.prepared.corpus.Corpus.frames", None)
     for protocol in ((), ("--protocol", "whole_track"), ("--protocol", "segments")):
         asked.clear()
         tracks = ("--tracks", 1) if protocol else ()

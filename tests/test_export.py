@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from data_pipelines.audio import read_audio
+from data_pipelines.audio.reading import read_audio
 from qsep_jax import bundle, evaluate, export, separate
 from qsep_jax.bundle import Bundle, carried, describe, find_model
 from tests.commands import command, refused

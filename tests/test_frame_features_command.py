@@ -8,11 +8,11 @@ import pytest
 import safetensors.numpy
 from flax.traverse_util import flatten_dict
 
-from data_pipelines import frame_features as cache
-from data_pipelines import store
 from data_pipelines.corpora.base import Stem
 from data_pipelines.pipeline import Data
-from data_pipelines.sources import open_corpus
+from data_pipelines.prepared import store
+from data_pipelines.prepared.corpus import open_corpus
+from data_pipelines.video import features as cache
 from qsep_jax import frame_features
 from qsep_jax.experiment import Experiment, to_json
 from qsep_jax.models.resnet import ResNetSize

@@ -98,9 +98,9 @@ def test_the_law(path):
         ("qsep_jax.training.loop", "import os\nos.environ['A'] = '1'"),
         ("qsep_jax.training.loop", "import jax\njax.distributed.initialize()"),
         ("qsep_jax.train", "assert True"),
-        ("data_pipelines.mixing", "import jax.numpy as jnp"),
+        ("data_pipelines.recipes.mixing", "import jax.numpy as jnp"),
         ("data_pipelines.prepare", "from qsep_jax import console"),
-        ("data_pipelines.mixing", "import tyro"),
+        ("data_pipelines.recipes.mixing", "import tyro"),
     ],
 )
 def test_the_law_catches(module, source):

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from configs.stoller2018 import get_config
-from data_pipelines import store
 from data_pipelines.corpora.base import Stem
 from data_pipelines.pipeline import Data, Recipe, Stream
-from data_pipelines.unpaired import PairedExcerpt, SoloExcerpt, UnpairedMixture
+from data_pipelines.prepared import store
+from data_pipelines.recipes.unpaired import PairedExcerpt, SoloExcerpt, UnpairedMixture
 from qsep_jax import evaluate, train
 from qsep_jax.experiment import Experiment
 from qsep_jax.leakage import refuse_overlap

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from data_pipelines.sources import open_corpus
+from data_pipelines.prepared.corpus import open_corpus
 from qsep_jax import cues, evaluate, segments
 from qsep_jax.bundle import Bundle
 from qsep_jax.dsp.stft import istft, stft

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from data_pipelines.audio import AudioFile, read_audio, resample
+from data_pipelines.audio.reading import AudioFile, read_audio, resample
 from qsep_jax import separate as command_of
 from qsep_jax.inference import conditions, files, separation
 from qsep_jax.run import RunFolder

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from data_pipelines.audio import AudioFile, read_audio, resample
+from data_pipelines.audio.reading import AudioFile, read_audio, resample
 from qsep_jax import cues, separate
 from qsep_jax.bundle import Bundle
 from qsep_jax.inference import files, separation

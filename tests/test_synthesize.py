@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from data_pipelines.note_files import write_csv, write_midi
-from data_pipelines.notes import transposed
+from data_pipelines.annotations.note_files import write_csv, write_midi
+from data_pipelines.annotations.notes import transposed
 from data_pipelines.schema import CLASSES
 from qsep_jax import separate
 from qsep_jax import synthesize as command_of

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from data_pipelines.note_files import read_csv, read_midi
-from data_pipelines.notes import notes_of
+from data_pipelines.annotations.note_files import read_csv, read_midi
+from data_pipelines.annotations.notes import notes_of
 from data_pipelines.schema import CLASSES
 from qsep_jax import transcribe as command_of
 from qsep_jax.run import RunFolder

@@ -15,7 +15,8 @@ import jax
 import numpy as np
 
 from benchmarks.cantisani2021 import songs
-from data_pipelines import activations
+from data_pipelines.annotations import activations
+from data_pipelines.files import write_text
 from data_pipelines.progress import Progress
 from qsep_jax import console
 from qsep_jax.bundle import find_model
@@ -24,7 +25,6 @@ from qsep_jax.inference.adaptation import Adapted, Song
 from qsep_jax.inference.separation import Model, separate
 from qsep_jax.metrics.aggregate import track_medians
 from qsep_jax.metrics.protocols import Protocol
-from qsep_jax.run import write_text
 from qsep_jax.systems.cantisani2021 import SPLITS, Cantisani2021
 from qsep_jax.systems.one_shot import Adaptation
 from qsep_jax.training.partition import select

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import scipy.signal
 
-from data_pipelines.sources import Corpus, Excerpt
+from data_pipelines.prepared.corpus import Corpus, Excerpt
 
 # Hann windows of so many samples, as librosa has by default and so the authors' script.
 WINDOW, HOP = 2048, 512

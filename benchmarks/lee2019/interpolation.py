@@ -11,8 +11,8 @@ import numpy as np
 from benchmarks import published
 from benchmarks.lee2019 import figures, places
 from benchmarks.lee2019.setting import Setting, Subject, begin, need_stems
+from data_pipelines.prepared.corpus import Corpus
 from data_pipelines.progress import Progress
-from data_pipelines.sources import Corpus
 from qsep_jax import console
 from qsep_jax.figures import strips
 from qsep_jax.inference.conditions import slerp

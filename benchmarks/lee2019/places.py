@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 
 import numpy as np
 
-from data_pipelines.sources import Corpus, Excerpt
+from data_pipelines.prepared.corpus import Corpus, Excerpt
 from data_pipelines.testlist import is_audible
 
 # One source each, all at the same time.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.lee2019.setting import Setting, Subject
-from data_pipelines.sources import Corpus
+from data_pipelines.prepared.corpus import Corpus
 from qsep_jax import whole_tracks
 from qsep_jax.comparison import Scores, by_track
 from qsep_jax.metrics.protocols import Protocol

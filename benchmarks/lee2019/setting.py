@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from data_pipelines.sources import Corpus, View, open_corpus
+from data_pipelines.prepared.corpus import Corpus, View, open_corpus
 from qsep_jax import console
 from qsep_jax.bundle import Bundle, find_model, identity
 from qsep_jax.experiment import Experiment

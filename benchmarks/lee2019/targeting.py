@@ -13,10 +13,10 @@ import numpy as np
 from benchmarks import published
 from benchmarks.lee2019 import places
 from benchmarks.lee2019.setting import Setting, Subject, begin
-from data_pipelines.mixing import rms
+from data_pipelines.prepared.corpus import Corpus, Excerpt
 from data_pipelines.progress import Progress
+from data_pipelines.recipes.mixing import rms
 from data_pipelines.schema import BAND_PARENTS
-from data_pipelines.sources import Corpus, Excerpt
 from qsep_jax import console
 from qsep_jax.figures import strips
 from qsep_jax.inference.conditions import encode

@@ -16,10 +16,10 @@ import tyro
 from benchmarks import published
 from benchmarks.lin2021.pairs import Pair, load_run, query, test_pairs, waveforms
 from benchmarks.lin2021.table import name_of
-from data_pipelines.notes import frame_classes, notes_of
+from data_pipelines.annotations.notes import frame_classes, notes_of
+from data_pipelines.prepared.corpus import Corpus, Excerpt
 from data_pipelines.progress import Progress
 from data_pipelines.schema import CLASSES, LOWEST_PITCH, SILENCE_CLASS
-from data_pipelines.sources import Corpus, Excerpt
 from qsep_jax import console
 from qsep_jax.bundle import find_model
 from qsep_jax.dsp.stft import stft

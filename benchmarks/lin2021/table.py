@@ -17,10 +17,11 @@ import tyro
 from benchmarks import published
 from benchmarks.lin2021 import figures
 from benchmarks.lin2021.pairs import Pair, load_run, query, test_pairs, waveforms
-from data_pipelines.notes import frame_classes, notes_of
+from data_pipelines.annotations.notes import frame_classes, notes_of
+from data_pipelines.files import write_text
+from data_pipelines.prepared.corpus import Corpus
 from data_pipelines.progress import Progress
 from data_pipelines.schema import CLASSES, INSTRUMENTS, SEEN_INSTRUMENTS, SILENCE_CLASS
-from data_pipelines.sources import Corpus
 from qsep_jax import console
 from qsep_jax.bundle import Bundle, find_model
 from qsep_jax.inference.conditions import encode
@@ -29,7 +30,6 @@ from qsep_jax.inference.transcription import separate_by_score, transcribe_block
 from qsep_jax.metrics.bss_eval import bss_eval
 from qsep_jax.metrics.oracles import ideal_ratio_mask
 from qsep_jax.metrics.transcription import frame_average_precision, note_scores
-from qsep_jax.run import write_text
 from qsep_jax.systems.lin2021 import Lin2021
 
 EXAMPLE = "python -m benchmarks.lin2021.table --workdir runs/msi --workdir runs/mss --out runs/table"

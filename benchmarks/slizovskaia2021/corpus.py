@@ -10,9 +10,9 @@ from typing import Any
 
 from benchmarks import published
 from benchmarks.slizovskaia2021.paper import CORPORA
+from data_pipelines.prepared.corpus import Corpus, open_corpus
+from data_pipelines.prepared.store import Row
 from data_pipelines.schema import FAMILIES
-from data_pipelines.sources import Corpus, open_corpus
-from data_pipelines.store import Row
 from qsep_jax import console
 
 EXAMPLE = "python -m benchmarks.slizovskaia2021.corpus --train chamber --test chamber --out runs/corpus"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from configs.slizovskaia2021 import EXPERIMENTS, system_of
-from data_pipelines.sources import Corpus
+from data_pipelines.prepared.corpus import Corpus
 from qsep_jax.bundle import find_model
 from qsep_jax.cues import features_of
 from qsep_jax.experiment import Experiment

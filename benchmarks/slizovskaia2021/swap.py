@@ -14,8 +14,8 @@ import numpy as np
 
 from benchmarks import published
 from benchmarks.slizovskaia2021.runs import load, number_of
+from data_pipelines.prepared.corpus import Corpus
 from data_pipelines.progress import Progress
-from data_pipelines.sources import Corpus
 from qsep_jax import console, segments
 from qsep_jax.bundle import find_model
 from qsep_jax.cues import from_corpus, playing

@@ -12,8 +12,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from data_pipelines import pitch_shift
-from data_pipelines.audio import to_int16
+from data_pipelines.audio.reading import to_int16
+from data_pipelines.corpora import pitch_shift
 from data_pipelines.corpora.base import Corpus, OrderedMap, Stem, Track
 from data_pipelines.corpora.render import RELEASE, default_soundfont, level, render
 from data_pipelines.corpora.scores import Part, Work, chorales, generator, quartets, read_work

@@ -11,7 +11,7 @@ import dataclasses
 from pathlib import Path
 from typing import ClassVar
 
-from data_pipelines.audio import AudioFile
+from data_pipelines.audio.reading import AudioFile
 from data_pipelines.corpora.base import Corpus, OrderedMap, Stem, Track
 from data_pipelines.corpora.folder import HIGHEST_STORED_RATE, file_inputs
 from data_pipelines.corpora.stem_files import check_present, read_stems, track_folders

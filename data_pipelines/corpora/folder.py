@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import soundfile
 
-from data_pipelines.audio import READABLE, read_audio
+from data_pipelines.audio.reading import READABLE, read_audio
 from data_pipelines.corpora.base import Corpus, OrderedMap, Stem, Track
 from data_pipelines.corpora.stem_files import read_stems
 from data_pipelines.schema import SPLITS

@@ -9,7 +9,7 @@ import dataclasses
 from pathlib import Path
 from typing import ClassVar
 
-from data_pipelines.audio import AudioFile, read_audio, resample, to_int16
+from data_pipelines.audio.reading import AudioFile, read_audio, resample, to_int16
 from data_pipelines.corpora.base import Corpus, OrderedMap, Stem, Track
 from data_pipelines.corpora.folder import HIGHEST_STORED_RATE, file_inputs
 from data_pipelines.corpora.thirds import in_thirds

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import yaml
 
-from data_pipelines.audio import AudioFile
+from data_pipelines.audio.reading import AudioFile
 from data_pipelines.corpora.base import Corpus, OrderedMap, Stem, Track
 from data_pipelines.corpora.folder import HIGHEST_STORED_RATE, file_inputs
 from data_pipelines.corpora.stem_files import check_present, read_stems, track_folders

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from data_pipelines.audio import fit_channels, fit_length, read_audio, resample, to_int16
+from data_pipelines.audio.reading import fit_channels, fit_length, read_audio, resample, to_int16
 from data_pipelines.corpora.base import Corpus, OrderedMap, Stem, Track
 from data_pipelines.corpora.folder import file_inputs
 from data_pipelines.schema import FOUR_STEMS

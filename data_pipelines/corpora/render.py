@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines.audio import fit_length, resample
+from data_pipelines.audio.reading import fit_length, resample
 from data_pipelines.corpora.soundfont import tuned
 
 # Rendering straight at a low rate hangs symusic on some scores.

@@ -17,11 +17,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from data_pipelines import frames
-from data_pipelines.audio import AudioFile, fit_channels, read_audio, resample, to_int16
+from data_pipelines.audio.reading import AudioFile, fit_channels, read_audio, resample, to_int16
 from data_pipelines.corpora.base import Corpus, OrderedMap, Stem, Track
 from data_pipelines.corpora.folder import HIGHEST_STORED_RATE, file_inputs
 from data_pipelines.schema import INSTRUMENTS
+from data_pipelines.video import frames
 
 # Pictures a second of the published layout.
 VIDEO_RATE = 25

@@ -27,13 +27,13 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from data_pipelines import pitch_shift
-from data_pipelines.audio import fit_channels, fit_length, read_audio, resample, to_int16
+from data_pipelines.audio.reading import fit_channels, fit_length, read_audio, resample, to_int16
+from data_pipelines.corpora import pitch_shift
 from data_pipelines.corpora.base import Corpus, OrderedMap, Stem, Track
 from data_pipelines.corpora.folder import file_inputs
 from data_pipelines.corpora.urmp_video import Boxes, box_of, video_of, watch
 from data_pipelines.schema import UNSEEN_INSTRUMENTS
-from data_pipelines.video import Box, read_boxes
+from data_pipelines.video.files import Box, read_boxes
 
 TAGS = {
     "bn": "bassoon",

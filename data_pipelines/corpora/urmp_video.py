@@ -11,9 +11,9 @@ from typing import Protocol
 
 import numpy as np
 
-from data_pipelines import frames, video
+from data_pipelines.video import files, frames
 
-Boxes = dict[str, dict[str, video.Box]]
+Boxes = dict[str, dict[str, files.Box]]
 
 
 class Player(Protocol):
@@ -38,7 +38,7 @@ def video_of(folder: Path) -> Path:
     return found[0]
 
 
-def box_of(boxes: Boxes, piece: str, player: Player, players: Sequence[Player]) -> video.Box:
+def box_of(boxes: Boxes, piece: str, player: Player, players: Sequence[Player]) -> files.Box:
     """The box of one of the `players` of a piece.
 
     Raises:
@@ -56,7 +56,7 @@ def box_of(boxes: Boxes, piece: str, player: Player, players: Sequence[Player]) 
     )
 
 
-def watch(path: Path, boxes: dict[str, video.Box], seconds: float, rate: float, size: int) -> dict[str, list[bytes]]:
+def watch(path: Path, boxes: dict[str, files.Box], seconds: float, rate: float, size: int) -> dict[str, list[bytes]]:
     """JPEGs of each player, `rate` a second for so many seconds, cut from one pass through the video.
 
     Args:
@@ -67,9 +67,9 @@ def watch(path: Path, boxes: dict[str, video.Box], seconds: float, rate: float, 
       ValueError: as `video.frames` and `video.crop`; the latter names the video, the player, the box and the picture.
     """
     found: dict[str, list[bytes]] = {player: [] for player in boxes}
-    seconds = min(seconds, video.duration(path))
-    for picture in video.frames(path, np.arange(max(frames.first_from(seconds, rate), 1)) / rate):
+    seconds = min(seconds, files.duration(path))
+    for picture in files.frames(path, np.arange(max(frames.first_from(seconds, rate), 1)) / rate):
         for player, box in boxes.items():
-            seen = video.crop(picture, box, f"{player} in {path.name}")
+            seen = files.crop(picture, box, f"{player} in {path.name}")
             found[player].append(frames.encode(frames.resize(seen, size) if size else seen))
     return found

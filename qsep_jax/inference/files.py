@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipelines.audio import AudioFile, resample_blocks
-from data_pipelines.audio_writer import INTEGER, AudioWriter, format_for, together
+from data_pipelines.audio.reading import AudioFile, resample_blocks
+from data_pipelines.audio.writing import INTEGER, AudioWriter, format_for, together
 from qsep_jax.inference.separation import ConditionAt, Model, separate_blocks
 from qsep_jax.systems.base import Condition
 

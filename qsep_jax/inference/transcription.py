@@ -1,7 +1,7 @@
 """Notes of a queried source of any length, and sound for given notes, chunk by chunk (Lin et al. 2021).
 
 Works with systems whose `tasks` name `transcribe`, `separate_by_score` or `synthesize`. Notes are classes of frames of
-`hop_length` samples: `data_pipelines.notes` turns them into rows and files.
+`hop_length` samples: `data_pipelines.annotations.notes` turns them into rows and files.
 """
 
 import math
@@ -16,8 +16,8 @@ import numpy as np
 from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec
 
-from data_pipelines.audio import AudioFile, resample_blocks
-from data_pipelines.audio_writer import AudioWriter, format_for
+from data_pipelines.audio.reading import AudioFile, resample_blocks
+from data_pipelines.audio.writing import AudioWriter, format_for
 from data_pipelines.schema import CLASSES, SILENCE_CLASS
 from qsep_jax.dsp.griffin_lim import griffin_lim
 from qsep_jax.inference.chunks import ChunkPlan, default_plan, over_chunks

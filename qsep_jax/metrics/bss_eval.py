@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from data_pipelines import freed_memory
+from data_pipelines import processes
 
 TAPS = 512
 METRICS = ("SDR", "ISR", "SIR", "SAR")
@@ -152,7 +152,7 @@ def _projection_ratios(
     """All metrics of each reference and its own estimate, or with any for `permute`, `[4, S, S, frames]`, else NaN."""
     from scipy.fft import next_fast_len  # half a second to import
 
-    freed_memory.give_back()
+    processes.return_freed_memory()
     stems, size = len(references), parts[0].stop - parts[0].start
     pairs = tuple((n, m) for n in range(stems) for m in range(stems) if permute or n == m)
     correlations = _correlations(references, estimates)

@@ -10,11 +10,11 @@ from flax import struct
 from jax import Array, lax
 from jax.sharding import Mesh, PartitionSpec
 
-from data_pipelines.mix_and_separate import MixAndSeparate
-from data_pipelines.mixing import MOST_DRAWS, RandomSplit, Remix
-from data_pipelines.pairs import InstrumentPairs
 from data_pipelines.pipeline import Data, Shape, opened, seed_of
-from data_pipelines.unpaired import PairedExcerpt, SoloExcerpt, UnpairedMixture
+from data_pipelines.recipes.instrument_pairs import InstrumentPairs
+from data_pipelines.recipes.mix_and_separate import MixAndSeparate
+from data_pipelines.recipes.mixing import MOST_DRAWS, RandomSplit, Remix
+from data_pipelines.recipes.unpaired import PairedExcerpt, SoloExcerpt, UnpairedMixture
 from qsep_jax.on_device.drawing import Drawing, Example
 from qsep_jax.on_device.memory import AXIS, DoesNotFit, Index, Shelf, read, replicated, room
 from qsep_jax.on_device.mixtures import RandomSplits, Remixes, Slots, Solos, Songs

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from data_pipelines.sources import Corpus
+from data_pipelines.prepared.corpus import Corpus
 from qsep_jax.on_device.memory import Index, Piece, Shelf, Source
 
 Example = dict[str, Array]

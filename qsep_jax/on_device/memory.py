@@ -16,8 +16,8 @@ from flax import struct
 from jax import Array, lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from data_pipelines.prepared.corpus import Corpus
 from data_pipelines.schema import AUDIO_DTYPE, FULL_SCALE
-from data_pipelines.sources import Corpus
 
 # The part of a device's memory that corpora may take, the step being there, too.
 SHARE = 0.5

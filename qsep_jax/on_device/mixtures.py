@@ -1,4 +1,4 @@
-"""The recipes of `data_pipelines.mixing`, `mix_and_separate` and `unpaired`, within a step."""
+"""The recipes of `data_pipelines.recipes.mixing`, `mix_and_separate` and `unpaired`, within a step."""
 
 from typing import Any
 
@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from data_pipelines.mix_and_separate import MixAndSeparate
-from data_pipelines.mixing import SILENCE, Augmentation, RandomSplit, Remix
+from data_pipelines.prepared.corpus import Corpus
+from data_pipelines.recipes.mix_and_separate import MixAndSeparate
+from data_pipelines.recipes.mixing import SILENCE, Augmentation, RandomSplit, Remix
+from data_pipelines.recipes.unpaired import PairedExcerpt, SoloExcerpt, UnpairedMixture
 from data_pipelines.schema import MIXTURE, QUERY, SLOTS, SOURCES, TARGET
-from data_pipelines.sources import Corpus
-from data_pipelines.unpaired import PairedExcerpt, SoloExcerpt, UnpairedMixture
 from qsep_jax.on_device.drawing import Drawing, Example, begin
 from qsep_jax.on_device.memory import DoesNotFit, Index
 

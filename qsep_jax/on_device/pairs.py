@@ -1,4 +1,4 @@
-"""The recipe of `data_pipelines.pairs` within a step."""
+"""The recipe of `data_pipelines.recipes.instrument_pairs` within a step."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from data_pipelines.mixing import SILENCE
-from data_pipelines.pairs import InstrumentPairs, notes_between, sounding_parts
+from data_pipelines.prepared.corpus import Corpus
+from data_pipelines.prepared.store import Row
+from data_pipelines.recipes.instrument_pairs import InstrumentPairs, notes_between, sounding_parts
+from data_pipelines.recipes.mixing import SILENCE
 from data_pipelines.schema import NOTES, OTHERS, QUERIES, SOURCES, variant_name
-from data_pipelines.sources import Corpus
-from data_pipelines.store import Row
 from qsep_jax.on_device.drawing import Drawing, Example, pieces_of, stem_sources
 from qsep_jax.on_device.memory import DoesNotFit, Index, Piece, Shelf
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from benchmarks.lee2019 import interpolation, iteration, latents, places, retrieval, setting, table, targeting
-from data_pipelines import store
 from data_pipelines.corpora.base import Stem
-from data_pipelines.mixing import rms
+from data_pipelines.prepared import store
+from data_pipelines.prepared.corpus import open_corpus
+from data_pipelines.recipes.mixing import rms
 from data_pipelines.schema import FOUR_STEMS
-from data_pipelines.sources import open_corpus
 from qsep_jax import whole_tracks
 from qsep_jax.bundle import Bundle, identity
 from qsep_jax.inference.conditions import Bank, encode

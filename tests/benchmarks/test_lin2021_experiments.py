@@ -8,10 +8,10 @@ import pytest
 from mir_eval.separation import bss_eval_sources
 
 from benchmarks.lin2021 import pairs, synthesis, table
-from data_pipelines import store
 from data_pipelines.corpora.base import Stem
+from data_pipelines.prepared import store
+from data_pipelines.prepared.corpus import open_corpus
 from data_pipelines.schema import SILENCE_CLASS
-from data_pipelines.sources import open_corpus
 from qsep_jax.systems.lin2021 import Lin2021
 from tests.commands import command, refused
 

@@ -10,7 +10,7 @@ import soundfile
 
 from benchmarks import separation
 from benchmarks.separation import Separation, Watched
-from data_pipelines.audio import BLOCK
+from data_pipelines.audio.reading import BLOCK
 
 FIELDS = {"benchmark", "system", "implementation", "batch", "precision", "devices", "median_s", "p90_s"}
 MEMORY = {"idle_mib", "peak_mib", "peak_above_idle_mib", "hwm_above_idle_mib"}

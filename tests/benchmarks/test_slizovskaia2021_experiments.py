@@ -11,9 +11,9 @@ import pytest
 from scipy import stats
 
 from benchmarks.slizovskaia2021 import corpus, figures, hyperparameters, paper, runs, swap, tables
+from data_pipelines.prepared.corpus import Excerpt
+from data_pipelines.prepared.store import Metadata, Row
 from data_pipelines.schema import FRAMES, INSTRUMENTS, SLOTS
-from data_pipelines.sources import Excerpt
-from data_pipelines.store import Metadata, Row
 from qsep_jax.experiment import load_config, to_json
 from qsep_jax.inference.separation import Model
 from qsep_jax.metrics.protocols import Protocol

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_pipelines import prepare, store
+from data_pipelines import prepare
 from data_pipelines.corpora.base import Stem
-from data_pipelines.sources import Corpus, View, open_corpus
+from data_pipelines.prepared import store
+from data_pipelines.prepared.corpus import Corpus, View, open_corpus
 
 RATE = 8000
 PARENTS = {"kick": "drums", "hat": "drums"}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipelines import frames
+from data_pipelines.video import frames
 
 # A picture's number is written in so many bands of black or white, which JPEG and H.264 leave alone.
 BITS = 8

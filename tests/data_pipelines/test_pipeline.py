@@ -7,8 +7,8 @@ import time
 import numpy as np
 import pytest
 
-from data_pipelines.mixing import RandomSplit
 from data_pipelines.pipeline import Data, Pipeline, Shape, Stream
+from data_pipelines.recipes.mixing import RandomSplit
 
 SAMPLES = 500
 

@@ -14,10 +14,11 @@ import soundfile
 from array_record.python.array_record_module import ArrayRecordReader
 from signals import write_tracks
 
-from data_pipelines import console, prepare, records, schema, store
+from data_pipelines import console, prepare, schema
 from data_pipelines.corpora.chamber import Chamber
 from data_pipelines.corpora.folder import Folder
-from data_pipelines.sources import Excerpt, open_corpus, prepare_command
+from data_pipelines.prepared import records, store
+from data_pipelines.prepared.corpus import Excerpt, open_corpus, prepare_command
 
 ROOT = Path(__file__).parents[2]
 TRACKS = {"train/a": ["bass", "drums"], "train/b": ["bass", "drums"], "train/c": ["bass"], "test/d": ["bass", "drums"]}

@@ -6,8 +6,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from data_pipelines.mixing import rms
-from data_pipelines.sources import Corpus
+from data_pipelines.prepared.corpus import Corpus
+from data_pipelines.recipes.mixing import rms
 from data_pipelines.testlist import AUDIBLE, TestList, draw, is_audible, waveforms
 
 PAIRS = TestList(kind="pairs", seconds=0.5)

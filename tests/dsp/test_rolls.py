@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from data_pipelines import notes as by_numpy
+from data_pipelines.annotations import notes as by_numpy
 from data_pipelines.schema import SILENCE_CLASS
 from qsep_jax.dsp.rolls import frame_classes
 

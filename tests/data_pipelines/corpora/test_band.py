@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 
-from data_pipelines import prepare, store
+from data_pipelines import prepare
 from data_pipelines.corpora import band
 from data_pipelines.corpora.band import Band
 from data_pipelines.corpora.base import Stem, Track
 from data_pipelines.corpora.chamber import belongs_to_chamber
+from data_pipelines.prepared import store
+from data_pipelines.prepared.corpus import open_corpus
 from data_pipelines.schema import BAND_PARENTS, FOUR_STEMS
-from data_pipelines.sources import open_corpus
 
 RATE, SECONDS = 8000, 8
 CORPUS = Band(train=2, test=1, seconds=SECONDS)

@@ -13,8 +13,8 @@ from data_pipelines.corpora.base import Stem, Track
 from data_pipelines.corpora.chamber import Chamber, belongs_to_chamber, dynamics, split_of, timed_notes
 from data_pipelines.corpora.render import RELEASE
 from data_pipelines.corpora.scores import Part, Work
+from data_pipelines.prepared.corpus import open_corpus
 from data_pipelines.schema import INSTRUMENTS
-from data_pipelines.sources import open_corpus
 
 RATE = 8000
 # The first scores of this seed are chorales, which are quick to read, in all three splits.

@@ -10,8 +10,8 @@ from signals import levels_of, write_levels
 
 from data_pipelines import prepare
 from data_pipelines.corpora.dsd100 import Dsd100
+from data_pipelines.prepared.corpus import Excerpt, open_corpus
 from data_pipelines.schema import FOUR_STEMS
-from data_pipelines.sources import Excerpt, open_corpus
 
 LEVELS = {"vocals": 0.1, "drums": 0.2, "bass": 0.3, "other": 0.4}
 

@@ -8,7 +8,7 @@ from signals import pitch, tone, write_tracks
 from data_pipelines import prepare
 from data_pipelines.corpora.base import Track
 from data_pipelines.corpora.folder import Folder
-from data_pipelines.sources import Excerpt, open_corpus
+from data_pipelines.prepared.corpus import Excerpt, open_corpus
 
 
 def load(corpus: Folder, sample_rate: int) -> dict[str, dict[str, np.ndarray]]:

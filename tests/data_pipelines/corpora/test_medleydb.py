@@ -11,7 +11,7 @@ from signals import levels_of, write_levels
 
 from data_pipelines import prepare
 from data_pipelines.corpora.medleydb import VOICES, Medleydb, is_voice
-from data_pipelines.sources import Excerpt, open_corpus
+from data_pipelines.prepared.corpus import Excerpt, open_corpus
 
 # Songs by name: the instrument and the level of each stem, and the instruments of its raw recordings if they differ.
 SONGS: dict[str, list[tuple[Any, ...]]] = {

@@ -9,9 +9,10 @@ import pytest
 import soundfile
 from pictures import jpeg, number_of, numbered
 
-from data_pipelines import frames, prepare
+from data_pipelines import prepare
 from data_pipelines.corpora.solos import Solos
-from data_pipelines.sources import Excerpt, open_corpus
+from data_pipelines.prepared.corpus import Excerpt, open_corpus
+from data_pipelines.video import frames
 
 RATE = 11_025
 VIDEOS = {"DoubleBass": ("a", "b", "c", "d", "e"), "Violin": ("f", "g"), "Tuba": ("h",)}

@@ -14,8 +14,8 @@ from signals import pitch, tone
 from data_pipelines import prepare
 from data_pipelines.corpora import urmp
 from data_pipelines.corpora.urmp import Urmp, published_pairs, published_train_tracks, read_notes, split_of
+from data_pipelines.prepared.corpus import open_corpus
 from data_pipelines.schema import INSTRUMENTS, SEEN_INSTRUMENTS, UNSEEN_INSTRUMENTS
-from data_pipelines.sources import open_corpus
 
 URMP_RATE, RATE = 48_000, 8000
 PIECES = ("01_Jupiter_vn_vc", "02_Sonata_vn_vn", "11_Maria_ob_vc", "15_Surprise_tpt_tpt_tbn", "32_Fugue_vn_vn_va_vc")

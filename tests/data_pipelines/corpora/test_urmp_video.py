@@ -10,10 +10,12 @@ import pytest
 import soundfile
 from pictures import number_of, numbered
 
-from data_pipelines import frames, prepare, store
+from data_pipelines import prepare
 from data_pipelines.corpora.urmp import Urmp
 from data_pipelines.corpora.urmp_video import video_of
-from data_pipelines.sources import open_corpus
+from data_pipelines.prepared import store
+from data_pipelines.prepared.corpus import open_corpus
+from data_pipelines.video import frames
 
 RATE, FRAME_RATE = 8000, 5.0
 PIECES = ("01_Jupiter_vn_vc", "02_Sonata_vn_vn", "32_Fugue_vn_vn_va_vc")

@@ -1,0 +1,180 @@
+"""Audio files: what is wrong with one is said in a line, and nothing half-written stays behind."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from signals import pitch, tone
+
+from data_pipelines.audio import reading
+
+NOISE = np.random.default_rng(0).uniform(-0.9, 0.9, (3000, 2)).astype(np.float32)
+
+
+def missing(path: Path) -> Path:
+    return path / "missing.wav"
+
+
+def wrong_extension(path: Path) -> Path:
+    soundfile.write(path / "song.wav", NOISE, 8000)
+    return (path / "song.wav").rename(path / "song.txt")
+
+
+def text(path: Path) -> Path:
+    (path / "text.wav").write_text("not audio, whatever its name says\n" * 50)
+    return path / "text.wav"
+
+
+def truncated(path: Path) -> Path:
+    soundfile.write(path / "cut.wav", NOISE, 8000)
+    os.truncate(path / "cut.wav", 5000)
+    return path / "cut.wav"
+
+
+def truncated_flac(path: Path) -> Path:
+    soundfile.write(path / "cut.flac", NOISE, 8000)
+    os.truncate(path / "cut.flac", 5000)
+    return path / "cut.flac"
+
+
+def only_a_header(path: Path) -> Path:
+    soundfile.write(path / "header.wav", NOISE, 8000)
+    os.truncate(path / "header.wav", 44)
+    return path / "header.wav"
+
+
+def no_samples(path: Path) -> Path:
+    soundfile.write(path / "nothing.wav", NOISE[:0], 8000)
+    return path / "nothing.wav"
+
+
+def nan_samples(path: Path) -> Path:
+    bad = NOISE.copy()
+    bad[17, 1] = np.nan
+    soundfile.write(path / "nan.wav", bad, 8000, subtype="FLOAT")
+    return path / "nan.wav"
+
+
+def low_rate(path: Path) -> Path:
+    soundfile.write(path / "low.wav", NOISE, 7999)
+    return path / "low.wav"
+
+
+def high_rate(path: Path) -> Path:
+    soundfile.write(path / "high.wav", NOISE, 192_001)
+    return path / "high.wav"
+
+
+BAD_FILES = {
+    missing: "no such file",
+    wrong_extension: "'.txt' is not a known audio extension; known are .wav, .flac",
+    text: "cannot be read as audio .*; is it damaged or misnamed",
+    truncated: "is truncated: its header promises more",
+    truncated_flac: "damaged|truncated",
+    only_a_header: "truncated|no samples",
+    no_samples: "holds no samples",
+    nan_samples: "sample 17 is NaN or infinite; repair the file",
+    low_rate: "sample rate 7999 Hz is outside 8000 to 192000 Hz; resample it",
+    high_rate: "sample rate 192001 Hz is outside 8000 to 192000 Hz; resample it",
+}
+
+
+@pytest.mark.parametrize("make", BAD_FILES, ids=lambda make: make.__name__)
+def test_a_bad_file_is_named_with_what_is_wrong(make, tmp_path):
+    path = make(tmp_path)
+    with pytest.raises(ValueError, match=BAD_FILES[make]) as caught:
+        reading.read_audio(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+FORMATS = [("wav", "PCM_16"), ("wav", "PCM_24"), ("wav", "FLOAT"), ("flac", "PCM_16"), ("flac", "PCM_24")]
+STEPS = {"PCM_16": 2**-15, "PCM_24": 2**-23, "FLOAT": 0.0}
+
+
+@pytest.mark.parametrize(("suffix", "subtype"), FORMATS)
+@pytest.mark.parametrize("channels", [1, 2, 6])
+def test_reads_what_was_written(suffix, subtype, channels, tmp_path):
+    samples = np.random.default_rng(channels).uniform(-0.9, 0.9, (1000, channels)).astype(np.float32)
+    soundfile.write(tmp_path / f"file.{suffix}", samples, 48_000, subtype=subtype)
+    read, rate = reading.read_audio(tmp_path / f"file.{suffix}")
+    assert rate == 48_000
+    assert read.dtype == np.float32
+    np.testing.assert_allclose(read, samples, rtol=0, atol=STEPS[subtype])
+
+
+def test_a_streamed_wav_without_a_length_is_read(tmp_path):
+    """Programs that write to a pipe leave the largest number as the length."""
+    path = tmp_path / "piped.wav"
+    soundfile.write(path, NOISE, 8000)
+    content = bytearray(path.read_bytes())
+    position = content.find(b"data") + 4
+    content[position : position + 4] = b"\xff\xff\xff\xff"
+    path.write_bytes(content)
+    assert len(reading.read_audio(path)[0]) == len(NOISE)
+
+
+@pytest.mark.parametrize(("rate", "target"), [(44_100, 8000), (8000, 44_100), (48_000, 22_050), (11_025, 16_000)])
+def test_resampling_keeps_length_and_tone(rate, target):
+    before = tone(1000.0, 0.777, rate, channels=2)
+    after = reading.resample(before, rate, target)
+    assert after.dtype == np.float32
+    assert after.shape == (-(-len(before) * target // rate), 2)
+    assert pitch(after, target) == pytest.approx(1000.0, abs=1.0)
+    inner = slice(len(after) // 4, -len(after) // 4)
+    assert np.sqrt(np.mean(after[inner] ** 2)) == pytest.approx(0.3 / np.sqrt(2), rel=0.01)
+
+
+def test_resampling_to_the_same_rate_changes_nothing():
+    np.testing.assert_array_equal(reading.resample(NOISE, 8000, 8000), NOISE)
+
+
+def test_fit_length_cuts_and_pads():
+    np.testing.assert_array_equal(reading.fit_length(NOISE, 100), NOISE[:100])
+    longer = reading.fit_length(NOISE, 3010)
+    np.testing.assert_array_equal(longer[:3000], NOISE)
+    np.testing.assert_array_equal(longer[3000:], np.zeros((10, 2)))
+
+
+def test_fit_channels_mixes_and_copies():
+    np.testing.assert_allclose(reading.fit_channels(NOISE, 1)[:, 0], (NOISE[:, 0] + NOISE[:, 1]) / 2, atol=1e-7)
+    np.testing.assert_array_equal(reading.fit_channels(NOISE, 2), NOISE)
+    np.testing.assert_array_equal(reading.fit_channels(NOISE[:, :1], 3), np.stack([NOISE[:, 0]] * 3, axis=1))
+    with pytest.raises(ValueError, match="cannot turn 2 channels into 6: give 1 or 6"):
+        reading.fit_channels(NOISE, 6)
+
+
+def test_to_int16_rounds():
+    samples = np.array([[0.0, -1.0, 1.0, 0.5, 1.4 / 32768, 1.6 / 32768]], np.float32)
+    out = reading.to_int16(samples)
+    assert out.dtype == np.int16
+    np.testing.assert_array_equal(out, [[0, -32768, 32767, 16384, 1, 2]])
+
+
+def test_to_int16_says_that_it_clips():
+    with pytest.warns(UserWarning, match=r"peaks at 1\.500 and is clipped"):
+        out = reading.to_int16(np.array([[1.5, -1.2]], np.float32))
+    np.testing.assert_array_equal(out, [[32767, -32768]])
+
+
+@pytest.mark.parametrize(("rate", "target"), [(44_100, 16_000), (22_050, 48_000), (16_000, 16_000)])
+def test_resampling_in_blocks_is_the_same_to_the_bit(rate, target):
+    signal = np.random.default_rng(0).uniform(-0.9, 0.9, (2 * rate + 17, 2)).astype(np.float32)
+    whole = reading.resample(signal, rate, target)
+    assert len(whole) == -(-len(signal) * target // rate)
+    for size in (501, 20_000):
+        blocks = (signal[start : start + size] for start in range(0, len(signal), size))
+        np.testing.assert_array_equal(np.concatenate(list(reading.resample_blocks(blocks, rate, target))), whole)
+
+
+def test_a_file_in_blocks_again_and_again(tmp_path):
+    soundfile.write(tmp_path / "noise.wav", NOISE, 8000, subtype="FLOAT")
+    file = reading.AudioFile(tmp_path / "noise.wav")
+    assert (file.sample_rate, file.channels, file.frames) == (8000, 2, 3000)
+    assert (file.container, file.subtype) == ("WAV", "FLOAT")
+    for size in (999, 3000, 10_000):
+        blocks = list(file.blocks(size))
+        assert {len(block) for block in blocks[:-1]} <= {size}
+        np.testing.assert_array_equal(np.concatenate(blocks), NOISE)

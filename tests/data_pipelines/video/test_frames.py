@@ -1,0 +1,91 @@
+"""Frames as JPEGs: packed and unpacked, found by time, decoded, and refused where they are none."""
+
+import io
+import itertools
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_pipelines.video import frames
+
+
+def picture(height: int = 60, width: int = 80) -> np.ndarray:
+    """Red from left to right, green from top to bottom."""
+    red, green = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
+    return np.uint8(np.rint(np.stack([red, green, np.full_like(red, 90)], axis=2)))
+
+
+@pytest.mark.parametrize("parts", [[], [b"a"], [b"", b"abc", b"\xff" * 70_000], [b"x"] * 5])
+def test_packed_frames_come_back(parts):
+    packed = frames.pack(parts)
+    assert (packed.dtype, packed.ndim) == (np.uint8, 1)
+    assert frames.unpack(packed.tobytes()) == parts
+
+
+@pytest.mark.parametrize("cut", [1, 3, 8])
+def test_what_is_cut_short_is_refused(cut):
+    packed = frames.pack([b"abc", b"defgh"]).tobytes()
+    with pytest.raises(ValueError, match="cut short: the corpus is damaged"):
+        frames.unpack(packed[:-cut])
+
+
+@pytest.mark.parametrize("rate", [0.4, 1.0, 5.0, 12.2, 25.0, 29.97])
+@pytest.mark.parametrize("count", [1, 7, 1000])
+def test_every_time_gets_its_nearest_frame(rate, count):
+    """Cut into segments as `store` does, which are of no whole number of frames."""
+    segments, seconds = 9, 1.5
+    numbers = [number.to_bytes(2, "little") for number in range(count)]
+    cuts = [frames.first_from(segment * seconds, rate) for segment in range(segments + 1)]
+    parts = [numbers[first:last] for first, last in itertools.pairwise(cuts)]
+    stored = sum(len(part) for part in parts)
+    assert stored == min(count, cuts[-1])
+    times = [*np.random.default_rng(0).uniform(0, 20, 200).tolist(), 0.0, 1.5, 3.0, -1.0]
+    found = frames.nearest(lambda segment: (parts[segment], rate), segments, seconds, times)
+    expected = [min(max(round(time * rate), 0), stored - 1) for time in times]
+    assert [int.from_bytes(frame, "little") for frame in found] == expected
+
+
+def test_a_track_without_frames_has_none():
+    assert frames.nearest(lambda _: ([], 0.0), 3, 1.5, [0.0, 1.0]) == []
+    assert frames.nearest(lambda _: ([], 5.0), 3, 1.5, [0.0, 4.0]) == []
+
+
+@pytest.mark.parametrize("size", [16, 64, 100])
+def test_decoded_at_any_size(size):
+    decoded = frames.decode(frames.encode(picture()), size, "it")
+    assert (decoded.shape, decoded.dtype) == ((size, size, 3), np.uint8)
+    middle = (np.arange(size) + 0.5) / size * 255
+    np.testing.assert_allclose(decoded[size // 2, :, 0], middle, atol=10)
+    np.testing.assert_allclose(decoded[:, size // 2, 1], middle, atol=10)
+
+
+def test_pictures_of_the_right_size_are_left_alone():
+    square = picture(64, 64)
+    assert frames.resize(square, 64) is square
+
+
+def test_grey_pictures_have_three_channels():
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((20, 20), 130, np.uint8)).save(buffer, "JPEG")
+    np.testing.assert_allclose(frames.decode(buffer.getvalue(), 20, "it"), np.full((20, 20, 3), 130), atol=2)
+
+
+def png() -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture()).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "damaged", [b"", b"not a picture", frames.encode(picture())[:-200], png()], ids=["empty", "text", "cut", "png"]
+)
+def test_what_is_no_jpeg_is_refused(damaged):
+    with pytest.raises(ValueError, match=r"^a/0001.jpg cannot be read as a JPEG \("):
+        frames.check(damaged, "a/0001.jpg")
+    with pytest.raises(ValueError, match=r"^a/0001.jpg cannot be read as a JPEG \("):
+        frames.decode(damaged, 16, "a/0001.jpg")
+
+
+def test_whole_jpegs_pass():
+    frames.check(frames.encode(picture()), "it")
