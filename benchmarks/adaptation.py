@@ -14,9 +14,9 @@ import numpy as np
 from benchmarks import rows
 from benchmarks.memory import memory
 from qsep_jax import console
-from qsep_jax.experiment import load_config
 from qsep_jax.inference.adaptation import How, Song, adapt
 from qsep_jax.inference.separation import Model
+from qsep_jax.runs.experiment import load_config
 from qsep_jax.systems.base import System
 from qsep_jax.systems.cantisani2021 import Cantisani2021
 from qsep_jax.systems.one_shot import Adaptation

@@ -246,7 +246,7 @@ def main() -> None:
     options.check()
     rows.check_writable(options.json)
     measured = measure(options)
-    from qsep_jax.run import environment  # late: see above
+    from qsep_jax.runs.folder import environment
 
     here: rows.Row = environment()
     for row in measured:

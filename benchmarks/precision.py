@@ -14,8 +14,8 @@ import numpy as np
 
 from benchmarks import rows
 from qsep_jax import console, figures
-from qsep_jax.experiment import Experiment, load_config
-from qsep_jax.run import RunFolder
+from qsep_jax.runs.experiment import Experiment, load_config
+from qsep_jax.runs.folder import RunFolder
 from qsep_jax.train import train
 
 EXAMPLE = "python -m benchmarks.precision --config configs/quickstart.py --steps 800 --json precision.json"

@@ -33,7 +33,7 @@ def paired_ratio(seconds: list[float], other: list[float]) -> float:
 
 def circumstances(*packages: str) -> Row:
     """Date, processor, versions of Python and of `packages` where installed, commit, options of glibc, the command."""
-    from qsep_jax.run import commit  # late: some processes that measure memory import this file, too
+    from qsep_jax.runs.folder import commit
 
     versions = {"python": platform.python_version()}
     for name in packages:

@@ -16,12 +16,12 @@ from benchmarks import rows
 from data_pipelines.progress import Progress
 from data_pipelines.testlist import AUDIBLE, TestList, draw, waveforms
 from qsep_jax import console
-from qsep_jax.bundle import find_model
 from qsep_jax.inference.chunks import ChunkPlan, plan_of
 from qsep_jax.inference.conditions import encode
 from qsep_jax.inference.separation import separate
 from qsep_jax.metrics.aggregate import summarize
 from qsep_jax.metrics.ratios import si_sdr
+from qsep_jax.runs.bundle import find_model
 
 EXAMPLE = "python -m benchmarks.seams --root data --json seams.json"
 

@@ -21,10 +21,10 @@ from data_pipelines.audio.reading import BLOCK, AudioFile
 from data_pipelines.audio.writing import AudioWriter, format_for
 from data_pipelines.progress import Progress
 from qsep_jax import console
-from qsep_jax.bundle import describe, find_model
 from qsep_jax.inference.conditions import encode
 from qsep_jax.inference.files import separate_file
-from qsep_jax.run import environment
+from qsep_jax.runs.bundle import describe, find_model
+from qsep_jax.runs.folder import environment
 
 EXAMPLE = "python -m benchmarks.separation --seconds 600 10800 --json separation.json"
 COLUMNS = ("seconds", "median_s", "real_time_factor", "idle_mib", "peak_above_idle_mib", "hwm_above_idle_mib")

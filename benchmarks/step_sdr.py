@@ -18,8 +18,8 @@ import jax
 
 from benchmarks import rows
 from qsep_jax import console, excerpts, figures
-from qsep_jax.experiment import Experiment, load_config
-from qsep_jax.run import RunFolder
+from qsep_jax.runs.experiment import Experiment, load_config
+from qsep_jax.runs.folder import RunFolder
 from qsep_jax.train import train
 
 EXAMPLE = "python -m benchmarks.step_sdr --config configs/quickstart.py --workdir runs/step_sdr --json step_sdr.json"

@@ -21,7 +21,7 @@ from benchmarks.contestants import make_jax, make_torch, noise_batch, twin_of
 from benchmarks.machine import bounds, make_copy, make_product
 from benchmarks.rounds import Contestant, in_turns
 from qsep_jax import console, cost, huge_pages
-from qsep_jax.experiment import Experiment, load_config
+from qsep_jax.runs.experiment import Experiment, load_config
 from qsep_jax.systems.base import System
 from qsep_jax.training.precision import with_precision
 

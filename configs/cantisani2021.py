@@ -20,7 +20,7 @@ import dataclasses
 from data_pipelines.pipeline import Data, Stream
 from data_pipelines.recipes.mixing import Remix
 from data_pipelines.testlist import TestList
-from qsep_jax.experiment import Experiment, variant_words
+from qsep_jax.runs.experiment import Experiment, variant_words
 from qsep_jax.systems.cantisani2021 import SPLITS, Cantisani2021
 from qsep_jax.training.settings import DEBUG, Train
 

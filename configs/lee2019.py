@@ -19,7 +19,7 @@ from data_pipelines.prepared.corpus import View
 from data_pipelines.recipes.mixing import RandomSplit
 from data_pipelines.schema import FOUR_STEMS, INSTRUMENTS
 from data_pipelines.testlist import TestList
-from qsep_jax.experiment import Experiment, variant_words
+from qsep_jax.runs.experiment import Experiment, variant_words
 from qsep_jax.systems.base import Optimizer
 from qsep_jax.systems.lee2019 import Lee2019
 from qsep_jax.training.settings import DEBUG, Train

@@ -22,7 +22,7 @@ from data_pipelines.pipeline import Data, Stream
 from data_pipelines.recipes.instrument_pairs import InstrumentPairs
 from data_pipelines.schema import SEEN_INSTRUMENTS
 from data_pipelines.testlist import TestList
-from qsep_jax.experiment import Experiment, variant_words
+from qsep_jax.runs.experiment import Experiment, variant_words
 from qsep_jax.systems.base import Optimizer
 from qsep_jax.systems.lin2021 import STREAM, Lin2021
 from qsep_jax.training.settings import DEBUG, Train

@@ -7,7 +7,7 @@ from data_pipelines.pipeline import Data, Stream
 from data_pipelines.recipes.mixing import RandomSplit
 from data_pipelines.schema import INSTRUMENTS
 from data_pipelines.testlist import TestList
-from qsep_jax.experiment import Experiment, variant_words
+from qsep_jax.runs.experiment import Experiment, variant_words
 from qsep_jax.systems.base import Optimizer
 from qsep_jax.systems.lee2019 import Lee2019
 from qsep_jax.training.settings import Train

@@ -23,8 +23,8 @@ from typing import Any
 from data_pipelines.pipeline import Data, Stream
 from data_pipelines.recipes.mix_and_separate import MixAndSeparate
 from data_pipelines.testlist import TestList
-from qsep_jax.experiment import Experiment, variant_words
 from qsep_jax.models.resnet import ResNetSize
+from qsep_jax.runs.experiment import Experiment, variant_words
 from qsep_jax.systems.base import Optimizer, System
 from qsep_jax.systems.frame_classifier import FrameClassifier
 from qsep_jax.systems.slizovskaia2021 import STREAM, Slizovskaia2021, Visual

@@ -23,7 +23,7 @@ from data_pipelines.prepared.corpus import View
 from data_pipelines.recipes.unpaired import PairedExcerpt, SoloExcerpt, UnpairedMixture
 from data_pipelines.schema import FOUR_STEMS
 from data_pipelines.testlist import TestList
-from qsep_jax.experiment import Experiment, variant_words
+from qsep_jax.runs.experiment import Experiment, variant_words
 from qsep_jax.systems.stoller2018 import CRITIC_MIXTURES, MIXTURES, PAIRED, Stoller2018
 from qsep_jax.training.settings import DEBUG, Train
 

@@ -15,7 +15,7 @@ def unfinished_path(path: Path) -> Path:
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a path to write to, which becomes `path` if the `with` block ends without an error and is deleted otherwise.
+    """Yield a path to write to; it becomes `path` if the `with` block ends without an error, else it is deleted.
 
     Raises:
       OSError: if the folder or the file cannot be written.

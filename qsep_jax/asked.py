@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from data_pipelines.audio.reading import AudioFile
 from data_pipelines.video.files import Box, read_boxes
-from qsep_jax.bundle import Source
 from qsep_jax.cues import Told, from_labels, from_video, index_of
-from qsep_jax.delta import Delta
 from qsep_jax.inference.conditions import Bank, Mixture, encode_blocks, iterate, mean, slerp
 from qsep_jax.inference.files import mixture_at
 from qsep_jax.inference.separation import Model
 from qsep_jax.inputs import unique
+from qsep_jax.runs.bundle import Source
+from qsep_jax.runs.delta import Delta
 from qsep_jax.systems.base import Condition, System
 from qsep_jax.systems.one_shot import CONDITION
 

@@ -13,13 +13,13 @@ import tyro
 from data_pipelines.files import write_text
 from data_pipelines.prepared.corpus import Corpus
 from qsep_jax import console, excerpts, segments, track_folders, whole_tracks
-from qsep_jax.bundle import Source, find_model, identity
 from qsep_jax.comparison import Scores, by_track, side_by_side
 from qsep_jax.cues import Told, features_of, from_corpus, playing
-from qsep_jax.experiment import Experiment
 from qsep_jax.inference.separation import Model
 from qsep_jax.leakage import refuse_overlap
 from qsep_jax.metrics.protocols import Name, Protocol
+from qsep_jax.runs.bundle import Source, find_model, identity
+from qsep_jax.runs.experiment import Experiment
 
 EXAMPLE = "python -m qsep_jax.evaluate --workdir runs/quickstart"
 

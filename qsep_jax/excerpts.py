@@ -18,15 +18,15 @@ from data_pipelines.prepared.corpus import Corpus
 from data_pipelines.progress import Progress
 from data_pipelines.testlist import Item, TestList, draw, waveforms
 from qsep_jax import figures
-from qsep_jax.bundle import Source, describe
 from qsep_jax.cues import features_of, from_corpus, index_of
-from qsep_jax.experiment import Experiment
 from qsep_jax.inference.conditions import encode
 from qsep_jax.inference.separation import Model, separate
 from qsep_jax.leakage import refuse_overlap
 from qsep_jax.metrics.aggregate import summarize
 from qsep_jax.metrics.oracles import ideal_ratio_mask
 from qsep_jax.metrics.ratios import si_sdr
+from qsep_jax.runs.bundle import Source, describe
+from qsep_jax.runs.experiment import Experiment
 
 ESTIMATES = ("mixture", "model", "irm")
 

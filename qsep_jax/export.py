@@ -14,10 +14,10 @@ from flax import traverse_util
 
 from data_pipelines.pipeline import Data
 from qsep_jax import __version__, console
-from qsep_jax.bundle import Bundle
 from qsep_jax.excerpts import table
-from qsep_jax.experiment import Experiment, to_json
-from qsep_jax.run import RunFolder
+from qsep_jax.runs.bundle import Bundle
+from qsep_jax.runs.experiment import Experiment, to_json
+from qsep_jax.runs.folder import RunFolder
 from qsep_jax.systems.base import Variables, parameter_count
 
 EXAMPLE = "python -m qsep_jax.export --workdir runs/quickstart --out bundles/quickstart"

@@ -22,10 +22,10 @@ from data_pipelines.progress import Progress
 from data_pipelines.schema import SPLITS
 from data_pipelines.video.features import write
 from qsep_jax import console
-from qsep_jax.bundle import find_model
 from qsep_jax.models import torch_weights
 from qsep_jax.models.resnet import ResNet, ResNetSize
 from qsep_jax.nn import xla
+from qsep_jax.runs.bundle import find_model
 from qsep_jax.systems.frame_classifier import FrameClassifier
 from qsep_jax.training.sharding import make_mesh, replicated
 

@@ -4,7 +4,7 @@ import re
 
 from data_pipelines.prepared.corpus import Corpus
 from data_pipelines.recipes.unpaired import UnpairedMixture
-from qsep_jax.experiment import Experiment
+from qsep_jax.runs.experiment import Experiment
 
 # Two tracks of one name are the same song if their lengths differ by less.
 SAME_LENGTH = 0.01

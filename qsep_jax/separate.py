@@ -18,14 +18,15 @@ from data_pipelines.audio.reading import AudioFile
 from data_pipelines.audio.writing import suffix_like
 from data_pipelines.files import write_text
 from data_pipelines.progress import Progress
-from qsep_jax import __version__, asked, console, delta
+from qsep_jax import __version__, asked, console
 from qsep_jax.asked import Asked
-from qsep_jax.bundle import describe, find_model
 from qsep_jax.inference.conditions import iterate
 from qsep_jax.inference.files import Written, mixture_at, separate_file
 from qsep_jax.inference.separation import Model
 from qsep_jax.inference.transcription import frame_rate_of, need, separate_file_by_score
 from qsep_jax.inputs import find_files
+from qsep_jax.runs import delta
+from qsep_jax.runs.bundle import describe, find_model
 
 EXAMPLE = "python -m qsep_jax.separate mix.wav --query violin.wav --out separated"
 PLACES = ("track", "stem", "ext")

@@ -31,14 +31,14 @@ from data_pipelines.prepared.store import Metadata, fingerprint, folder_of
 from data_pipelines.progress import Progress
 from qsep_jax import console, plan
 from qsep_jax.excerpts import evaluate, table
-from qsep_jax.experiment import Experiment, load_config
 from qsep_jax.inference.conditions import make_bank
 from qsep_jax.leakage import refuse_overlap
 from qsep_jax.on_device.batches import DrawnBatches
 from qsep_jax.on_device.memory import DoesNotFit
 from qsep_jax.preemption import Preemption
-from qsep_jax.pretrained import begin_with
-from qsep_jax.run import RunFolder
+from qsep_jax.runs.experiment import Experiment, load_config
+from qsep_jax.runs.folder import RunFolder
+from qsep_jax.runs.pretrained import begin_with
 from qsep_jax.systems.base import System
 from qsep_jax.training import sharding
 from qsep_jax.training.checkpoint import Checkpoints

@@ -15,13 +15,13 @@ from data_pipelines.corpora.render import default_soundfont, level, render
 from data_pipelines.files import atomic_write
 from data_pipelines.progress import Progress
 from qsep_jax import __version__, console
-from qsep_jax.bundle import Source, find_model
 from qsep_jax.figures import piano_roll
 from qsep_jax.inference.conditions import encode_blocks, mean
 from qsep_jax.inference.files import mixture_at
 from qsep_jax.inference.separation import Model
 from qsep_jax.inference.transcription import frame_rate_of, need, transcribe_blocks
 from qsep_jax.inputs import find_files, unique
+from qsep_jax.runs.bundle import Source, find_model
 from qsep_jax.systems.base import Condition
 
 EXAMPLE = "python -m qsep_jax.transcribe mix.wav --query violin.wav --out transcribed"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from qsep_jax import console, train
-from qsep_jax.run import RunFolder
+from qsep_jax.runs.folder import RunFolder
 from tests.data_pipelines.pictures import write_video
 from tests.experiments import ROOT, debug, write_corpora
 

@@ -11,7 +11,7 @@ from data_pipelines.corpora.base import Stem
 from data_pipelines.pipeline import Pipeline
 from data_pipelines.prepared import store
 from data_pipelines.schema import SPLITS
-from qsep_jax.experiment import Experiment, load_config
+from qsep_jax.runs.experiment import Experiment, load_config
 from qsep_jax.systems.base import System
 from qsep_jax.train import shapes_of
 

@@ -10,10 +10,11 @@ import soundfile
 from flax import traverse_util
 
 from data_pipelines.audio.reading import read_audio
-from qsep_jax import adapt, adaptation_report, delta, separate
-from qsep_jax.bundle import Bundle, find_model
-from qsep_jax.experiment import load_config, to_json
+from qsep_jax import adapt, adaptation_report, separate
 from qsep_jax.inference.adaptation import moved
+from qsep_jax.runs import delta
+from qsep_jax.runs.bundle import Bundle, find_model
+from qsep_jax.runs.experiment import load_config, to_json
 from qsep_jax.systems.base import RANGER
 from qsep_jax.systems.one_shot import CONDITION
 from tests.commands import command, refused

@@ -8,8 +8,8 @@ import pytest
 from data_pipelines.prepared.corpus import Excerpt, open_corpus
 from data_pipelines.schema import FEATURES, FRAMES, SLOTS
 from qsep_jax import cues
-from qsep_jax.bundle import Bundle
 from qsep_jax.inference.chunks import default_plan
+from qsep_jax.runs.bundle import Bundle
 from tests.data_pipelines.pictures import number_of, write_video
 from tests.pieces import LABELLED, NONE, RATE, SAMPLES, SEEING, STEMS, write_bundle, write_pieces
 

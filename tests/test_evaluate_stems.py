@@ -8,10 +8,10 @@ import pytest
 from data_pipelines.prepared.corpus import Excerpt, open_corpus
 from qsep_jax import cues, evaluate, export
 from qsep_jax import separate as separate_files
-from qsep_jax.bundle import Bundle
 from qsep_jax.inference.separation import separate
 from qsep_jax.metrics.ratios import si_sdr
 from qsep_jax.metrics.tracks import TrackScores
+from qsep_jax.runs.bundle import Bundle
 from qsep_jax.systems.frame_classifier import FrameClassifier
 from tests.commands import command, refused, train_debug
 from tests.pieces import LABELLED, NONE, RATE, SEEING, STEMS, write_bundle, write_pieces

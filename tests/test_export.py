@@ -8,8 +8,9 @@ import pytest
 import safetensors.numpy
 
 from data_pipelines.audio.reading import read_audio
-from qsep_jax import bundle, evaluate, export, separate
-from qsep_jax.bundle import Bundle, carried, describe, find_model
+from qsep_jax import evaluate, export, separate
+from qsep_jax.runs import bundle
+from qsep_jax.runs.bundle import Bundle, carried, describe, find_model
 from tests.commands import command, refused
 
 

@@ -10,12 +10,12 @@ import pytest
 
 from data_pipelines.prepared.corpus import open_corpus
 from qsep_jax import cues, evaluate, segments
-from qsep_jax.bundle import Bundle
 from qsep_jax.dsp.stft import istft, stft
 from qsep_jax.dsp.wiener import EPSILON
 from qsep_jax.inference.separation import Model
 from qsep_jax.metrics.protocols import Protocol
 from qsep_jax.metrics.tracks import TrackScores
+from qsep_jax.runs.bundle import Bundle
 from tests.commands import command, refused
 from tests.pieces import LABELLED, NONE, PIECES, RATE, SAMPLES, SEEING, STEMS, write_bundle, write_pieces
 

@@ -9,7 +9,7 @@ import soundfile
 from data_pipelines.audio.reading import AudioFile, read_audio, resample
 from qsep_jax import separate as command_of
 from qsep_jax.inference import conditions, files, separation
-from qsep_jax.run import RunFolder
+from qsep_jax.runs.folder import RunFolder
 from tests.commands import command, refused
 
 NOISE = np.random.default_rng(1).uniform(-0.5, 0.5, (40_000, 2)).astype(np.float32)

@@ -9,8 +9,8 @@ import soundfile
 
 from data_pipelines.audio.reading import AudioFile, read_audio, resample
 from qsep_jax import cues, separate
-from qsep_jax.bundle import Bundle
 from qsep_jax.inference import files, separation
+from qsep_jax.runs.bundle import Bundle
 from tests.commands import command, refused
 from tests.data_pipelines.pictures import write_video
 from tests.pieces import LABELLED, NONE, RATE, SEEING, STEMS, write_bundle

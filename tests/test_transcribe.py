@@ -8,7 +8,7 @@ from data_pipelines.annotations.note_files import read_csv, read_midi
 from data_pipelines.annotations.notes import notes_of
 from data_pipelines.schema import CLASSES
 from qsep_jax import transcribe as command_of
-from qsep_jax.run import RunFolder
+from qsep_jax.runs.folder import RunFolder
 from tests.commands import command, refused
 
 ENDINGS = (".mid", ".csv", ".npz", ".png", "_sonified.wav")

@@ -19,12 +19,12 @@ from data_pipelines.annotations import activations
 from data_pipelines.files import write_text
 from data_pipelines.progress import Progress
 from qsep_jax import console
-from qsep_jax.bundle import find_model
 from qsep_jax.inference import adaptation
 from qsep_jax.inference.adaptation import Adapted, Song
 from qsep_jax.inference.separation import Model, separate
 from qsep_jax.metrics.aggregate import track_medians
 from qsep_jax.metrics.protocols import Protocol
+from qsep_jax.runs.bundle import find_model
 from qsep_jax.systems.cantisani2021 import SPLITS, Cantisani2021
 from qsep_jax.systems.one_shot import Adaptation
 from qsep_jax.training.partition import select

@@ -6,10 +6,10 @@ from typing import Any
 
 from data_pipelines.prepared.corpus import Corpus, View, open_corpus
 from qsep_jax import console
-from qsep_jax.bundle import Bundle, find_model, identity
-from qsep_jax.experiment import Experiment
 from qsep_jax.inference.conditions import Bank
 from qsep_jax.inference.separation import Model
+from qsep_jax.runs.bundle import Bundle, find_model, identity
+from qsep_jax.runs.experiment import Experiment
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,8 +9,8 @@ import numpy as np
 from data_pipelines.corpora.urmp import published_pairs
 from data_pipelines.prepared.corpus import Corpus, Excerpt, open_corpus
 from data_pipelines.recipes.instrument_pairs import sounding_parts
-from qsep_jax.bundle import find_model
-from qsep_jax.experiment import Experiment
+from qsep_jax.runs.bundle import find_model
+from qsep_jax.runs.experiment import Experiment
 from qsep_jax.systems.lin2021 import STREAM, Lin2021
 
 

@@ -21,7 +21,6 @@ from data_pipelines.prepared.corpus import Corpus, Excerpt
 from data_pipelines.progress import Progress
 from data_pipelines.schema import CLASSES, LOWEST_PITCH, SILENCE_CLASS
 from qsep_jax import console
-from qsep_jax.bundle import find_model
 from qsep_jax.dsp.stft import stft
 from qsep_jax.figures import strips
 from qsep_jax.inference.conditions import encode
@@ -29,6 +28,7 @@ from qsep_jax.inference.separation import Model, separate
 from qsep_jax.inference.transcription import need, synthesize
 from qsep_jax.metrics.aggregate import summarize
 from qsep_jax.metrics.transcription import note_scores
+from qsep_jax.runs.bundle import find_model
 from qsep_jax.systems.lin2021 import Lin2021
 
 EXAMPLE = "python -m benchmarks.lin2021.synthesis --workdir runs/msi --workdir runs/msi_dis --out runs/synthesis"

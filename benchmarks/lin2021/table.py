@@ -23,13 +23,13 @@ from data_pipelines.prepared.corpus import Corpus
 from data_pipelines.progress import Progress
 from data_pipelines.schema import CLASSES, INSTRUMENTS, SEEN_INSTRUMENTS, SILENCE_CLASS
 from qsep_jax import console
-from qsep_jax.bundle import Bundle, find_model
 from qsep_jax.inference.conditions import encode
 from qsep_jax.inference.separation import Model, separate
 from qsep_jax.inference.transcription import separate_by_score, transcribe_blocks
 from qsep_jax.metrics.bss_eval import bss_eval
 from qsep_jax.metrics.oracles import ideal_ratio_mask
 from qsep_jax.metrics.transcription import frame_average_precision, note_scores
+from qsep_jax.runs.bundle import Bundle, find_model
 from qsep_jax.systems.lin2021 import Lin2021
 
 EXAMPLE = "python -m benchmarks.lin2021.table --workdir runs/msi --workdir runs/mss --out runs/table"

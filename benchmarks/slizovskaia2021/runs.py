@@ -10,11 +10,11 @@ import numpy as np
 
 from configs.slizovskaia2021 import EXPERIMENTS, system_of
 from data_pipelines.prepared.corpus import Corpus
-from qsep_jax.bundle import find_model
 from qsep_jax.cues import features_of
-from qsep_jax.experiment import Experiment
 from qsep_jax.inference.separation import Model
 from qsep_jax.metrics.tracks import TrackScores
+from qsep_jax.runs.bundle import find_model
+from qsep_jax.runs.experiment import Experiment
 from qsep_jax.systems.base import System
 from qsep_jax.systems.slizovskaia2021 import Slizovskaia2021
 from qsep_jax.systems.sound_of_pixels import SoundOfPixels

@@ -18,9 +18,9 @@ from data_pipelines.files import write_text
 from data_pipelines.recipes.unpaired import PairedExcerpt
 from data_pipelines.schema import MIXTURE, SOURCES
 from qsep_jax import console, figures
-from qsep_jax.bundle import find_model
 from qsep_jax.inference.separation import Model
 from qsep_jax.models import critic
+from qsep_jax.runs.bundle import find_model
 from qsep_jax.systems.stoller2018 import Stoller2018
 
 EXAMPLE = "python -m benchmarks.stoller2018.critic --workdir runs/va --out runs/critic"

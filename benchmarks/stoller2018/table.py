@@ -15,8 +15,8 @@ import numpy as np
 from benchmarks.stoller2018 import paper
 from data_pipelines.files import write_text
 from qsep_jax import console
-from qsep_jax.bundle import find_model
 from qsep_jax.metrics.tracks import TrackScores
+from qsep_jax.runs.bundle import find_model
 from qsep_jax.systems.stoller2018 import Stoller2018
 
 EXAMPLE = "python -m benchmarks.stoller2018.table --runs runs/supervised runs/v runs/va --out runs/table"

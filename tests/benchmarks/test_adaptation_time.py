@@ -3,8 +3,8 @@
 import json
 
 from benchmarks import adaptation
-from qsep_jax.experiment import load_config
 from qsep_jax.inference.adaptation import updates_of
+from qsep_jax.runs.experiment import load_config
 from tests.commands import command, refused
 from tests.experiments import ROOT
 

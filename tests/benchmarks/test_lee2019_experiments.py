@@ -15,11 +15,11 @@ from data_pipelines.prepared.corpus import open_corpus
 from data_pipelines.recipes.mixing import rms
 from data_pipelines.schema import FOUR_STEMS
 from qsep_jax import whole_tracks
-from qsep_jax.bundle import Bundle, identity
 from qsep_jax.inference.conditions import Bank, encode
 from qsep_jax.inference.separation import separate
 from qsep_jax.metrics.protocols import Protocol
 from qsep_jax.metrics.tracks import TrackScores
+from qsep_jax.runs.bundle import Bundle, identity
 from tests.commands import command, refused
 
 RATE = 22_050

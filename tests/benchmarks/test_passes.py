@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.cantisani2021 import passes
-from qsep_jax.experiment import load_config
+from qsep_jax.runs.experiment import load_config
 from tests.commands import command, refused
 from tests.experiments import ROOT
 

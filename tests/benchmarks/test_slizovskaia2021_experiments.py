@@ -14,10 +14,10 @@ from benchmarks.slizovskaia2021 import corpus, figures, hyperparameters, paper, 
 from data_pipelines.prepared.corpus import Excerpt
 from data_pipelines.prepared.store import Metadata, Row
 from data_pipelines.schema import FRAMES, INSTRUMENTS, SLOTS
-from qsep_jax.experiment import load_config, to_json
 from qsep_jax.inference.separation import Model
 from qsep_jax.metrics.protocols import Protocol
 from qsep_jax.metrics.tracks import TrackScores
+from qsep_jax.runs.experiment import load_config, to_json
 from tests.commands import command, refused
 from tests.experiments import ROOT
 

@@ -11,7 +11,7 @@ from benchmarks import agreement, rows, step_time
 from benchmarks.agreement import compare
 from benchmarks.contestants import noise_batch, twin_of, updates_of
 from benchmarks.rounds import Contestant, in_turns
-from qsep_jax.experiment import load_config
+from qsep_jax.runs.experiment import load_config
 from qsep_jax.systems.lee2019 import Lee2019
 
 SMALL = Lee2019(

@@ -7,7 +7,7 @@ import pytest
 
 from qsep_jax import train
 from qsep_jax.on_device.batches import DrawnBatches
-from qsep_jax.run import RunFolder
+from qsep_jax.runs.folder import RunFolder
 from qsep_jax.train import shapes_of
 from qsep_jax.training.sharding import make_mesh
 from tests.commands import command, config_of, refused

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from qsep_jax.experiment import Experiment
 from qsep_jax.on_device.batches import DrawnBatches
+from qsep_jax.runs.experiment import Experiment
 from qsep_jax.systems.base import Optimizer
 from qsep_jax.train import shapes_of
 from qsep_jax.training import sharding

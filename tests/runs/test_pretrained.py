@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from configs.slizovskaia2021 import get_config
-from qsep_jax.pretrained import begin_with
+from qsep_jax.runs.pretrained import begin_with
 from tests.commands import refused, train_debug
 from tests.experiments import debug
 
@@ -23,7 +23,7 @@ def fresh(system):
 
 
 def test_a_network_of_a_run_takes_its_place_with_its_statistics(classifier):
-    from qsep_jax.bundle import find_model
+    from qsep_jax.runs.bundle import find_model
 
     system = debug("slizovskaia2021.py:exp13").system
     variables, given = fresh(system), find_model(str(classifier)).load()[1].variables

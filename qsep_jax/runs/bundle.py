@@ -17,14 +17,14 @@ import safetensors.numpy
 from flax import traverse_util
 from safetensors import SafetensorError
 
-from qsep_jax.experiment import Experiment, from_json
 from qsep_jax.inference.conditions import Bank
 from qsep_jax.inference.separation import Model, on_all_devices
-from qsep_jax.run import RunFolder, bank_of
+from qsep_jax.runs.experiment import Experiment, from_json
+from qsep_jax.runs.folder import RunFolder, bank_of
 from qsep_jax.training.precision import with_precision
 
 # Bundles that the package carries.
-CARRIED = Path(__file__).parent / "weights"
+CARRIED = Path(__file__).parents[1] / "weights"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from qsep_jax import console
-from qsep_jax.experiment import RUN_FORMAT, from_json, load_config, to_json, variant_words
+from qsep_jax.runs.experiment import RUN_FORMAT, from_json, load_config, to_json, variant_words
 from qsep_jax.training.settings import Train
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CONFIG = str(ROOT / "configs" / "quickstart.py")
 
 

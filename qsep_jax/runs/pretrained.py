@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from qsep_jax.bundle import find_model
+from qsep_jax.runs.bundle import find_model
 from qsep_jax.systems.base import System, Variables
 
 
