@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks import rows
 from benchmarks.memory import memory
-from qsep_jax import console
+from qsep_jax.command_line import console
 from qsep_jax.inference.adaptation import How, Song, adapt
 from qsep_jax.inference.separation import Model
 from qsep_jax.runs.experiment import load_config

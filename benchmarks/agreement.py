@@ -11,7 +11,7 @@ from jax import Array
 from benchmarks import rows
 from benchmarks.contestants import Facts, Run, noise_batch, twin_of, updates_of
 from benchmarks.rounds import facts_of
-from qsep_jax import console
+from qsep_jax.command_line import console
 from qsep_jax.nn import xla
 from qsep_jax.systems.base import Phase, System, Variables
 from qsep_jax.training.precision import with_precision

@@ -15,7 +15,7 @@ import numpy as np
 from jax import Array, lax
 
 from benchmarks.memory import MIB, check_memory, memory
-from qsep_jax import console
+from qsep_jax.command_line import console
 from qsep_jax.systems.base import Phase, System, parameter_count
 from qsep_jax.training import sharding
 from qsep_jax.training.loop import Compiled

@@ -13,7 +13,8 @@ import jax
 import numpy as np
 
 from benchmarks import rows
-from qsep_jax import console, figures
+from qsep_jax import figures
+from qsep_jax.command_line import console
 from qsep_jax.runs.experiment import Experiment, load_config
 from qsep_jax.runs.folder import RunFolder
 from qsep_jax.train import train

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from benchmarks import rows
 from data_pipelines.files import write_text
-from qsep_jax import console, figures
+from qsep_jax import figures
+from qsep_jax.command_line import console
 
 EXAMPLE = "python -m benchmarks.report --records benchmarks/records --out runs/report"
 # Benchmarks by the name in their rows: the module, and what tells its cases apart besides `COMMON`.

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from multiprocessing.connection import Connection
 from typing import Any
 
-from qsep_jax import huge_pages
+from qsep_jax.command_line import huge_pages
 
 # Makes a contestant in its process: `make(*arguments) → (run, facts)`. A call of `run` is what is timed; it returns
 # when its work is done. `facts` come back once.

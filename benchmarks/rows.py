@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from qsep_jax import huge_pages
+from qsep_jax.command_line import huge_pages
 
 Row = dict[str, Any]
 

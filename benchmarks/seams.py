@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks import rows
 from data_pipelines.progress import Progress
 from data_pipelines.testlist import AUDIBLE, TestList, draw, waveforms
-from qsep_jax import console
+from qsep_jax.command_line import console
 from qsep_jax.inference.chunks import ChunkPlan, plan_of
 from qsep_jax.inference.conditions import encode
 from qsep_jax.inference.separation import separate

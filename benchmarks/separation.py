@@ -20,7 +20,7 @@ from benchmarks.rounds import facts_of
 from data_pipelines.audio.reading import BLOCK, AudioFile
 from data_pipelines.audio.writing import AudioWriter, format_for
 from data_pipelines.progress import Progress
-from qsep_jax import console
+from qsep_jax.command_line import console
 from qsep_jax.inference.conditions import encode
 from qsep_jax.inference.files import separate_file
 from qsep_jax.runs.bundle import describe, find_model

@@ -5,7 +5,7 @@ the improvement in SI-SDR against seconds of training and against seconds of aud
 quality is no speed.
 """
 
-from qsep_jax import huge_pages
+from qsep_jax.command_line import huge_pages
 
 if __name__ == "__main__":
     huge_pages.ask()
@@ -17,7 +17,8 @@ from pathlib import Path
 import jax
 
 from benchmarks import rows
-from qsep_jax import console, excerpts, figures
+from qsep_jax import excerpts, figures
+from qsep_jax.command_line import console
 from qsep_jax.runs.experiment import Experiment, load_config
 from qsep_jax.runs.folder import RunFolder
 from qsep_jax.train import train

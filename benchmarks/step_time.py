@@ -20,7 +20,8 @@ from benchmarks.agreement import agreement, need_peer
 from benchmarks.contestants import make_jax, make_torch, noise_batch, twin_of
 from benchmarks.machine import bounds, make_copy, make_product
 from benchmarks.rounds import Contestant, in_turns
-from qsep_jax import console, cost, huge_pages
+from qsep_jax import cost
+from qsep_jax.command_line import console, huge_pages
 from qsep_jax.runs.experiment import Experiment, load_config
 from qsep_jax.systems.base import System
 from qsep_jax.training.precision import with_precision
@@ -55,7 +56,7 @@ class StepTime:
       precision: of the network bodies.
       compare: with which other implementation; it has one device, so JAX takes one as well.
       native_convs: time XLA's own convolution gradients, too: the step before `qsep_jax.nn.conv` made them fast.
-      small_pages: time it with the kernel's pages of 4 KiB, too: the step before `qsep_jax.huge_pages`.
+      small_pages: time it with the kernel's pages of 4 KiB, too: the step before `qsep_jax.command_line.huge_pages`.
       xla_flags: time it compiled with these options of XLA, too, as `train.xla_flags`.
       rounds: how often each implementation is timed, in turns.
       devices: how many to use (0: all; 1 in a comparison).

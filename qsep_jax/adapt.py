@@ -1,6 +1,6 @@
 """Adapt a model to songs: `python -m qsep_jax.adapt song.wav --model runs/tasnet --activations song.csv`."""
 
-from qsep_jax import huge_pages
+from qsep_jax.command_line import huge_pages
 
 if __name__ == "__main__":
     huge_pages.ask()
@@ -18,20 +18,22 @@ import numpy as np
 import tyro
 
 from data_pipelines.annotations import activation_files
+from data_pipelines.annotations.activations import over_channels
 from data_pipelines.audio.reading import AudioFile
 from data_pipelines.audio.writing import suffix_like
 from data_pipelines.files import write_text
 from data_pipelines.progress import Progress
-from qsep_jax import activation_picture, adaptation_report, console
+from qsep_jax import activation_picture, adaptation_report
+from qsep_jax.command_line import console
+from qsep_jax.command_line.paths import find_files
+from qsep_jax.command_line.songs import Prepared, prepare
 from qsep_jax.inference import adaptation
 from qsep_jax.inference.adaptation import Adapted, How
 from qsep_jax.inference.conditions import encode_blocks
 from qsep_jax.inference.files import mixture_at, separate_file
 from qsep_jax.inference.separation import Model
-from qsep_jax.inputs import find_files
 from qsep_jax.runs import delta
 from qsep_jax.runs.bundle import Source, describe, find_model
-from qsep_jax.songs import Prepared, over_channels, prepare
 from qsep_jax.systems.base import RANGER, Condition, System
 from qsep_jax.systems.one_shot import CONDITION, Adaptation
 

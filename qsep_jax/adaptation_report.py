@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from data_pipelines.audio.reading import read_like
 from qsep_jax.figures import save_png, subplots
 from qsep_jax.inference.adaptation import Adapted
 from qsep_jax.metrics.bss_eval import bss_eval
-from qsep_jax.songs import read_like
 
 # Seconds of a frame of the paper's evaluation, and from one to the next.
 WINDOW, HOP = 2.0, 1.5

@@ -4,7 +4,7 @@ import importlib
 import sys
 
 from data_pipelines.console import run
-from qsep_jax import huge_pages
+from qsep_jax.command_line import huge_pages
 
 COMMANDS = {
     "prepare": ("data_pipelines.prepare", "build a corpus"),

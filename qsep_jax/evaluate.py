@@ -12,7 +12,8 @@ import tyro
 
 from data_pipelines.files import write_text
 from data_pipelines.prepared.corpus import Corpus
-from qsep_jax import console, excerpts, segments, track_folders, whole_tracks
+from qsep_jax import excerpts, segments, track_folders, whole_tracks
+from qsep_jax.command_line import console
 from qsep_jax.comparison import Scores, by_track, side_by_side
 from qsep_jax.cues import Told, features_of, from_corpus, playing
 from qsep_jax.inference.separation import Model

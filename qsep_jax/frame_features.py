@@ -21,7 +21,7 @@ from data_pipelines.prepared.store import Metadata, folder_of
 from data_pipelines.progress import Progress
 from data_pipelines.schema import SPLITS
 from data_pipelines.video.features import write
-from qsep_jax import console
+from qsep_jax.command_line import console
 from qsep_jax.models import torch_weights
 from qsep_jax.models.resnet import ResNet, ResNetSize
 from qsep_jax.nn import xla

@@ -18,13 +18,14 @@ from data_pipelines.audio.reading import AudioFile
 from data_pipelines.audio.writing import suffix_like
 from data_pipelines.files import write_text
 from data_pipelines.progress import Progress
-from qsep_jax import __version__, asked, console
-from qsep_jax.asked import Asked
+from qsep_jax import __version__
+from qsep_jax.command_line import console, requests
+from qsep_jax.command_line.paths import find_files
+from qsep_jax.command_line.requests import Asked
 from qsep_jax.inference.conditions import iterate
 from qsep_jax.inference.files import Written, mixture_at, separate_file
 from qsep_jax.inference.separation import Model
 from qsep_jax.inference.transcription import frame_rate_of, need, separate_file_by_score
-from qsep_jax.inputs import find_files
 from qsep_jax.runs import delta
 from qsep_jax.runs.bundle import describe, find_model
 
@@ -211,7 +212,7 @@ def main() -> None:
     if options.score:
         need(system, "separate_by_score")
         read_voice(options.score, options.track)
-    asked.check(options, system)
+    requests.check(options, system)
     if options.video and len(files) > 1:
         raise ValueError(f"--video shows the players of one mixture, not of {len(files)}: separate them one by one")
     if not options.model:
@@ -220,7 +221,7 @@ def main() -> None:
     told = None
     if options.delta:
         model, told = delta.put_into(model, source, options.delta)
-    wanted = asked.asked_of(options, source, model, told)
+    wanted = requests.asked_of(options, source, model, told)
     targets = targets_of(files, [*wanted.names, *["residual"] * options.residual], options)
     entry: dict[str, Any] = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "qsep_jax": __version__}
     entry |= {"model": describe(source), "options": json.loads(json.dumps(dataclasses.asdict(options), default=str))}

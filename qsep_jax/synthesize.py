@@ -12,13 +12,14 @@ from data_pipelines.annotations.notes import move_to_range, name_of, transposed,
 from data_pipelines.audio.reading import AudioFile, resample
 from data_pipelines.audio.writing import AudioWriter, format_for
 from data_pipelines.schema import LOWEST_PITCH, SILENCE_CLASS
-from qsep_jax import console
+from qsep_jax.command_line import console
+from qsep_jax.command_line.paths import keep_inputs
+from qsep_jax.command_line.requests import find_able, queries_of
 from qsep_jax.inference.conditions import is_loud, mean
 from qsep_jax.inference.files import mixture_at
 from qsep_jax.inference.separation import Model
 from qsep_jax.inference.transcription import frame_rate_of, synthesize, transcribe_blocks
 from qsep_jax.systems.base import Condition
-from qsep_jax.transcribe import find_able, keep_inputs, queries_of
 
 EXAMPLE = "python -m qsep_jax.synthesize mix.wav --query violin.wav --score melody.mid --out played.wav"
 # Seconds after the last note, for it to end in.

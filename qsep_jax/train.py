@@ -4,7 +4,7 @@ The same command continues a run that was stopped or killed. Every field of the 
 `--train.steps 100 --system.latent-size 64`. On several hosts, start it on each of them with `--distributed.enabled`.
 """
 
-from qsep_jax import huge_pages
+from qsep_jax.command_line import huge_pages
 
 if __name__ == "__main__":
     huge_pages.ask()
@@ -29,7 +29,8 @@ from data_pipelines.prepare import build, made_here
 from data_pipelines.prepared.corpus import Excerpt, prepare_command
 from data_pipelines.prepared.store import Metadata, fingerprint, folder_of
 from data_pipelines.progress import Progress
-from qsep_jax import console, plan
+from qsep_jax import plan
+from qsep_jax.command_line import console
 from qsep_jax.excerpts import evaluate, table
 from qsep_jax.inference.conditions import make_bank
 from qsep_jax.leakage import refuse_overlap

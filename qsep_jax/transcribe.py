@@ -14,14 +14,13 @@ from data_pipelines.audio.writing import write_wav
 from data_pipelines.corpora.render import default_soundfont, level, render
 from data_pipelines.files import atomic_write
 from data_pipelines.progress import Progress
-from qsep_jax import __version__, console
+from qsep_jax.command_line import console
+from qsep_jax.command_line.paths import find_files, keep_inputs
+from qsep_jax.command_line.requests import find_able, queries_of
 from qsep_jax.figures import piano_roll
-from qsep_jax.inference.conditions import encode_blocks, mean
 from qsep_jax.inference.files import mixture_at
 from qsep_jax.inference.separation import Model
-from qsep_jax.inference.transcription import frame_rate_of, need, transcribe_blocks
-from qsep_jax.inputs import find_files, unique
-from qsep_jax.runs.bundle import Source, find_model
+from qsep_jax.inference.transcription import frame_rate_of, transcribe_blocks
 from qsep_jax.systems.base import Condition
 
 EXAMPLE = "python -m qsep_jax.transcribe mix.wav --query violin.wav --out transcribed"
@@ -57,42 +56,6 @@ class Transcribe:
     average_queries: bool = False
     shortest: float = 0.05
     program: int = 0
-
-
-def find_able(model: str, task: str) -> Source:
-    """The model of this name, or the carried one that takes scores; it is named if it is carried.
-
-    Raises:
-      ValueError: if there is none, or it lacks the task.
-    """
-    source = find_model(model, cue="score")
-    need(source.experiment().system, task)
-    if not model:
-        print(f"model: {source.path.name}, carried by qsep_jax {__version__}")
-    return source
-
-
-def queries_of(model: Model, paths: tuple[Path, ...], average: bool) -> dict[str, Condition]:
-    """The conditions of query files by name, or their mean under all their names.
-
-    Raises:
-      ValueError: if there is none, or one is no good.
-    """
-    if not paths:
-        raise ValueError("nothing is asked for: give --query")
-    rate = model.system.sample_rate
-    found = [(path.stem, encode_blocks(model, mixture_at(AudioFile(path), rate), str(path))) for path in paths]
-    if average:
-        found = [("+".join(name for name, _ in found), mean([condition for _, condition in found]))]
-    return unique(found)
-
-
-def keep_inputs(targets: list[Path], inputs: list[Path]) -> None:
-    """Raise ValueError if one of the outputs would be written over an input."""
-    read = {path.resolve() for path in inputs if path.exists()}
-    for target in targets:
-        if target.resolve() in read:
-            raise ValueError(f"{target} would be written over an input: give another --out")
 
 
 def targets_of(files: dict[Path, str], names: list[str], options: Transcribe) -> dict[Path, list[str]]:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from qsep_jax import console, train
+from qsep_jax import train
+from qsep_jax.command_line import console
 from qsep_jax.runs.folder import RunFolder
 from tests.data_pipelines.pictures import write_video
 from tests.experiments import ROOT, debug, write_corpora

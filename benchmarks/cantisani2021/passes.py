@@ -17,7 +17,7 @@ from benchmarks.agreement import agreement, need_peer
 from benchmarks.contestants import Facts, Run, noise_batch, use_all_cores
 from benchmarks.memory import MIB, check_memory, memory, settle
 from benchmarks.rounds import Contestant, in_turns
-from qsep_jax import console
+from qsep_jax.command_line import console
 from qsep_jax.runs.experiment import load_config
 from qsep_jax.systems.cantisani2021 import SPLITS, Cantisani2021
 from qsep_jax.training.partition import replace, select

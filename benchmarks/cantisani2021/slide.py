@@ -18,7 +18,7 @@ from benchmarks.cantisani2021 import songs
 from data_pipelines.annotations import activations
 from data_pipelines.files import write_text
 from data_pipelines.progress import Progress
-from qsep_jax import console
+from qsep_jax.command_line import console
 from qsep_jax.inference import adaptation
 from qsep_jax.inference.adaptation import Adapted, Song
 from qsep_jax.inference.separation import Model, separate

@@ -20,7 +20,7 @@ from benchmarks.lee2019.scores import WholeTracks, on_tracks, scoring, title
 from benchmarks.lee2019.setting import Subject, begin
 from data_pipelines.prepared.corpus import Corpus, Excerpt
 from data_pipelines.progress import Progress
-from qsep_jax import console
+from qsep_jax.command_line import console
 from qsep_jax.inference.conditions import cosine_distance, is_loud, make_bank, windows
 from qsep_jax.metrics.aggregate import Summary, summarize
 from qsep_jax.systems.base import Condition

@@ -15,7 +15,7 @@ from benchmarks.lee2019 import figures
 from benchmarks.lee2019.scores import WholeTracks, differences, on_tracks, scoring, title
 from benchmarks.lee2019.setting import Subject, begin, need_stems
 from data_pipelines.prepared.corpus import Corpus, Excerpt
-from qsep_jax import console
+from qsep_jax.command_line import console
 from qsep_jax.inference.conditions import Bank, cosine_distance, encode, is_loud
 from qsep_jax.inference.separation import Model
 from qsep_jax.metrics.aggregate import Summary, summarize

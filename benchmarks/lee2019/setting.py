@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipelines.prepared.corpus import Corpus, View, open_corpus
-from qsep_jax import console
+from qsep_jax.command_line import console
 from qsep_jax.inference.conditions import Bank
 from qsep_jax.inference.separation import Model
 from qsep_jax.runs.bundle import Bundle, find_model, identity

@@ -12,7 +12,8 @@ from benchmarks.lee2019.iteration import PAPER
 from benchmarks.lee2019.scores import WholeTracks, frames, on_tracks, scoring, title
 from benchmarks.lee2019.setting import begin, need_stems
 from data_pipelines.schema import FOUR_STEMS
-from qsep_jax import console, figures
+from qsep_jax import figures
+from qsep_jax.command_line import console
 from qsep_jax.metrics.aggregate import summarize_tracks
 
 EXAMPLE = "python -m benchmarks.lee2019.table --workdir runs/band"

@@ -17,7 +17,7 @@ from data_pipelines.prepared.corpus import Corpus, Excerpt
 from data_pipelines.progress import Progress
 from data_pipelines.recipes.mixing import rms
 from data_pipelines.schema import BAND_PARENTS
-from qsep_jax import console
+from qsep_jax.command_line import console
 from qsep_jax.figures import strips
 from qsep_jax.inference.conditions import encode
 from qsep_jax.inference.separation import separate_blocks

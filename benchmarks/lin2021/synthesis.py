@@ -20,7 +20,7 @@ from data_pipelines.annotations.notes import frame_classes, notes_of
 from data_pipelines.prepared.corpus import Corpus, Excerpt
 from data_pipelines.progress import Progress
 from data_pipelines.schema import CLASSES, LOWEST_PITCH, SILENCE_CLASS
-from qsep_jax import console
+from qsep_jax.command_line import console
 from qsep_jax.dsp.stft import stft
 from qsep_jax.figures import strips
 from qsep_jax.inference.conditions import encode

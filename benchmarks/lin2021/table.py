@@ -22,7 +22,7 @@ from data_pipelines.files import write_text
 from data_pipelines.prepared.corpus import Corpus
 from data_pipelines.progress import Progress
 from data_pipelines.schema import CLASSES, INSTRUMENTS, SEEN_INSTRUMENTS, SILENCE_CLASS
-from qsep_jax import console
+from qsep_jax.command_line import console
 from qsep_jax.inference.conditions import encode
 from qsep_jax.inference.separation import Model, separate
 from qsep_jax.inference.transcription import separate_by_score, transcribe_blocks

@@ -13,7 +13,7 @@ from benchmarks.slizovskaia2021.paper import CORPORA
 from data_pipelines.prepared.corpus import Corpus, open_corpus
 from data_pipelines.prepared.store import Row
 from data_pipelines.schema import FAMILIES
-from qsep_jax import console
+from qsep_jax.command_line import console
 
 EXAMPLE = "python -m benchmarks.slizovskaia2021.corpus --train chamber --test chamber --out runs/corpus"
 INSTRUMENTS = [stem for family in FAMILIES.values() for stem in family]

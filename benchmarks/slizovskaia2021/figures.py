@@ -14,7 +14,8 @@ import numpy as np
 from benchmarks.slizovskaia2021.corpus import INSTRUMENTS
 from benchmarks.slizovskaia2021.paper import METRICS
 from benchmarks.slizovskaia2021.runs import Run, load, read_all
-from qsep_jax import console, segments
+from qsep_jax import segments
+from qsep_jax.command_line import console
 from qsep_jax.cues import from_corpus, playing
 from qsep_jax.figures import save_png, strips, subplots
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from benchmarks import published
 from configs.slizovskaia2021 import EXPERIMENTS, get_config, system_of
-from qsep_jax import console
+from qsep_jax.command_line import console
 from qsep_jax.systems.slizovskaia2021 import Slizovskaia2021
 from qsep_jax.systems.sound_of_pixels import SoundOfPixels
 

@@ -16,7 +16,8 @@ from benchmarks import published
 from benchmarks.slizovskaia2021.runs import load, number_of
 from data_pipelines.prepared.corpus import Corpus
 from data_pipelines.progress import Progress
-from qsep_jax import console, segments
+from qsep_jax import segments
+from qsep_jax.command_line import console
 from qsep_jax.cues import from_corpus, playing
 from qsep_jax.inference.separation import Model
 from qsep_jax.metrics.aggregate import summarize

@@ -15,7 +15,7 @@ from scipy import stats
 from benchmarks import published
 from benchmarks.slizovskaia2021.paper import METRICS, TABLES, Published
 from benchmarks.slizovskaia2021.runs import BASELINES, Key, Run, read_all
-from qsep_jax import console
+from qsep_jax.command_line import console
 from qsep_jax.metrics.aggregate import summarize
 
 EXAMPLE = "python -m benchmarks.slizovskaia2021.tables --runs runs/exp1 runs/exp6 runs/exp9 --out runs/tables"

@@ -17,7 +17,8 @@ import numpy as np
 from data_pipelines.files import write_text
 from data_pipelines.recipes.unpaired import PairedExcerpt
 from data_pipelines.schema import MIXTURE, SOURCES
-from qsep_jax import console, figures
+from qsep_jax import figures
+from qsep_jax.command_line import console
 from qsep_jax.inference.separation import Model
 from qsep_jax.models import critic
 from qsep_jax.runs.bundle import find_model

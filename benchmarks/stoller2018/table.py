@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.stoller2018 import paper
 from data_pipelines.files import write_text
-from qsep_jax import console
+from qsep_jax.command_line import console
 from qsep_jax.metrics.tracks import TrackScores
 from qsep_jax.runs.bundle import find_model
 from qsep_jax.systems.stoller2018 import Stoller2018

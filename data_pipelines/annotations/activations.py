@@ -144,3 +144,8 @@ def need_silence(active: np.ndarray, stems: Sequence[str], name: str) -> None:
             f"{name}: {', '.join(stems)} are all active throughout, which leaves nothing to learn: mark for at least "
             "one stem where it plays, so that it rests elsewhere"
         )
+
+
+def over_channels(active: np.ndarray) -> np.ndarray:
+    """Where stems sound in any channel: `[S, T]` of that or of `[S, T, C]`."""
+    return active if active.ndim == 2 else np.max(active, axis=-1)

@@ -161,3 +161,9 @@ def to_int16(audio: np.ndarray) -> np.ndarray:
     if peak > 1.0:
         warnings.warn(f"audio peaks at {peak:.3f} and is clipped to full scale", stacklevel=2)
     return np.clip(np.rint(audio * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype(AUDIO_DTYPE)
+
+
+def read_like(path: Path, mixture: np.ndarray, rate: int) -> np.ndarray:
+    """The audio of a file at a rate, with the samples and channels of `mixture` `[T, C]`."""
+    audio, own = read_audio(path)
+    return fit_length(fit_channels(resample(audio, own, rate), mixture.shape[1]), len(mixture))

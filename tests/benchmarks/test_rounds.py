@@ -4,7 +4,7 @@ import os
 import time
 
 from benchmarks.rounds import Contestant
-from qsep_jax.huge_pages import VARIABLE
+from qsep_jax.command_line.huge_pages import VARIABLE
 
 
 def make_slow_at_first():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from qsep_jax import console
+from qsep_jax.command_line import console
 from qsep_jax.runs.experiment import RUN_FORMAT, from_json, load_config, to_json, variant_words
 from qsep_jax.training.settings import Train
 

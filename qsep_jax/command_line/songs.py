@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data_pipelines.annotations import activation_files, activations
-from data_pipelines.audio.reading import READABLE, fit_channels, fit_length, read_audio, resample
+from data_pipelines.annotations.activations import over_channels
+from data_pipelines.audio.reading import READABLE, fit_channels, read_audio, read_like, resample
 from qsep_jax.inference.adaptation import Song
 from qsep_jax.systems.base import System
 
@@ -77,14 +78,3 @@ def _stems_in(folder: Path, track: str, stems: Sequence[str], mixture: np.ndarra
             raise ValueError(f"{folder / track} has no audio of the stem '{stem}', such as {stem}.wav")
         found.append(read_like(paths[0], mixture, rate))
     return np.stack(found)
-
-
-def read_like(path: Path, mixture: np.ndarray, rate: int) -> np.ndarray:
-    """The audio of a file at a rate, with the samples and channels of `mixture` `[T, C]`."""
-    audio, own = read_audio(path)
-    return fit_length(fit_channels(resample(audio, own, rate), mixture.shape[1]), len(mixture))
-
-
-def over_channels(active: np.ndarray) -> np.ndarray:
-    """Where stems sound in any channel: `[S, T]` of that or of `[S, T, C]`."""
-    return active if active.ndim == 2 else np.max(active, axis=-1)

@@ -50,3 +50,11 @@ def find_files(words: tuple[str, ...], out: Path) -> dict[Path, str]:
             raise ValueError(f"'{word}' holds no audio; known extensions are {', '.join(READABLE)}")
         found |= named
     return found
+
+
+def keep_inputs(targets: list[Path], inputs: list[Path]) -> None:
+    """Raise ValueError if one of the outputs would be written over an input."""
+    read = {path.resolve() for path in inputs if path.exists()}
+    for target in targets:
+        if target.resolve() in read:
+            raise ValueError(f"{target} would be written over an input: give another --out")

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from qsep_jax import huge_pages
+from qsep_jax.command_line import huge_pages
 from tests.experiments import ROOT
 
 # Says which process it is, what it was given, and how many page faults 64 MiB take it.

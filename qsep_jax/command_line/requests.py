@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 from data_pipelines.audio.reading import AudioFile
 from data_pipelines.video.files import Box, read_boxes
+from qsep_jax import __version__
+from qsep_jax.command_line.paths import unique
 from qsep_jax.cues import Told, from_labels, from_video, index_of
 from qsep_jax.inference.conditions import Bank, Mixture, encode_blocks, iterate, mean, slerp
 from qsep_jax.inference.files import mixture_at
 from qsep_jax.inference.separation import Model
-from qsep_jax.inputs import unique
-from qsep_jax.runs.bundle import Source
+from qsep_jax.inference.transcription import need
+from qsep_jax.runs.bundle import Source, find_model
 from qsep_jax.runs.delta import Delta
 from qsep_jax.systems.base import Condition, System
 from qsep_jax.systems.one_shot import CONDITION
@@ -184,3 +186,31 @@ def _by_query(options: "Separate", asked: _Queries) -> dict[str, Ask]:
 
 def _always(told: Told) -> Ask:
     return lambda mixture, channels: told
+
+
+def find_able(model: str, task: str) -> Source:
+    """The model of this name, or the carried one that takes scores; it is named if it is carried.
+
+    Raises:
+      ValueError: if there is none, or it lacks the task.
+    """
+    source = find_model(model, cue="score")
+    need(source.experiment().system, task)
+    if not model:
+        print(f"model: {source.path.name}, carried by qsep_jax {__version__}")
+    return source
+
+
+def queries_of(model: Model, paths: tuple[Path, ...], average: bool) -> dict[str, Condition]:
+    """The conditions of query files by name, or their mean under all their names.
+
+    Raises:
+      ValueError: if there is none, or one is no good.
+    """
+    if not paths:
+        raise ValueError("nothing is asked for: give --query")
+    rate = model.system.sample_rate
+    found = [(path.stem, encode_blocks(model, mixture_at(AudioFile(path), rate), str(path))) for path in paths]
+    if average:
+        found = [("+".join(name for name, _ in found), mean([condition for _, condition in found]))]
+    return unique(found)
