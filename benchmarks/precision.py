@@ -13,8 +13,8 @@ import jax
 import numpy as np
 
 from benchmarks import rows
-from qsep_jax import figures
 from qsep_jax.command_line import console
+from qsep_jax.figures import spectrograms
 from qsep_jax.runs.experiment import Experiment, load_config
 from qsep_jax.runs.folder import RunFolder
 from qsep_jax.train import train
@@ -86,7 +86,7 @@ def compared(losses: dict[str, list[dict[int, float]]]) -> list[rows.Row]:
 
 
 def picture(losses: dict[str, list[dict[int, float]]], path: Path) -> None:
-    figure, ((axis,),) = figures.subplots(1, 1, (6, 3.6))
+    figure, ((axis,),) = spectrograms.subplots(1, 1, (6, 3.6))
     for number, (precision, runs) in enumerate(losses.items()):
         for seed, run in enumerate(runs):
             style = {"color": f"C{number}", "linestyle": ("-", "--")[number], "alpha": 0.8}
@@ -94,7 +94,7 @@ def picture(losses: dict[str, list[dict[int, float]]], path: Path) -> None:
     axis.set(xlabel="steps", ylabel="validation loss", yscale="log")
     axis.legend()
     axis.grid(alpha=0.3)
-    figures.save_png(figure, path)
+    spectrograms.save_png(figure, path)
 
 
 def main() -> None:

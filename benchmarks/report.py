@@ -10,8 +10,8 @@ from pathlib import Path
 
 from benchmarks import rows
 from data_pipelines.files import write_text
-from qsep_jax import figures
 from qsep_jax.command_line import console
+from qsep_jax.figures import spectrograms
 
 EXAMPLE = "python -m benchmarks.report --records benchmarks/records --out runs/report"
 # Benchmarks by the name in their rows: the module, and what tells its cases apart besides `COMMON`.
@@ -86,7 +86,7 @@ def picture(found: list[rows.Row], path: Path) -> None:
     ]
     if not chosen:
         raise ValueError("no record compares anything with PyTorch")
-    figure, ((axis,),) = figures.subplots(1, 1, (9, 1 + 0.4 * len(chosen)))
+    figure, ((axis,),) = spectrograms.subplots(1, 1, (9, 1 + 0.4 * len(chosen)))
     names, ratios = [_case(row) for row in chosen], [row["ratio_to_torch"] for row in chosen]
     axis.barh(names, ratios, color=["tab:blue" if ratio <= WANTED else "tab:orange" for ratio in ratios])
     axis.axvline(WANTED, color="black", linewidth=1)
@@ -94,7 +94,7 @@ def picture(found: list[rows.Row], path: Path) -> None:
         axis.text(ratio, place, f" {ratio:.2f}", va="center")
     axis.set(xlabel="seconds, JAX to PyTorch in the same run", xlim=(0, 1.15 * max(ratios)))
     axis.invert_yaxis()
-    figures.save_png(figure, path)
+    spectrograms.save_png(figure, path)
 
 
 def _case(row: rows.Row) -> str:

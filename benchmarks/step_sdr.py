@@ -17,8 +17,9 @@ from pathlib import Path
 import jax
 
 from benchmarks import rows
-from qsep_jax import excerpts, figures
 from qsep_jax.command_line import console
+from qsep_jax.evaluation import excerpts
+from qsep_jax.figures import spectrograms
 from qsep_jax.runs.experiment import Experiment, load_config
 from qsep_jax.runs.folder import RunFolder
 from qsep_jax.train import train
@@ -105,7 +106,7 @@ def time_to(measured: list[rows.Row], target: float) -> rows.Row | None:
 
 
 def picture(measured: list[rows.Row], path: Path) -> None:
-    figure, (line,) = figures.subplots(1, 2, (10, 3.6), sharey=True)
+    figure, (line,) = spectrograms.subplots(1, 2, (10, 3.6), sharey=True)
     gains, spread = ([row[name] for row in measured] for name in ("si_sdr_improvement", "ci95"))
     for axis, name, label in zip(
         line, ("training_s", "audio_s"), ("seconds of training", "seconds of audio"), strict=True
@@ -114,7 +115,7 @@ def picture(measured: list[rows.Row], path: Path) -> None:
         axis.set(xlabel=label)
         axis.grid(alpha=0.3)
     line[0].set_ylabel("improvement in SI-SDR, dB")
-    figures.save_png(figure, path)
+    spectrograms.save_png(figure, path)
 
 
 def main() -> None:

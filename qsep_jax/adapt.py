@@ -23,10 +23,11 @@ from data_pipelines.audio.reading import AudioFile
 from data_pipelines.audio.writing import suffix_like
 from data_pipelines.files import write_text
 from data_pipelines.progress import Progress
-from qsep_jax import activation_picture, adaptation_report
 from qsep_jax.command_line import console
 from qsep_jax.command_line.paths import find_files
 from qsep_jax.command_line.songs import Prepared, prepare
+from qsep_jax.evaluation.adaptation import median_sdr
+from qsep_jax.figures.adaptation import draw_activations, draw_losses
 from qsep_jax.inference import adaptation
 from qsep_jax.inference.adaptation import Adapted, How
 from qsep_jax.inference.conditions import encode_blocks
@@ -172,14 +173,14 @@ def _finish(
     whole = over_channels(each.song.active)
     rate = model.system.sample_rate
     picture = each.out / "activations.png"
-    activation_picture.lanes(each.song.mixture, whole, stems, rate, each.song.name, picture, each.unnamed)
-    adaptation_report.draw(adapted, each.song.name, each.out / "loss.png")
+    draw_activations(each.song.mixture, whole, stems, rate, each.song.name, picture, each.unnamed)
+    draw_losses(adapted, each.song.name, each.out / "loss.png")
     report = {"song": str(each.path), "updates": len(adapted.losses["loss"]), "skipped": adapted.skipped}
     report |= {"model": describe(source), "adaptation": dataclasses.asdict(settings), "seed": options.seed}
     report |= {"changed": int(sum(leaf.size for leaf in changed.values()))}
     report |= {"losses": {name: values.tolist() for name, values in adapted.losses.items()}}
     if each.references is not None:
-        scores = [adaptation_report.scores(paths, each.references, rate, stems) for paths in (before, after)]
+        scores = [median_sdr(paths, each.references, rate, stems) for paths in (before, after)]
         report |= {"sdr_before": scores[0], "sdr_after": scores[1]}
     write_text(each.out / "report.json", json.dumps(report, indent=2) + "\n")
     return report

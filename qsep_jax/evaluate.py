@@ -12,12 +12,13 @@ import tyro
 
 from data_pipelines.files import write_text
 from data_pipelines.prepared.corpus import Corpus
-from qsep_jax import excerpts, segments, track_folders, whole_tracks
 from qsep_jax.command_line import console
-from qsep_jax.comparison import Scores, by_track, side_by_side
 from qsep_jax.cues import Told, features_of, from_corpus, playing
+from qsep_jax.evaluation import excerpts, folders, segments
+from qsep_jax.evaluation import tracks as whole_tracks
+from qsep_jax.evaluation.comparison import Scores, by_track, side_by_side
+from qsep_jax.evaluation.leakage import refuse_overlap
 from qsep_jax.inference.separation import Model
-from qsep_jax.leakage import refuse_overlap
 from qsep_jax.metrics.protocols import Name, Protocol
 from qsep_jax.runs.bundle import Source, find_model, identity
 from qsep_jax.runs.experiment import Experiment
@@ -203,7 +204,7 @@ def on_segments(name: str, options: Evaluate, out: Path | None) -> tuple[str, Pa
 def on_folders(estimates: Path, references: Path, options: Evaluate) -> tuple[str, Path]:
     """Score folders of estimates: the table, and where everything is."""
     protocol, place = _protocol(options), options.out or Path("evaluation") / estimates.resolve().name
-    tracks = track_folders.of_folders(estimates, references)[: options.tracks or None]
+    tracks = folders.of_folders(estimates, references)[: options.tracks or None]
     scored = whole_tracks.score(tracks, protocol, place)
     rows = whole_tracks.report(scored, estimates.resolve().name, str(references), "all", place)
     return whole_tracks.table(rows, scored), place

@@ -15,7 +15,7 @@ from flax import traverse_util
 from data_pipelines.pipeline import Data
 from qsep_jax import __version__
 from qsep_jax.command_line import console
-from qsep_jax.excerpts import table
+from qsep_jax.evaluation.excerpts import table
 from qsep_jax.runs.bundle import Bundle
 from qsep_jax.runs.experiment import Experiment, to_json
 from qsep_jax.runs.folder import RunFolder

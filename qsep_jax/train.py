@@ -31,9 +31,9 @@ from data_pipelines.prepared.store import Metadata, fingerprint, folder_of
 from data_pipelines.progress import Progress
 from qsep_jax import plan
 from qsep_jax.command_line import console
-from qsep_jax.excerpts import evaluate, table
+from qsep_jax.evaluation.excerpts import evaluate, table
+from qsep_jax.evaluation.leakage import refuse_overlap
 from qsep_jax.inference.conditions import make_bank
-from qsep_jax.leakage import refuse_overlap
 from qsep_jax.on_device.batches import DrawnBatches
 from qsep_jax.on_device.memory import DoesNotFit
 from qsep_jax.preemption import Preemption

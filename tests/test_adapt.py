@@ -10,7 +10,8 @@ import soundfile
 from flax import traverse_util
 
 from data_pipelines.audio.reading import read_audio
-from qsep_jax import adapt, adaptation_report, separate
+from qsep_jax import adapt, separate
+from qsep_jax.evaluation import adaptation
 from qsep_jax.inference.adaptation import moved
 from qsep_jax.runs import delta
 from qsep_jax.runs.bundle import Bundle, find_model
@@ -125,7 +126,7 @@ def test_stems_that_never_sound_together_are_scored_each_where_it_sounds(tmp_pat
     paths = [tmp_path / f"{stem}.wav" for stem in ("drums", "bass", "other")]
     for path, reference in zip(paths, references, strict=True):
         soundfile.write(path, reference + 0.01 * rng.standard_normal(reference.shape), RATE, subtype="FLOAT")
-    found = adaptation_report.scores(paths, references, RATE, ("drums", "bass", "other"))
+    found = adaptation.scores(paths, references, RATE, ("drums", "bass", "other"))
     assert found["drums"] == pytest.approx(20.0, abs=1.0)
     assert found["bass"] == pytest.approx(20.0, abs=1.0)
     assert np.isnan(found["other"])

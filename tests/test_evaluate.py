@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from qsep_jax import evaluate, whole_tracks
-from qsep_jax.comparison import side_by_side
+from qsep_jax import evaluate
+from qsep_jax.evaluation import tracks
+from qsep_jax.evaluation.comparison import side_by_side
 from qsep_jax.metrics.bss_eval import bss_eval
 from qsep_jax.metrics.protocols import Protocol
 from qsep_jax.metrics.tracks import TrackScores
@@ -191,10 +192,10 @@ def test_oracles_pass_in_chunks(monkeypatch):
     time = np.arange(6000)[:, None] / RATE
     stems = {"low": np.sin(2 * np.pi * 300 * time) * [1, 0.5], "high": np.sin(2 * np.pi * 2000 * time) * [0.3, 1]}
     stems = {name: np.float32(audio + 1e-4 * rng.normal(size=audio.shape)) for name, audio in stems.items()}
-    whole = whole_tracks.oracle("irm", stems)
-    monkeypatch.setattr(whole_tracks, "ORACLE_CHUNK", 2048)
+    whole = tracks.oracle("irm", stems)
+    monkeypatch.setattr(tracks, "ORACLE_CHUNK", 2048)
     for name in ("irm", "ibm"):
-        found = whole_tracks.oracle(name, stems)
+        found = tracks.oracle(name, stems)
         for stem, audio in stems.items():
             assert found[stem].shape == audio.shape
             assert np.abs(found[stem] - audio)[600:-600].max() < 0.05

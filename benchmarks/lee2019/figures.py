@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from qsep_jax.figures import save_png, subplots
+from qsep_jax.figures.spectrograms import save_png, subplots
 
 MARKED = "red"
 # Of classes: none is red, and with more classes than colours they are used again.

@@ -14,7 +14,7 @@ from benchmarks.lee2019.setting import Setting, Subject, begin, need_stems
 from data_pipelines.prepared.corpus import Corpus
 from data_pipelines.progress import Progress
 from qsep_jax.command_line import console
-from qsep_jax.figures import strips
+from qsep_jax.figures.spectrograms import strips
 from qsep_jax.inference.conditions import slerp
 from qsep_jax.inference.separation import separate_blocks
 from qsep_jax.metrics.aggregate import summarize

@@ -14,7 +14,7 @@ from benchmarks.lee2019 import figures
 from benchmarks.lee2019.scores import WholeTracks, differences, frames, on_tracks, scoring, title
 from benchmarks.lee2019.setting import Subject, begin
 from qsep_jax.command_line import console
-from qsep_jax.comparison import by_track
+from qsep_jax.evaluation.comparison import by_track
 from qsep_jax.metrics.aggregate import Summary, summarize, summarize_tracks
 from qsep_jax.metrics.tracks import TrackScores
 

@@ -9,11 +9,11 @@ import numpy as np
 
 from benchmarks.lee2019.setting import Setting, Subject
 from data_pipelines.prepared.corpus import Corpus
-from qsep_jax import whole_tracks
-from qsep_jax.comparison import Scores, by_track
+from qsep_jax.evaluation import tracks as whole_tracks
+from qsep_jax.evaluation.comparison import Scores, by_track
+from qsep_jax.evaluation.tracks import Ask
 from qsep_jax.metrics.protocols import Protocol
 from qsep_jax.metrics.tracks import TrackScores
-from qsep_jax.whole_tracks import Ask
 
 # SDR as museval computes it, for which the paper uses museval.
 PROTOCOL = Protocol("bss_eval_v4_sdr")

@@ -12,8 +12,8 @@ from benchmarks.lee2019.iteration import PAPER
 from benchmarks.lee2019.scores import WholeTracks, frames, on_tracks, scoring, title
 from benchmarks.lee2019.setting import begin, need_stems
 from data_pipelines.schema import FOUR_STEMS
-from qsep_jax import figures
 from qsep_jax.command_line import console
+from qsep_jax.figures.scores import boxes
 from qsep_jax.metrics.aggregate import summarize_tracks
 
 EXAMPLE = "python -m benchmarks.lee2019.table --workdir runs/band"
@@ -77,7 +77,7 @@ def main() -> None:
             summary = dataclasses.asdict(summarize_tracks(frames(scored, f"model_{ask}", stem)))
             rows.append(subject.row(scoring(corpus), ask=ask, stem=stem, metric="SDR", **summary, holds_for=holds_for))
     heading = f"{rows[0]['run']} on {subject.corpus_name}, {corpus.split}: SDR by BSS Eval v4"
-    figures.boxes(scored, heading, subject.out / "boxes.png")
+    boxes(scored, heading, subject.out / "boxes.png")
     published.publish(subject.out, rows, table(rows, title(rows, scored)))
 
 

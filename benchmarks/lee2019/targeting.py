@@ -18,7 +18,7 @@ from data_pipelines.progress import Progress
 from data_pipelines.recipes.mixing import rms
 from data_pipelines.schema import BAND_PARENTS
 from qsep_jax.command_line import console
-from qsep_jax.figures import strips
+from qsep_jax.figures.spectrograms import strips
 from qsep_jax.inference.conditions import encode
 from qsep_jax.inference.separation import separate_blocks
 from qsep_jax.metrics.aggregate import summarize

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.schema import INSTRUMENTS, SEEN_INSTRUMENTS, UNSEEN_INSTRUMENTS
-from qsep_jax.figures import save_png, subplots
+from qsep_jax.figures.spectrograms import save_png, subplots
 
 
 def durations(minutes: Mapping[str, Mapping[str, float]], path: Path) -> None:

@@ -22,7 +22,7 @@ from data_pipelines.progress import Progress
 from data_pipelines.schema import CLASSES, LOWEST_PITCH, SILENCE_CLASS
 from qsep_jax.command_line import console
 from qsep_jax.dsp.stft import stft
-from qsep_jax.figures import strips
+from qsep_jax.figures.spectrograms import strips
 from qsep_jax.inference.conditions import encode
 from qsep_jax.inference.separation import Model, separate
 from qsep_jax.inference.transcription import need, synthesize

@@ -16,14 +16,14 @@ from benchmarks import published
 from benchmarks.slizovskaia2021.runs import load, number_of
 from data_pipelines.prepared.corpus import Corpus
 from data_pipelines.progress import Progress
-from qsep_jax import segments
 from qsep_jax.command_line import console
 from qsep_jax.cues import from_corpus, playing
+from qsep_jax.evaluation import segments
+from qsep_jax.evaluation.tracks import Track
 from qsep_jax.inference.separation import Model
 from qsep_jax.metrics.aggregate import summarize
 from qsep_jax.metrics.ratios import si_sdr
 from qsep_jax.runs.bundle import find_model
-from qsep_jax.whole_tracks import Track
 
 EXAMPLE = "python -m benchmarks.slizovskaia2021.swap --runs runs/exp13 runs/exp16 --out runs/swap"
 OWN, OTHER, MOMENT = "own", "other player", "other moment"

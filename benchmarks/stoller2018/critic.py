@@ -17,8 +17,8 @@ import numpy as np
 from data_pipelines.files import write_text
 from data_pipelines.recipes.unpaired import PairedExcerpt
 from data_pipelines.schema import MIXTURE, SOURCES
-from qsep_jax import figures
 from qsep_jax.command_line import console
+from qsep_jax.figures import spectrograms
 from qsep_jax.inference.separation import Model
 from qsep_jax.models import critic
 from qsep_jax.runs.bundle import find_model
@@ -102,7 +102,7 @@ def draw(model: Model, songs: dict[str, np.ndarray], path: Path) -> None:
     first = system.stems.index(system.critics[0])
     loudest = int(np.argmax(np.square(songs[SOURCES][:, first]).mean((1, 2))))
     seen, gradient = jax.jit(system.critic_view)(model.variables, jnp.asarray(songs[MIXTURE][loudest : loudest + 1]))
-    figure, axes = figures.subplots(len(system.critics), 3, (12, 3.4 * len(system.critics)))
+    figure, axes = spectrograms.subplots(len(system.critics), 3, (12, 3.4 * len(system.critics)))
     seconds = system.frames * system.hop_length / system.sample_rate
     extent = (0.0, seconds, 0.0, system.sample_rate / 2000)
     for k, stem in enumerate(system.critics):
@@ -121,7 +121,7 @@ def draw(model: Model, songs: dict[str, np.ndarray], path: Path) -> None:
             shown = axis.imshow(image.T, origin="lower", aspect="auto", extent=extent, **options)
             axis.set(title=title, xlabel="time in s", ylabel="frequency in kHz")
             figure.colorbar(shown, ax=axis)
-    figures.save_png(figure, path)
+    spectrograms.save_png(figure, path)
 
 
 def table(found: dict[str, dict[str, float]]) -> str:

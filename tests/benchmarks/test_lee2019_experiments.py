@@ -14,7 +14,7 @@ from data_pipelines.prepared import store
 from data_pipelines.prepared.corpus import open_corpus
 from data_pipelines.recipes.mixing import rms
 from data_pipelines.schema import FOUR_STEMS
-from qsep_jax import whole_tracks
+from qsep_jax.evaluation import tracks
 from qsep_jax.inference.conditions import Bank, encode
 from qsep_jax.inference.separation import separate
 from qsep_jax.metrics.protocols import Protocol
@@ -135,7 +135,7 @@ def test_what_the_model_is_asked_by(run, band):
     for name, condition in {"query": encode(model, corpus.read(item.query)), "class mean": bank.mean("drums")}.items():
         np.testing.assert_allclose(found[name], separate(model, mixture, condition)[0, :, 0], atol=1e-5)
     stems = {"drums": sources[0][:, None], "bass": 0 * mixture}
-    found = whole_tracks.by_model(model, bank, ("nearest",))["model_nearest"]("a track", stems)
+    found = tracks.by_model(model, bank, ("nearest",))["model_nearest"]("a track", stems)
     nearest = bank.tracks["drums"][bank.nearest("drums", encode(model, stems["drums"]))]
     for stem, condition in {"drums": nearest, "bass": bank.mean("bass")}.items():
         np.testing.assert_allclose(found[stem], separate(model, stems["drums"], condition)[0], atol=1e-5)

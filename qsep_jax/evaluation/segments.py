@@ -18,10 +18,11 @@ from jax import Array
 
 from data_pipelines.files import write_text
 from data_pipelines.prepared.corpus import Corpus
-from qsep_jax.comparison import Scores
 from qsep_jax.cues import Told, index_of, playing
 from qsep_jax.dsp.stft import istft, stft
 from qsep_jax.dsp.wiener import EPSILON, wiener
+from qsep_jax.evaluation.comparison import Scores
+from qsep_jax.evaluation.tracks import Estimate, Oracle, Stems, Track, facts_of, mixed, tracks_of
 from qsep_jax.inference.separation import Model, in_rows, of_each
 from qsep_jax.metrics import oracles
 from qsep_jax.metrics.aggregate import summarize
@@ -29,7 +30,6 @@ from qsep_jax.metrics.protocols import Protocol
 from qsep_jax.metrics.tracks import TrackScores
 from qsep_jax.nn import xla
 from qsep_jax.systems.base import Condition, System, Variables
-from qsep_jax.whole_tracks import Estimate, Oracle, Stems, Track, facts_of, mixed, tracks_of
 
 
 def protocol_of(system: System) -> Protocol:

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from data_pipelines.annotations.activations import to_spans
-from qsep_jax.figures import FLOOR_DB, save_png, spectrogram_db, subplots
+from qsep_jax.figures.spectrograms import FLOOR_DB, save_png, spectrogram_db, subplots
+from qsep_jax.inference.adaptation import Adapted
 
 # Columns of the spectrogram at most, about as many as the picture has pixels, and rows of an octave.
 COLUMNS, PER_OCTAVE = 2000, 24
@@ -15,7 +16,7 @@ LOWEST_HZ = 40.0
 EDGES = 60
 
 
-def lanes(
+def draw_activations(
     mixture: np.ndarray,
     active: np.ndarray,
     stems: Sequence[str],
@@ -96,3 +97,14 @@ def _spectrogram(axis, audio: np.ndarray, sample_rate: int) -> None:
     )
     octaves = [hertz for hertz in (50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000) if hertz < sample_rate / 2]
     axis.set_yticks(np.log2(octaves), [str(hertz) for hertz in octaves])
+
+
+def draw_losses(adapted: Adapted, title: str, path: Path) -> None:
+    """The losses by update: a PNG."""
+    figure, ((axis,),) = subplots(1, 1, (8.0, 4.0))
+    for name, values in adapted.losses.items():
+        axis.plot(np.arange(1, len(values) + 1), values, label=name, linewidth=1.2)
+    axis.set(title=title, xlabel="update", ylabel="loss", ylim=(0.0, None))
+    axis.grid(alpha=0.4)
+    axis.legend()
+    save_png(figure, path)

@@ -12,7 +12,7 @@ from data_pipelines.pipeline import Data, Recipe, Stream
 from data_pipelines.prepared import store
 from data_pipelines.recipes.unpaired import PairedExcerpt, SoloExcerpt, UnpairedMixture
 from qsep_jax import evaluate, train
-from qsep_jax.leakage import refuse_overlap
+from qsep_jax.evaluation.leakage import refuse_overlap
 from qsep_jax.runs.experiment import Experiment
 from tests.commands import config_of, refused
 from tests.pieces import NONE, STEMS, write_bundle

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from data_pipelines.audio.reading import READABLE, AudioFile, fit_length, read_audio
-from qsep_jax.whole_tracks import Stems, Track
+from qsep_jax.evaluation.tracks import Stems, Track
 
 
 def of_folders(estimates: Path, references: Path) -> list[Track]:

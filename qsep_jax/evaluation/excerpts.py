@@ -17,11 +17,11 @@ from data_pipelines.files import write_text
 from data_pipelines.prepared.corpus import Corpus
 from data_pipelines.progress import Progress
 from data_pipelines.testlist import Item, TestList, draw, waveforms
-from qsep_jax import figures
 from qsep_jax.cues import features_of, from_corpus, index_of
+from qsep_jax.evaluation.leakage import refuse_overlap
+from qsep_jax.figures import spectrograms
 from qsep_jax.inference.conditions import encode
 from qsep_jax.inference.separation import Model, separate
-from qsep_jax.leakage import refuse_overlap
 from qsep_jax.metrics.aggregate import summarize
 from qsep_jax.metrics.oracles import ideal_ratio_mask
 from qsep_jax.metrics.ratios import si_sdr
@@ -58,14 +58,14 @@ def evaluate(run: Source, experiment: Experiment, model: Model, out: Path, audio
             scored.append(Scored(item, _score(sources, item.target, mixture, estimate)))
             if item.mixture < audio:
                 _write_audio(out / "audio", item, mixture, sources[item.target], estimate, rate)
-            shown = shown or figures.Example(mixture, sources[item.target], estimate, item.stem, rate)
+            shown = shown or spectrograms.Example(mixture, sources[item.target], estimate, item.stem, rate)
             progress.advance()
     rows = _rows(scored, describe(run), stream.corpora[0], settings)
     write_text(out / "results.json", json.dumps(rows, indent=2))
     write_text(out / "table.md", table(rows))
     write_text(out / "list.json", json.dumps([_listed(score) for score in scored], indent=1))
     if shown:
-        figures.overview(shown, run.path / "metrics.jsonl", out / "overview.png")
+        spectrograms.overview(shown, run.path / "metrics.jsonl", out / "overview.png")
     return rows
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qsep_jax.activation_picture import lanes
+from qsep_jax.figures.adaptation import draw_activations
 
 RATE = 8000
 
@@ -22,7 +22,7 @@ def test_bars_lie_where_stems_are_active(tmp_path):
     active[0, : 5 * RATE] = False
     active[2] = False
     path = tmp_path / "new" / "a.png"
-    lanes(mixture, active, ("vocals", "drums", "bass", "other"), RATE, "a song", path, unnamed=["other"])
+    draw_activations(mixture, active, ("vocals", "drums", "bass", "other"), RATE, "a song", path, unnamed=["other"])
     assert [file.name for file in path.parent.iterdir()] == ["a.png"]
     vocals, drums = columns_of(path, "1f77b4"), columns_of(path, "ff7f0e")
     assert len(vocals) == pytest.approx(len(drums) / 2, rel=0.02)
@@ -34,6 +34,6 @@ def test_bars_lie_where_stems_are_active(tmp_path):
 @pytest.mark.parametrize(("stems", "samples"), [(1, 100), (13, RATE)])
 def test_short_and_silent_songs_and_many_stems(tmp_path, stems, samples):
     names = [f"stem {number}" for number in range(stems)]
-    lanes(np.zeros((samples, 1)), np.eye(stems, samples) > 0, names, RATE, "silence", tmp_path / "a.png")
+    draw_activations(np.zeros((samples, 1)), np.eye(stems, samples) > 0, names, RATE, "silence", tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.size[1] > 400

@@ -17,8 +17,8 @@ import numpy as np
 from data_pipelines.files import write_text
 from data_pipelines.prepared.corpus import Corpus
 from data_pipelines.progress import Progress
-from qsep_jax import figures
 from qsep_jax.cues import Told, playing
+from qsep_jax.figures.scores import boxes
 from qsep_jax.inference.chunks import default_plan, over_chunks
 from qsep_jax.inference.conditions import Bank, encode, is_loud
 from qsep_jax.inference.separation import Model, separate_blocks
@@ -222,7 +222,7 @@ def report(scored: list[TrackScores], run: str, corpus: str, split: str, out: Pa
         raise ValueError(f"no stem of {corpus} has a score: in every frame one of them is silent")
     write_text(out / "results.json", json.dumps([_plain(row) for row in found], indent=2))
     write_text(out / "table.md", table(found, scored))
-    figures.boxes(scored, f"{run} on {corpus}, {split}: {scored[0].protocol}", out / "boxes.png")
+    boxes(scored, f"{run} on {corpus}, {split}: {scored[0].protocol}", out / "boxes.png")
     return found
 
 

@@ -6,26 +6,15 @@ from pathlib import Path
 import numpy as np
 
 from data_pipelines.audio.reading import read_like
-from qsep_jax.figures import save_png, subplots
-from qsep_jax.inference.adaptation import Adapted
 from qsep_jax.metrics.bss_eval import bss_eval
 
 # Seconds of a frame of the paper's evaluation, and from one to the next.
 WINDOW, HOP = 2.0, 1.5
 
 
-def draw(adapted: Adapted, title: str, path: Path) -> None:
-    """The losses by update: a PNG."""
-    figure, ((axis,),) = subplots(1, 1, (8.0, 4.0))
-    for name, values in adapted.losses.items():
-        axis.plot(np.arange(1, len(values) + 1), values, label=name, linewidth=1.2)
-    axis.set(title=title, xlabel="update", ylabel="loss", ylim=(0.0, None))
-    axis.grid(alpha=0.4)
-    axis.legend()
-    save_png(figure, path)
-
-
-def scores(paths: Sequence[Path], references: np.ndarray, sample_rate: int, stems: Sequence[str]) -> dict[str, float]:
+def median_sdr(
+    paths: Sequence[Path], references: np.ndarray, sample_rate: int, stems: Sequence[str]
+) -> dict[str, float]:
     """SDR in dB of the files of the stems against `[S, T, C]`: BSS Eval v4, frames of 2.0 s every 1.5 s, their median.
 
     Each stem is scored by itself, wherever it sounds: museval's rule, by which a frame counts only if all stems sound,
