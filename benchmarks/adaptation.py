@@ -15,7 +15,7 @@ from benchmarks import rows
 from benchmarks.memory import memory
 from qsep_jax.command_line import console
 from qsep_jax.inference.adaptation import How, Song, adapt
-from qsep_jax.inference.separation import Model
+from qsep_jax.inference.model import Model
 from qsep_jax.runs.experiment import load_config
 from qsep_jax.systems.base import System
 from qsep_jax.systems.cantisani2021 import Cantisani2021

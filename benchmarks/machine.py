@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmarks import rows
 from benchmarks.contestants import Facts, Run
-from qsep_jax import cost
+from qsep_jax.training import cost
 
 # A square matrix product and a copy that take long enough to be timed, by platform.
 MATRIX, COPY = {"cpu": 1536}, {"cpu": 2**25}

@@ -20,10 +20,10 @@ from benchmarks.agreement import agreement, need_peer
 from benchmarks.contestants import make_jax, make_torch, noise_batch, twin_of
 from benchmarks.machine import bounds, make_copy, make_product
 from benchmarks.rounds import Contestant, in_turns
-from qsep_jax import cost
 from qsep_jax.command_line import console, huge_pages
 from qsep_jax.runs.experiment import Experiment, load_config
 from qsep_jax.systems.base import System
+from qsep_jax.training import cost
 from qsep_jax.training.precision import with_precision
 
 EXAMPLE = "python -m benchmarks.step_time --config configs/lee2019.py --batch 2 --compare torch --json step.json"
@@ -144,8 +144,8 @@ def efficiency(
 ) -> rows.Row:
     """Rates of a step of so many seconds, beside what the machine can do.
 
-    `mfu` is the share of the matrix product's rate that the step's own operations (`qsep_jax.cost.step`) come to,
-    `roofline` the share of the time that it could not take less than, and `modules` has that bound of each.
+    `mfu` is the rate of the step's operations (`training.cost.step`) relative to the rate of a matrix product,
+    `roofline` the lower bound of the step's time relative to its measured time, `modules` that bound for each module.
     """
     modules, flops = bounds(costs, flops_per_s, bytes_per_s), cost.total(costs).flops
     return {

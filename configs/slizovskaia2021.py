@@ -27,8 +27,9 @@ from qsep_jax.models.resnet import ResNetSize
 from qsep_jax.runs.experiment import Experiment, variant_words
 from qsep_jax.systems.base import Optimizer, System
 from qsep_jax.systems.frame_classifier import FrameClassifier
-from qsep_jax.systems.slizovskaia2021 import STREAM, Slizovskaia2021, Visual
+from qsep_jax.systems.slizovskaia2021 import STREAM, Slizovskaia2021
 from qsep_jax.systems.sound_of_pixels import SoundOfPixels
+from qsep_jax.systems.visual import Visual
 from qsep_jax.training.settings import DEBUG, Train
 
 BASE = Slizovskaia2021(frequency_scale="logarithmic")

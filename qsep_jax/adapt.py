@@ -32,7 +32,7 @@ from qsep_jax.inference import adaptation
 from qsep_jax.inference.adaptation import Adapted, How
 from qsep_jax.inference.conditions import encode_blocks
 from qsep_jax.inference.files import mixture_at, separate_file
-from qsep_jax.inference.separation import Model
+from qsep_jax.inference.model import Model
 from qsep_jax.runs import delta
 from qsep_jax.runs.bundle import Source, describe, find_model
 from qsep_jax.systems.base import RANGER, Condition, System

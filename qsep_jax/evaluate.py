@@ -13,12 +13,12 @@ import tyro
 from data_pipelines.files import write_text
 from data_pipelines.prepared.corpus import Corpus
 from qsep_jax.command_line import console
-from qsep_jax.cues import Told, features_of, from_corpus, playing
 from qsep_jax.evaluation import excerpts, folders, segments
 from qsep_jax.evaluation import tracks as whole_tracks
 from qsep_jax.evaluation.comparison import Scores, by_track, side_by_side
 from qsep_jax.evaluation.leakage import refuse_overlap
-from qsep_jax.inference.separation import Model
+from qsep_jax.inference.cues import Told, features_of, from_corpus, playing
+from qsep_jax.inference.model import Model
 from qsep_jax.metrics.protocols import Name, Protocol
 from qsep_jax.runs.bundle import Source, find_model, identity
 from qsep_jax.runs.experiment import Experiment

@@ -24,7 +24,7 @@ from qsep_jax.command_line.paths import find_files
 from qsep_jax.command_line.requests import Asked
 from qsep_jax.inference.conditions import iterate
 from qsep_jax.inference.files import Written, mixture_at, separate_file
-from qsep_jax.inference.separation import Model
+from qsep_jax.inference.model import Model
 from qsep_jax.inference.transcription import frame_rate_of, need, separate_file_by_score
 from qsep_jax.runs import delta
 from qsep_jax.runs.bundle import describe, find_model

@@ -17,8 +17,9 @@ from qsep_jax.command_line.paths import keep_inputs
 from qsep_jax.command_line.requests import find_able, queries_of
 from qsep_jax.inference.conditions import is_loud, mean
 from qsep_jax.inference.files import mixture_at
-from qsep_jax.inference.separation import Model
-from qsep_jax.inference.transcription import frame_rate_of, synthesize, transcribe_blocks
+from qsep_jax.inference.model import Model
+from qsep_jax.inference.synthesis import synthesize
+from qsep_jax.inference.transcription import frame_rate_of, transcribe_blocks
 from qsep_jax.systems.base import Condition
 
 EXAMPLE = "python -m qsep_jax.synthesize mix.wav --query violin.wav --score melody.mid --out played.wav"

@@ -29,22 +29,21 @@ from data_pipelines.prepare import build, made_here
 from data_pipelines.prepared.corpus import Excerpt, prepare_command
 from data_pipelines.prepared.store import Metadata, fingerprint, folder_of
 from data_pipelines.progress import Progress
-from qsep_jax import plan
 from qsep_jax.command_line import console
 from qsep_jax.evaluation.excerpts import evaluate, table
 from qsep_jax.evaluation.leakage import refuse_overlap
-from qsep_jax.inference.conditions import make_bank
+from qsep_jax.inference.bank import make_bank
 from qsep_jax.on_device.batches import DrawnBatches
 from qsep_jax.on_device.memory import DoesNotFit
-from qsep_jax.preemption import Preemption
 from qsep_jax.runs.experiment import Experiment, load_config
 from qsep_jax.runs.folder import RunFolder
 from qsep_jax.runs.pretrained import begin_with
 from qsep_jax.systems.base import System
-from qsep_jax.training import sharding
+from qsep_jax.training import plan, sharding
 from qsep_jax.training.checkpoint import Checkpoints
 from qsep_jax.training.loop import fit
 from qsep_jax.training.precision import with_precision
+from qsep_jax.training.preemption import Preemption
 
 EXAMPLE = "python -m qsep_jax.train --config configs/quickstart.py --workdir runs/quickstart"
 # Exit code of a run that was asked to end, and did: that of a process that ends by SIGTERM.

@@ -19,7 +19,7 @@ from qsep_jax.command_line.paths import find_files, keep_inputs
 from qsep_jax.command_line.requests import find_able, queries_of
 from qsep_jax.figures.piano_roll import piano_roll
 from qsep_jax.inference.files import mixture_at
-from qsep_jax.inference.separation import Model
+from qsep_jax.inference.model import Model
 from qsep_jax.inference.transcription import frame_rate_of, transcribe_blocks
 from qsep_jax.systems.base import Condition
 

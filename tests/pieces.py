@@ -16,7 +16,8 @@ from qsep_jax.models.resnet import ResNetSize
 from qsep_jax.runs.bundle import Bundle
 from qsep_jax.runs.experiment import Experiment, to_json
 from qsep_jax.systems.base import System
-from qsep_jax.systems.slizovskaia2021 import Slizovskaia2021, Visual
+from qsep_jax.systems.slizovskaia2021 import Slizovskaia2021
+from qsep_jax.systems.visual import Visual
 
 RATE = 8_000
 STEMS = ("bassoon", "cello", "flute", "violin")

@@ -9,9 +9,9 @@ from flax import linen as nn
 from jax import lax
 
 from benchmarks.contestants import noise_batch
-from qsep_jax import cost
 from qsep_jax.nn.conv import Conv, ConvTranspose
 from qsep_jax.systems.cantisani2021 import Cantisani2021
+from qsep_jax.training import cost
 from tests.experiments import debug
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from data_pipelines.prepared.corpus import Excerpt, open_corpus
 from data_pipelines.schema import FEATURES, FRAMES, SLOTS
-from qsep_jax import cues
+from qsep_jax.inference import cues
 from qsep_jax.inference.chunks import default_plan
 from qsep_jax.runs.bundle import Bundle
 from tests.data_pipelines.pictures import number_of, write_video

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from data_pipelines.prepared.corpus import Excerpt, open_corpus
-from qsep_jax import cues, evaluate, export
+from qsep_jax import evaluate, export
 from qsep_jax import separate as separate_files
+from qsep_jax.inference import cues
 from qsep_jax.inference.separation import separate
 from qsep_jax.metrics.ratios import si_sdr
 from qsep_jax.metrics.tracks import TrackScores

@@ -8,8 +8,8 @@ import pytest
 import soundfile
 
 from data_pipelines.audio.reading import AudioFile, read_audio, resample
-from qsep_jax import cues, separate
-from qsep_jax.inference import files, separation
+from qsep_jax import separate
+from qsep_jax.inference import cues, files, separation
 from qsep_jax.runs.bundle import Bundle
 from tests.commands import command, refused
 from tests.data_pipelines.pictures import write_video

@@ -21,7 +21,8 @@ from data_pipelines.progress import Progress
 from qsep_jax.command_line import console
 from qsep_jax.inference import adaptation
 from qsep_jax.inference.adaptation import Adapted, Song
-from qsep_jax.inference.separation import Model, separate
+from qsep_jax.inference.model import Model
+from qsep_jax.inference.separation import separate
 from qsep_jax.metrics.aggregate import track_medians
 from qsep_jax.metrics.protocols import Protocol
 from qsep_jax.runs.bundle import find_model

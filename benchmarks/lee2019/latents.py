@@ -21,7 +21,8 @@ from benchmarks.lee2019.setting import Subject, begin
 from data_pipelines.prepared.corpus import Corpus, Excerpt
 from data_pipelines.progress import Progress
 from qsep_jax.command_line import console
-from qsep_jax.inference.conditions import cosine_distance, is_loud, make_bank, windows
+from qsep_jax.inference.bank import make_bank
+from qsep_jax.inference.conditions import cosine_distance, is_loud, windows
 from qsep_jax.metrics.aggregate import Summary, summarize
 from qsep_jax.systems.base import Condition
 

@@ -16,8 +16,9 @@ from benchmarks.lee2019.scores import WholeTracks, differences, on_tracks, scori
 from benchmarks.lee2019.setting import Subject, begin, need_stems
 from data_pipelines.prepared.corpus import Corpus, Excerpt
 from qsep_jax.command_line import console
-from qsep_jax.inference.conditions import Bank, cosine_distance, encode, is_loud
-from qsep_jax.inference.separation import Model
+from qsep_jax.inference.bank import Bank
+from qsep_jax.inference.conditions import cosine_distance, encode, is_loud
+from qsep_jax.inference.model import Model
 from qsep_jax.metrics.aggregate import Summary, summarize
 
 EXAMPLE = "python -m benchmarks.lee2019.retrieval --workdir runs/band"

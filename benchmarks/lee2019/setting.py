@@ -6,8 +6,8 @@ from typing import Any
 
 from data_pipelines.prepared.corpus import Corpus, View, open_corpus
 from qsep_jax.command_line import console
-from qsep_jax.inference.conditions import Bank
-from qsep_jax.inference.separation import Model
+from qsep_jax.inference.bank import Bank
+from qsep_jax.inference.model import Model
 from qsep_jax.runs.bundle import Bundle, find_model, identity
 from qsep_jax.runs.experiment import Experiment
 

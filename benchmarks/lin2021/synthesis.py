@@ -24,8 +24,10 @@ from qsep_jax.command_line import console
 from qsep_jax.dsp.stft import stft
 from qsep_jax.figures.spectrograms import strips
 from qsep_jax.inference.conditions import encode
-from qsep_jax.inference.separation import Model, separate
-from qsep_jax.inference.transcription import need, synthesize
+from qsep_jax.inference.model import Model
+from qsep_jax.inference.separation import separate
+from qsep_jax.inference.synthesis import synthesize
+from qsep_jax.inference.transcription import need
 from qsep_jax.metrics.aggregate import summarize
 from qsep_jax.metrics.transcription import note_scores
 from qsep_jax.runs.bundle import find_model

@@ -24,7 +24,8 @@ from data_pipelines.progress import Progress
 from data_pipelines.schema import CLASSES, INSTRUMENTS, SEEN_INSTRUMENTS, SILENCE_CLASS
 from qsep_jax.command_line import console
 from qsep_jax.inference.conditions import encode
-from qsep_jax.inference.separation import Model, separate
+from qsep_jax.inference.model import Model
+from qsep_jax.inference.separation import separate
 from qsep_jax.inference.transcription import separate_by_score, transcribe_blocks
 from qsep_jax.metrics.bss_eval import bss_eval
 from qsep_jax.metrics.oracles import ideal_ratio_mask

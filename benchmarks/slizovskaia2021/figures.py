@@ -15,9 +15,9 @@ from benchmarks.slizovskaia2021.corpus import INSTRUMENTS
 from benchmarks.slizovskaia2021.paper import METRICS
 from benchmarks.slizovskaia2021.runs import Run, load, read_all
 from qsep_jax.command_line import console
-from qsep_jax.cues import from_corpus, playing
 from qsep_jax.evaluation import segments
 from qsep_jax.figures.spectrograms import save_png, strips, subplots
+from qsep_jax.inference.cues import from_corpus, playing
 
 EXAMPLE = "python -m benchmarks.slizovskaia2021.figures --runs runs/exp1 runs/exp6 runs/exp11 --out runs/figures"
 RATIOS, BSS = METRICS[:3], METRICS[3:]

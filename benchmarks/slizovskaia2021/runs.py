@@ -10,8 +10,8 @@ import numpy as np
 
 from configs.slizovskaia2021 import EXPERIMENTS, system_of
 from data_pipelines.prepared.corpus import Corpus
-from qsep_jax.cues import features_of
-from qsep_jax.inference.separation import Model
+from qsep_jax.inference.cues import features_of
+from qsep_jax.inference.model import Model
 from qsep_jax.metrics.tracks import TrackScores
 from qsep_jax.runs.bundle import find_model
 from qsep_jax.runs.experiment import Experiment

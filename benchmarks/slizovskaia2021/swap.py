@@ -17,10 +17,10 @@ from benchmarks.slizovskaia2021.runs import load, number_of
 from data_pipelines.prepared.corpus import Corpus
 from data_pipelines.progress import Progress
 from qsep_jax.command_line import console
-from qsep_jax.cues import from_corpus, playing
 from qsep_jax.evaluation import segments
 from qsep_jax.evaluation.tracks import Track
-from qsep_jax.inference.separation import Model
+from qsep_jax.inference.cues import from_corpus, playing
+from qsep_jax.inference.model import Model
 from qsep_jax.metrics.aggregate import summarize
 from qsep_jax.metrics.ratios import si_sdr
 from qsep_jax.runs.bundle import find_model

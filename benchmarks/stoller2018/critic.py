@@ -19,7 +19,7 @@ from data_pipelines.recipes.unpaired import PairedExcerpt
 from data_pipelines.schema import MIXTURE, SOURCES
 from qsep_jax.command_line import console
 from qsep_jax.figures import spectrograms
-from qsep_jax.inference.separation import Model
+from qsep_jax.inference.model import Model
 from qsep_jax.models import critic
 from qsep_jax.runs.bundle import find_model
 from qsep_jax.systems.stoller2018 import Stoller2018

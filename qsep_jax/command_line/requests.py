@@ -9,10 +9,11 @@ from data_pipelines.audio.reading import AudioFile
 from data_pipelines.video.files import Box, read_boxes
 from qsep_jax import __version__
 from qsep_jax.command_line.paths import unique
-from qsep_jax.cues import Told, from_labels, from_video, index_of
-from qsep_jax.inference.conditions import Bank, Mixture, encode_blocks, iterate, mean, slerp
+from qsep_jax.inference.bank import Bank
+from qsep_jax.inference.conditions import Mixture, encode_blocks, iterate, mean, slerp
+from qsep_jax.inference.cues import Told, from_labels, from_video, index_of
 from qsep_jax.inference.files import mixture_at
-from qsep_jax.inference.separation import Model
+from qsep_jax.inference.model import Model
 from qsep_jax.inference.transcription import need
 from qsep_jax.runs.bundle import Source, find_model
 from qsep_jax.runs.delta import Delta

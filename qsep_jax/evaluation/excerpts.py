@@ -17,11 +17,12 @@ from data_pipelines.files import write_text
 from data_pipelines.prepared.corpus import Corpus
 from data_pipelines.progress import Progress
 from data_pipelines.testlist import Item, TestList, draw, waveforms
-from qsep_jax.cues import features_of, from_corpus, index_of
 from qsep_jax.evaluation.leakage import refuse_overlap
 from qsep_jax.figures import spectrograms
 from qsep_jax.inference.conditions import encode
-from qsep_jax.inference.separation import Model, separate
+from qsep_jax.inference.cues import features_of, from_corpus, index_of
+from qsep_jax.inference.model import Model
+from qsep_jax.inference.separation import separate
 from qsep_jax.metrics.aggregate import summarize
 from qsep_jax.metrics.oracles import ideal_ratio_mask
 from qsep_jax.metrics.ratios import si_sdr

@@ -18,12 +18,13 @@ from jax import Array
 
 from data_pipelines.files import write_text
 from data_pipelines.prepared.corpus import Corpus
-from qsep_jax.cues import Told, index_of, playing
 from qsep_jax.dsp.stft import istft, stft
 from qsep_jax.dsp.wiener import EPSILON, wiener
 from qsep_jax.evaluation.comparison import Scores
 from qsep_jax.evaluation.tracks import Estimate, Oracle, Stems, Track, facts_of, mixed, tracks_of
-from qsep_jax.inference.separation import Model, in_rows, of_each
+from qsep_jax.inference.cues import Told, index_of, playing
+from qsep_jax.inference.model import Model
+from qsep_jax.inference.rows import in_rows, repeat_condition
 from qsep_jax.metrics import oracles
 from qsep_jax.metrics.aggregate import summarize
 from qsep_jax.metrics.protocols import Protocol
@@ -125,7 +126,7 @@ def _estimates(
     system: Any, variables: Variables, iterations: tuple[int, ...], rows: Array, condition: Condition
 ) -> Array:
     """Outputs for mixtures `[rows, T]` after each number of Wiener iterations, `[rows, W, K, T]`."""
-    conditions, window_length, hop_length = of_each(condition, rows), system.window_length, system.hop_length
+    conditions, window_length, hop_length = repeat_condition(condition, rows), system.window_length, system.hop_length
     outputs = system.separate(variables, rows[..., None], conditions)[..., 0]
     if hasattr(system, "spectrograms"):
         spectrograms = system.spectrograms(variables, rows[..., None], conditions)

@@ -17,11 +17,13 @@ import numpy as np
 from data_pipelines.files import write_text
 from data_pipelines.prepared.corpus import Corpus
 from data_pipelines.progress import Progress
-from qsep_jax.cues import Told, playing
 from qsep_jax.figures.scores import boxes
+from qsep_jax.inference.bank import Bank
 from qsep_jax.inference.chunks import default_plan, over_chunks
-from qsep_jax.inference.conditions import Bank, encode, is_loud
-from qsep_jax.inference.separation import Model, separate_blocks
+from qsep_jax.inference.conditions import encode, is_loud
+from qsep_jax.inference.cues import Told, playing
+from qsep_jax.inference.model import Model
+from qsep_jax.inference.separation import separate_blocks
 from qsep_jax.metrics import oracles
 from qsep_jax.metrics.protocols import Protocol
 from qsep_jax.metrics.tracks import TrackScores, improvements, rows

@@ -13,7 +13,7 @@ from jax import Array, lax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from data_pipelines.schema import ACTIVE, MIXTURE, UNIT
-from qsep_jax.inference.separation import Model
+from qsep_jax.inference.model import Model
 from qsep_jax.nn import xla
 from qsep_jax.systems.base import Condition, System, Variables
 from qsep_jax.systems.one_shot import CONDITION, Adaptation, phase

@@ -10,7 +10,8 @@ import numpy as np
 
 from data_pipelines.audio.reading import AudioFile, resample_blocks
 from data_pipelines.audio.writing import INTEGER, AudioWriter, format_for, together
-from qsep_jax.inference.separation import ConditionAt, Model, separate_blocks
+from qsep_jax.inference.model import Model
+from qsep_jax.inference.separation import ConditionAt, separate_blocks
 from qsep_jax.systems.base import Condition
 
 

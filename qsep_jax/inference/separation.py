@@ -1,59 +1,32 @@
 """Separation of signals of any length and channel count by a trained system, on all local devices."""
 
-import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.sharding import NamedSharding, PartitionSpec
 
 from qsep_jax.dsp.stft import istft, stft
 from qsep_jax.dsp.wiener import wiener
 from qsep_jax.inference.chunks import over_chunks, plan_of
+from qsep_jax.inference.model import Model
+from qsep_jax.inference.rows import in_rows, repeat_condition, rows_of
 from qsep_jax.nn import xla
 from qsep_jax.systems.base import Condition, System, Variables
-from qsep_jax.training.sharding import make_mesh, replicated
 
-# Channels of chunks that go through the model at a time: at least, and per device other than a CPU.
-ROWS, ROWS_PER_DEVICE = 8, 32
-# Samples of all rows together that they may have, or there are fewer rows.
-LONGEST, LONGEST_PER_DEVICE = 2**20, 2**22
 WIENER_WINDOW, WIENER_HOP = 2048, 512
 # Of the chunk that begins at a sample, before 0 for the first one: its condition, a tree of `[1, …]`.
 ConditionAt = Callable[[int], Condition]
 
 
-@dataclasses.dataclass(frozen=True)
-class Model:
-    """A system with its variables, ready to be used. Compares by identity."""
-
-    system: System
-    variables: Variables
-
-    __hash__ = object.__hash__
-    __eq__ = object.__eq__
-
-
-def on_all_devices(system: System, variables: Variables) -> Model:
-    """A model whose chunks are split over all local devices."""
-    return Model(system, jax.device_put(variables, replicated(make_mesh(jax.local_devices()))))
-
-
 @partial(xla.jit, static_argnums=(0, 2))
 def _separate(system: System, variables: Variables, stems: tuple[int, ...], rows: Array, condition: Condition) -> Array:
     """`[rows, T, C]` and a condition of `[1, …]` or `[rows, …]` → `[rows, S, T, C]`, or only some of the stems."""
-    found = system.separate(variables, rows, of_each(condition, rows))
+    found = system.separate(variables, rows, repeat_condition(condition, rows))
     return found[:, np.array(stems)] if stems else found
-
-
-def of_each(condition: Condition, rows: Array) -> Condition:
-    """A condition of `[1, …]` for all rows, or one that is of `[rows, …]` already."""
-    return jax.tree.map(lambda leaf: jnp.repeat(leaf, rows.shape[0] // leaf.shape[0], axis=0), condition)
 
 
 @partial(jax.jit, static_argnums=2)
@@ -67,37 +40,6 @@ def _filter(estimates: Array, mixture: Array, iterations: int) -> Array:
     spectrograms = stft(padded.swapaxes(1, 2), WIENER_WINDOW, WIENER_HOP).transpose(0, 2, 3, 1)  # [S + 2, N, F, C]
     filtered = wiener(spectrograms[:-1], spectrograms[-1], iterations)[:-1]
     return istft(filtered.transpose(0, 3, 1, 2), WIENER_WINDOW, WIENER_HOP)[..., :length].swapaxes(1, 2)
-
-
-def in_rows(run: Callable[[Array, Condition], Array], signals: np.ndarray, condition: Condition) -> np.ndarray:
-    """`run` over signals `[n, T]` or `[n, T, C]`, each with its condition, always as many at a time: one program.
-
-    They are split over all local devices. A condition is a tree of `[1, …]`, the same for all, or of `[n, …]`.
-    """
-    rows, spread = _rows(signals.shape[1])
-    missing = -len(signals) % rows
-    starts = range(0, len(signals) + missing, rows)
-
-    def placed(array: np.ndarray, mode: Any) -> list[Array]:
-        padded = np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1), mode)
-        return [jax.device_put(padded[first : first + rows], spread) for first in starts]
-
-    leaves, structure = jax.tree.flatten(condition)
-    conditions = [condition] * len(starts)
-    if any(leaf.shape[0] > 1 for leaf in leaves):
-        parts = zip(*(placed(np.asarray(leaf), "edge") for leaf in leaves), strict=True)
-        conditions = [jax.tree.unflatten(structure, part) for part in parts]
-    found = [run(part, told) for part, told in zip(placed(signals, "constant"), conditions, strict=True)]
-    return np.concatenate(jax.device_get(found))[: len(signals)]
-
-
-def _rows(samples: int) -> tuple[int, NamedSharding]:
-    """Rows of so many samples that go through the model at a time, and how they are spread over all local devices."""
-    devices = jax.local_devices()
-    on_cpu = devices[0].platform == "cpu"
-    most = max(1, (LONGEST if on_cpu else LONGEST_PER_DEVICE) // samples)
-    least = min(ROWS, most) if on_cpu else min(ROWS_PER_DEVICE, most) * len(devices)
-    return -(-least // len(devices)) * len(devices), NamedSharding(make_mesh(devices), PartitionSpec("data"))
 
 
 def separate_blocks(
@@ -123,7 +65,7 @@ def separate_blocks(
     heard, plan = model.system.heard, plan_of(model.system)
     together = heard == channels
     passes = 1 if together else max(1, channels)  # of a chunk through the model
-    group = max(1, _rows(plan.chunk)[0] // passes)
+    group = max(1, rows_of(plan.chunk)[0] // passes)
     starts, taken = itertools.count(-plan.context - plan.fade, plan.hop), 0
 
     def mixture() -> Iterator[np.ndarray]:

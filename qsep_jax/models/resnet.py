@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array, lax
 
-from qsep_jax.nn.conv import NARROW, conv
+from qsep_jax.nn.conv_ops import NARROW, conv
 from qsep_jax.nn.norms import batch_norm
 
 EXPANSION = 4

@@ -17,8 +17,8 @@ import safetensors.numpy
 from flax import traverse_util
 from safetensors import SafetensorError
 
-from qsep_jax.inference.conditions import Bank
-from qsep_jax.inference.separation import Model, on_all_devices
+from qsep_jax.inference.bank import Bank
+from qsep_jax.inference.model import Model, on_all_devices
 from qsep_jax.runs.experiment import Experiment, from_json
 from qsep_jax.runs.folder import RunFolder, bank_of
 from qsep_jax.training.precision import with_precision

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from data_pipelines.files import atomic_write
 from qsep_jax.inference.adaptation import with_parameters
-from qsep_jax.inference.separation import Model
+from qsep_jax.inference.model import Model
 from qsep_jax.runs.bundle import Source, identity
 from qsep_jax.systems.one_shot import Adaptation
 

@@ -19,8 +19,8 @@ import jax
 import jax.numpy as jnp
 
 from data_pipelines.files import write_text
-from qsep_jax.inference.conditions import Bank
-from qsep_jax.inference.separation import Model, on_all_devices
+from qsep_jax.inference.bank import Bank
+from qsep_jax.inference.model import Model, on_all_devices
 from qsep_jax.runs.experiment import Experiment, from_json, to_json
 from qsep_jax.training.checkpoint import Checkpoints
 from qsep_jax.training.precision import with_precision

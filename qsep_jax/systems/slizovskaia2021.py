@@ -24,35 +24,12 @@ from qsep_jax.losses import plateau
 from qsep_jax.losses.masks import binary_masks, ratio_masks, weighted_binary_cross_entropy
 from qsep_jax.models import torch_weights
 from qsep_jax.models.mask_unet import MaskUNet
-from qsep_jax.models.resnet import ResNet, ResNetSize, over_frames
+from qsep_jax.models.resnet import ResNet, over_frames
 from qsep_jax.models.visual import InstrumentLogits, VisualContext
 from qsep_jax.systems.base import Aux, Batch, BatchSpec, Optimizer, Phase, System, Variables
+from qsep_jax.systems.visual import Visual
 
 STREAM = "separation"
-
-
-@dataclasses.dataclass(frozen=True)
-class Visual:
-    """What is seen of each player, and how it becomes one vector (the paper's section 3.2.2).
-
-    Attributes:
-      frames: of each player; one at the beginning of the excerpt, or so many, `spacing` seconds apart.
-      size: pixels of their sides.
-      slots: most players; those that are missing are zeros.
-      resnet: the network that each frame goes through.
-      frozen: whether it stays as it was loaded (`train.weights`), its statistics included.
-      summary: `max` of all frames, or the last state of an `lstm` over the slots' frames, one slot after the other.
-      hidden: size of the vector.
-    """
-
-    frames: int = 1
-    spacing: float = 1.2
-    size: int = 224
-    slots: int = 7
-    resnet: ResNetSize = ResNetSize()
-    frozen: bool = False
-    summary: Literal["max", "lstm"] = "max"
-    hidden: int = 1024
 
 
 @dataclasses.dataclass(frozen=True)

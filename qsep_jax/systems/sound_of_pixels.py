@@ -6,7 +6,7 @@ itself, and what instrument it is does not enter. Experiments 19 to 21 of Slizov
 
 import dataclasses
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -22,21 +22,13 @@ from qsep_jax.models import torch_weights
 from qsep_jax.models.resnet import ResNet, ResNetSize, over_frames
 from qsep_jax.models.sound_of_pixels import RESNET_18, FrameHead, SoundNet, Synthesizer
 from qsep_jax.systems.base import Aux, Batch, BatchSpec, Condition, Optimizer, Phase, System, Variables
+from qsep_jax.systems.visual import Seen
 
 STREAM = "separation"
 SGD = Optimizer("sgd", learning_rate=1e-3, b1=0.9, l2=1e-4, rates=(("resnet", 0.1),))
 FLOOR = 1e-10
 # Of ImageNet's images, red, green and blue.
 IMAGE_MEAN, IMAGE_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-class Seen(NamedTuple):
-    """What is shown of each player: frames, `spacing` seconds apart, and for how many players there is room."""
-
-    frames: int
-    spacing: float
-    size: int
-    slots: int
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from qsep_jax.nn.conv import CONV
+from qsep_jax.nn.conv_ops import CONV
 
 # What is computed again: nothing, or all that lies between convolutions.
 Remat = Literal["nothing", "between_convs"]

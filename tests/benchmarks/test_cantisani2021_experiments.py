@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.cantisani2021 import slide, songs
-from qsep_jax.inference.separation import Model
+from qsep_jax.inference.model import Model
 from qsep_jax.systems.cantisani2021 import SPLITS, Cantisani2021
 
 RATE = 8_000

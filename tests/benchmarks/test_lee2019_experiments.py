@@ -15,7 +15,8 @@ from data_pipelines.prepared.corpus import open_corpus
 from data_pipelines.recipes.mixing import rms
 from data_pipelines.schema import FOUR_STEMS
 from qsep_jax.evaluation import tracks
-from qsep_jax.inference.conditions import Bank, encode
+from qsep_jax.inference.bank import Bank
+from qsep_jax.inference.conditions import encode
 from qsep_jax.inference.separation import separate
 from qsep_jax.metrics.protocols import Protocol
 from qsep_jax.metrics.tracks import TrackScores

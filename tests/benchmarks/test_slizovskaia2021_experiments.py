@@ -14,7 +14,7 @@ from benchmarks.slizovskaia2021 import corpus, figures, hyperparameters, paper, 
 from data_pipelines.prepared.corpus import Excerpt
 from data_pipelines.prepared.store import Metadata, Row
 from data_pipelines.schema import FRAMES, INSTRUMENTS, SLOTS
-from qsep_jax.inference.separation import Model
+from qsep_jax.inference.model import Model
 from qsep_jax.metrics.protocols import Protocol
 from qsep_jax.metrics.tracks import TrackScores
 from qsep_jax.runs.experiment import load_config, to_json

@@ -10,7 +10,7 @@ from benchmarks.stoller2018 import critic, paper
 from benchmarks.stoller2018.table import Run, rows, system_of, table
 from configs.stoller2018 import get_config
 from data_pipelines.schema import MIXTURE, SOURCES
-from qsep_jax.inference.separation import Model
+from qsep_jax.inference.model import Model
 
 
 def run(system: str, offset: float, songs: int = 2) -> Run:

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from data_pipelines.prepared.corpus import open_corpus
-from qsep_jax import cues, evaluate
+from qsep_jax import evaluate
 from qsep_jax.dsp.stft import istft, stft
 from qsep_jax.dsp.wiener import EPSILON
 from qsep_jax.evaluation import segments
-from qsep_jax.inference.separation import Model
+from qsep_jax.inference import cues
+from qsep_jax.inference.model import Model
 from qsep_jax.metrics.protocols import Protocol
 from qsep_jax.metrics.tracks import TrackScores
 from qsep_jax.runs.bundle import Bundle

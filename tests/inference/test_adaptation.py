@@ -9,7 +9,7 @@ import pytest
 
 from data_pipelines.schema import ACTIVE, MIXTURE, UNIT
 from qsep_jax.inference.adaptation import Song, adapt, moved, updates_of, with_parameters
-from qsep_jax.inference.separation import Model
+from qsep_jax.inference.model import Model
 from qsep_jax.runs.experiment import load_config
 from qsep_jax.systems import one_shot
 from qsep_jax.systems.one_shot import CONDITION, Adaptation

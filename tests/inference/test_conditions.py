@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from qsep_jax.inference import conditions
-from qsep_jax.inference.conditions import Bank, cosine_distance, encode, iterate, make_bank, mean, slerp
-from qsep_jax.inference.separation import Model
+from qsep_jax.inference.bank import Bank, make_bank
+from qsep_jax.inference.conditions import cosine_distance, encode, iterate, mean, slerp
+from qsep_jax.inference.model import Model
 
 LOUD = np.random.default_rng(0).uniform(0.1, 0.5, (40, 2)).astype(np.float32)
 

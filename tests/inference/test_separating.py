@@ -9,7 +9,9 @@ import pytest
 
 from qsep_jax.inference import separation
 from qsep_jax.inference.chunks import default_plan
-from qsep_jax.inference.separation import Model, in_rows, separate, separate_blocks
+from qsep_jax.inference.model import Model
+from qsep_jax.inference.rows import in_rows, rows_of
+from qsep_jax.inference.separation import separate, separate_blocks
 
 CHUNK = 64
 PLAN = default_plan(CHUNK)
@@ -114,7 +116,7 @@ def test_as_many_rows_at_a_time_for_any_number(count):
     np.testing.assert_allclose(in_rows(run, signals, each), signals * each["gain"], rtol=1e-6)
     np.testing.assert_allclose(in_rows(run, signals, gain(2.0)), 2 * signals, rtol=1e-6)
     np.testing.assert_allclose(in_rows(lambda rows, _: run(rows, gain(1.0)), signals, ()), signals, rtol=1e-6)
-    assert seen == {(separation._rows(CHUNK)[0], CHUNK)}
+    assert seen == {(rows_of(CHUNK)[0], CHUNK)}
 
 
 # What of each channel that comes in is in each that goes out, of a system that hears two.

@@ -12,8 +12,9 @@ from data_pipelines.schema import CLASSES, SILENCE_CLASS
 from qsep_jax.dsp.griffin_lim import griffin_lim
 from qsep_jax.dsp.stft import stft
 from qsep_jax.inference import transcription
-from qsep_jax.inference.separation import Model
-from qsep_jax.inference.transcription import separate_by_score, synthesize, transcribe_blocks
+from qsep_jax.inference.model import Model
+from qsep_jax.inference.synthesis import synthesize
+from qsep_jax.inference.transcription import separate_by_score, transcribe_blocks
 
 HOP = 32
 

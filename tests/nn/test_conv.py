@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from qsep_jax.nn.conv import Conv, ConvTranspose, conv, conv_of_constant, conv_transpose, kernel_gradient, same_padding
+from qsep_jax.nn.conv import Conv, ConvTranspose, same_padding
+from qsep_jax.nn.conv_ops import conv, conv_of_constant, conv_transpose, kernel_gradient
 
 # image size, input channels, output channels, window, strides; channels up to 4 take the narrow forms
 CASES = [

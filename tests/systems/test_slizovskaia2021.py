@@ -9,7 +9,8 @@ import pytest
 
 from configs.slizovskaia2021 import get_config
 from data_pipelines.schema import FEATURES, FRAMES, SLOTS, SOURCES
-from qsep_jax.systems.slizovskaia2021 import STREAM, Slizovskaia2021, Visual
+from qsep_jax.systems.slizovskaia2021 import STREAM, Slizovskaia2021
+from qsep_jax.systems.visual import Visual
 
 TINY: Slizovskaia2021 = get_config("exp6,debug").system  # pyright: ignore[reportAssignmentType]
 SEEING: Slizovskaia2021 = get_config("exp13,debug").system  # pyright: ignore[reportAssignmentType]

@@ -21,7 +21,8 @@ from data_pipelines.schema import FEATURES, FRAMES, SLOTS
 from data_pipelines.video import files
 from data_pipelines.video.frames import resize
 from qsep_jax.inference.chunks import plan_of
-from qsep_jax.inference.separation import ConditionAt, Model
+from qsep_jax.inference.model import Model
+from qsep_jax.inference.separation import ConditionAt
 from qsep_jax.systems.base import Condition, System, Variables
 
 # A condition of `[1, …]`, or one for each chunk.

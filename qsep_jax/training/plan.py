@@ -9,9 +9,8 @@ import numpy as np
 from jax.extend.backend import clear_backends
 from jax.sharding import Mesh
 
-from qsep_jax import cost
 from qsep_jax.systems.base import System
-from qsep_jax.training import sharding
+from qsep_jax.training import cost, sharding
 from qsep_jax.training.loop import Compiled
 from qsep_jax.training.partition import select
 from qsep_jax.training.settings import Train
@@ -31,7 +30,7 @@ class Plan:
       batch: its part of a batch.
       stored: most that the backward pass of an update finds stored, from shapes (`qsep_jax.training.step.stored`).
       temporaries: most of what the compiled step holds besides; None where the platform does not say.
-      flops: of a step's matrix products, by module, over all devices (`qsep_jax.cost.step`).
+      flops: of a step's matrix products, by module, over all devices (`qsep_jax.training.cost.step`).
       gradients: what it has to send and receive per step at least, once for each update.
     """
 

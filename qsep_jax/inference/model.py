@@ -1,0 +1,24 @@
+"""A trained system with its variables on the local devices."""
+
+import dataclasses
+
+import jax
+
+from qsep_jax.systems.base import System, Variables
+from qsep_jax.training.sharding import make_mesh, replicated
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A system with its variables, ready to be used. Compares by identity."""
+
+    system: System
+    variables: Variables
+
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
+
+def on_all_devices(system: System, variables: Variables) -> Model:
+    """A model whose chunks are split over all local devices."""
+    return Model(system, jax.device_put(variables, replicated(make_mesh(jax.local_devices()))))
