@@ -14,7 +14,8 @@ from benchmarks.rounds import facts_of
 from qsep_jax.command_line import console
 from qsep_jax.nn import xla
 from qsep_jax.systems.base import Phase, System, Variables
-from qsep_jax.training.precision import with_precision
+from qsep_jax.training.settings import with_precision
+from qsep_jax.training.sharding import abstract
 
 Gradients = dict[str, np.ndarray]
 Found = tuple[float, Gradients]  # a loss and its gradients, by the twin's names
@@ -49,7 +50,7 @@ def compare(system: System, batch_size: int, weights: Path) -> tuple[Run, Facts]
 
     system = with_precision(system, "float32")
     data = noise_batch(system, batch_size)
-    spec = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), data)
+    spec = abstract(data)
     variables = jax.jit(lambda key: system.init(key, spec))(jax.random.key(0))
     if "batch_stats" in variables:
         variables = {**variables, "params": _unsettled(variables["params"])}

@@ -18,7 +18,7 @@ from benchmarks.memory import MIB, check_memory, memory
 from qsep_jax.command_line import console
 from qsep_jax.systems.base import Phase, System, parameter_count
 from qsep_jax.training import sharding
-from qsep_jax.training.loop import Compiled
+from qsep_jax.training.compiled import Compiled
 from qsep_jax.training.settings import Train
 
 Run = Callable[[], None]

@@ -24,7 +24,8 @@ from qsep_jax.command_line import console, huge_pages
 from qsep_jax.runs.experiment import Experiment, load_config
 from qsep_jax.systems.base import System
 from qsep_jax.training import cost
-from qsep_jax.training.precision import with_precision
+from qsep_jax.training.settings import with_precision
+from qsep_jax.training.sharding import abstract
 
 EXAMPLE = "python -m benchmarks.step_time --config configs/lee2019.py --batch 2 --compare torch --json step.json"
 COLUMNS = ("implementation", "batch", "precision", "devices", "median_s", "p90_s")
@@ -134,7 +135,7 @@ def measure(experiment: Experiment, options: StepTime) -> list[rows.Row]:
 
 def costs_of(system: System, batch: int) -> cost.Costs:
     """What a step costs, by module."""
-    spec = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), noise_batch(system, batch))
+    spec = abstract(noise_batch(system, batch))
     variables = jax.eval_shape(lambda: system.init(jax.random.key(0), spec))
     return cost.step(system, variables, spec)
 

@@ -42,8 +42,8 @@ from qsep_jax.systems.base import System
 from qsep_jax.training import plan, sharding
 from qsep_jax.training.checkpoint import Checkpoints
 from qsep_jax.training.loop import fit
-from qsep_jax.training.precision import with_precision
 from qsep_jax.training.preemption import Preemption
+from qsep_jax.training.settings import with_precision
 
 EXAMPLE = "python -m qsep_jax.train --config configs/quickstart.py --workdir runs/quickstart"
 # Exit code of a run that was asked to end, and did: that of a process that ends by SIGTERM.

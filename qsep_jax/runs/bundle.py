@@ -21,7 +21,7 @@ from qsep_jax.inference.bank import Bank
 from qsep_jax.inference.model import Model, on_all_devices
 from qsep_jax.runs.experiment import Experiment, from_json
 from qsep_jax.runs.folder import RunFolder, bank_of
-from qsep_jax.training.precision import with_precision
+from qsep_jax.training.settings import with_precision
 
 # Bundles that the package carries.
 CARRIED = Path(__file__).parents[1] / "weights"

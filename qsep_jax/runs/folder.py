@@ -23,7 +23,7 @@ from qsep_jax.inference.bank import Bank
 from qsep_jax.inference.model import Model, on_all_devices
 from qsep_jax.runs.experiment import Experiment, from_json, to_json
 from qsep_jax.training.checkpoint import Checkpoints
-from qsep_jax.training.precision import with_precision
+from qsep_jax.training.settings import with_precision
 from qsep_jax.training.state import inference_variables
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")

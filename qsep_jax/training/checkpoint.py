@@ -16,6 +16,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as managers
 
+from qsep_jax.training.sharding import abstract
 from qsep_jax.training.state import TrainState
 
 
@@ -103,8 +104,7 @@ class Checkpoints:
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         with self._explained(step):
             metadata = self._manager.item_metadata(step)[item]
-            like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), metadata)
-            items = ocp.args.Composite(**{item: ocp.args.StandardRestore(like)})
+            items = ocp.args.Composite(**{item: ocp.args.StandardRestore(abstract(metadata, device))})
             return self._manager.restore(step, args=items)[item]
 
     @contextlib.contextmanager

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from qsep_jax.systems.base import System
 from qsep_jax.training import cost, sharding
-from qsep_jax.training.loop import Compiled
+from qsep_jax.training.compiled import Compiled
 from qsep_jax.training.partition import select
 from qsep_jax.training.settings import Train
 from qsep_jax.training.step import stored
@@ -69,8 +69,8 @@ def plan(system: System, train: Train, mesh: Mesh) -> Plan:
         stream: jax.tree.map(lambda leaf, where=where: leaf.update(sharding=where), batch[stream])
         for stream, where in sharding.batch_shardings(system, mesh).items()
     }
-    memory = compiled.steps.lower(compiled.like, (placed,), compiled.key).compile().memory_analysis()
-    variables = compiled.like.variables
+    memory = compiled.steps.lower(compiled.abstract_state, (placed,), compiled.key).compile().memory_analysis()
+    variables = compiled.abstract_state.variables
     phases = system.phases()
     sent = sum(phase.repeats * _size(select(variables["params"], phase.trainable), whole=True) for phase in phases)
     of_a_device = _shapes(system, train.batch_size // mesh.size)
@@ -79,7 +79,7 @@ def plan(system: System, train: Train, mesh: Mesh) -> Plan:
         platform=mesh.devices.flat[0].device_kind,
         devices=mesh.size,
         parameters=sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
-        state=_size(compiled.like),
+        state=_size(compiled.abstract_state),
         batch=_size(placed),
         stored=max(stored(phase, variables, of_a_device, train.remat) for phase in phases),
         temporaries=None if memory is None else memory.temp_size_in_bytes,

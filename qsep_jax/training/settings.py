@@ -1,9 +1,19 @@
-"""How long, how large and how often: the settings of a training run."""
+"""The settings of a training run, and the compute precision that they select.
+
+`precision` concerns the network bodies and nothing else. Layers keep float32 parameters and cast them to the system's
+`compute_dtype` where they are used; STFT, masks, losses and the statistics of norms stay float32. bfloat16 has the
+exponent of float32, so no loss scaling is needed. On GPUs "float32" means XLA's default there, TF32 in matrix products;
+`jax_default_matmul_precision` changes that.
+"""
 
 import dataclasses
 from typing import Literal
 
-from qsep_jax.training.remat import Remat
+from qsep_jax.systems.base import System
+
+PRECISIONS = ("float32", "bfloat16")
+# What the backward pass computes again instead of storing it: nothing, or all that lies between convolutions.
+Remat = Literal["nothing", "between_convs"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,3 +108,10 @@ DEBUG = Train(
     workers=0,
     condition_windows=1,
 )
+
+
+def with_precision(system: System, precision: str) -> System:
+    """The same system computing its network bodies in `precision`."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"unknown precision '{precision}'; there are {', '.join(PRECISIONS)}")
+    return dataclasses.replace(system, compute_dtype=precision)  # pyright: ignore[reportArgumentType]

@@ -28,6 +28,17 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
+def abstract(tree: Any, sharding: Any = None) -> Any:
+    """Shapes and dtypes of a tree of arrays, with a sharding for all leaves or a tree of one for each."""
+
+    def of_leaf(leaf: Any, where: Any = sharding) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
+
+    if sharding is None or isinstance(sharding, jax.sharding.Sharding):
+        return jax.tree.map(of_leaf, tree)
+    return jax.tree.map(of_leaf, tree, sharding)
+
+
 def under(mesh: Mesh, function: Callable[..., Any]) -> Callable[..., Any]:
     """A function that is traced with the mesh known, for what has to be told how its input is split."""
 

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import optax
 from jax import Array, lax
 
+from qsep_jax.nn.conv_ops import CONV
 from qsep_jax.systems.base import Aux, Batch, BatchSpec, Phase, System, Variables
 from qsep_jax.training import optimizers
 from qsep_jax.training.partition import Flat, replace, select
-from qsep_jax.training.remat import Remat, rematerialised
-from qsep_jax.training.settings import Train
+from qsep_jax.training.settings import Remat, Train
 from qsep_jax.training.state import TrainState
 
 Metrics = dict[str, Array]
@@ -109,6 +109,23 @@ def _make_update(phase: Phase, rule: optax.GradientTransformation, remat: Remat)
         return state, {"loss": loss, "gradient_norm": norm, "skipped": skipped, **aux.metrics}
 
     return update
+
+
+def rematerialised(function: Callable, remat: Remat) -> Callable:
+    """The function, whose gradient stores only what the policy keeps; its value is unchanged.
+
+    Activations fill the memory of an accelerator. Of a layer of convolution, norm and non-linearity, a backward pass
+    stores three images by default: the inputs of the norm, of the non-linearity and of the next convolution. The last
+    two follow from the first by one pass over it, so `between_convs` stores the results of convolutions alone.
+    """
+    return function if remat == "nothing" else jax.checkpoint(function, policy=_convs_and_sums)
+
+
+def _convs_and_sums(primitive: Any, *inputs: Any, **parameters: Any) -> bool:
+    """Sums are kept, too: they are small, and computing them again would repeat communication between devices."""
+    if primitive.name == "reduce_sum":
+        return jnp.issubdtype(inputs[0].dtype, jnp.floating)  # JAX keeps no complex ones
+    return primitive.name == "name" and parameters["name"] == CONV
 
 
 def _choose(condition: Array, yes: Any, no: Any) -> Any:

@@ -11,7 +11,7 @@ import pytest
 from data_pipelines.schema import CLASSES, SILENCE_CLASS
 from qsep_jax.dsp.griffin_lim import griffin_lim
 from qsep_jax.dsp.stft import stft
-from qsep_jax.inference import transcription
+from qsep_jax.inference import synthesis
 from qsep_jax.inference.model import Model
 from qsep_jax.inference.synthesis import synthesize
 from qsep_jax.inference.transcription import separate_by_score, transcribe_blocks
@@ -114,7 +114,7 @@ def test_synthesis_repeats_the_source_and_plays_the_notes(source, frames):
     repeated = np.resize(audio.mean(1), frames * HOP)[None, :, None]
     roll = jax.nn.one_hot(classes, CLASSES)[None]
     whole = MODEL.system.synthesize(1.0, repeated, CONDITION, roll)[0]
-    padded = np.pad(whole, ((0, -frames % transcription.STEP), (0, 0)))
+    padded = np.pad(whole, ((0, -frames % synthesis.STEP), (0, 0)))
     np.testing.assert_allclose(found[:, 0], griffin_lim(padded, 64, HOP, 5)[: frames * HOP], atol=1e-3)
 
 
@@ -124,7 +124,7 @@ def test_pieces_of_a_long_synthesis_meet_smoothly(monkeypatch, frames):
     classes = np.repeat(RNG.integers(4, 28, frames), 20)[:frames]
     audio = np.ones((50, 1), np.float32)
     whole = synthesize(MODEL, audio, CONDITION, classes, iterations=30)[:, 0]
-    monkeypatch.setattr(transcription, "PIECE", 25.0)  # 256 frames
+    monkeypatch.setattr(synthesis, "PIECE", 25.0)  # 256 frames
     cut = synthesize(MODEL, audio, CONDITION, classes, iterations=30)[:, 0]
     assert cut.shape == whole.shape == (frames * HOP,)
     wanted, parts = (np.abs(stft(signal, 64, HOP)) for signal in (whole, cut))
@@ -135,8 +135,8 @@ def test_pieces_of_a_long_synthesis_meet_smoothly(monkeypatch, frames):
 
 def test_pieces_meet_where_it_is_quiet(monkeypatch):
     """Each sample is that of one piece at its place, but for short fades in the quietest frames that two share."""
-    monkeypatch.setattr(transcription, "PIECE", 25.0)
-    shared, piece, numbers = 10, 2 * transcription.STEP + 20, iter(range(3))
+    monkeypatch.setattr(synthesis, "PIECE", 25.0)
+    shared, piece, numbers = 10, 2 * synthesis.STEP + 20, iter(range(3))
 
     def numbered(magnitude, *_):
         """Where each sample is in the whole, and 100,000 times the number of the piece."""
@@ -144,10 +144,10 @@ def test_pieces_meet_where_it_is_quiet(monkeypatch):
         start = number * (piece - shared) * HOP
         return np.arange(start, start + len(magnitude) * HOP, dtype=np.float32) + 100_000 * number
 
-    monkeypatch.setattr(transcription, "_griffin_lim", numbered)
+    monkeypatch.setattr(synthesis, "_griffin_lim", numbered)
     magnitudes, quiet = np.ones((600, 33), np.float32), [piece - shared + 3, 2 * (piece - shared) + 7]
     magnitudes[quiet] = 0.1
-    made = transcription._sound(magnitudes, MODEL.system, 1, 0.0)
+    made = synthesis._sound(magnitudes, MODEL.system, 1, 0.0)
     position = np.arange(600 * HOP)
     number = np.searchsorted(np.array(quiet) * HOP, position, side="right")
     fading = np.isin(position // HOP, quiet)

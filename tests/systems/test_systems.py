@@ -9,7 +9,7 @@ import pytest
 
 from qsep_jax.systems.base import Optimizer
 from qsep_jax.training.partition import select
-from qsep_jax.training.precision import with_precision
+from qsep_jax.training.settings import with_precision
 from qsep_jax.training.state import create_state
 from qsep_jax.training.step import make_step
 from tests.experiments import CASES, cues, debug, pipeline, write_corpora

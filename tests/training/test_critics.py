@@ -10,7 +10,8 @@ import pytest
 
 from qsep_jax.training import loop
 from qsep_jax.training.checkpoint import Checkpoints
-from qsep_jax.training.loop import Compiled, fit
+from qsep_jax.training.compiled import Compiled
+from qsep_jax.training.loop import fit
 from qsep_jax.training.sharding import make_mesh
 from qsep_jax.training.state import TrainState
 from tests.experiments import debug, pipeline, write_corpora

@@ -14,8 +14,9 @@ from qsep_jax.systems.base import Optimizer
 from qsep_jax.train import shapes_of
 from qsep_jax.training import sharding
 from qsep_jax.training.checkpoint import Checkpoints
+from qsep_jax.training.compiled import Compiled
 from qsep_jax.training.log import Diverged
-from qsep_jax.training.loop import Compiled, fit
+from qsep_jax.training.loop import fit
 from qsep_jax.training.optimizers import Plateau
 from qsep_jax.training.sharding import make_mesh
 from qsep_jax.training.state import TrainState
@@ -118,7 +119,7 @@ def test_a_checkpoint_restores_on_another_number_of_devices(case, whole, tmp_pat
         run(case, tmp_path, devices=before, stop_after=3)
     experiment, root = case
     mesh = make_mesh(jax.devices()[:after])
-    like = Compiled(experiment.system, experiment.train, mesh, pipeline(experiment, root).batch(0)).like
+    like = Compiled(experiment.system, experiment.train, mesh, pipeline(experiment, root).batch(0)).abstract_state
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         variables, _ = checkpoints.restore_variables(2)
         state, batches = checkpoints.restore(2, like)

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from benchmarks.contestants import noise_batch, updates_of
-from qsep_jax.training.remat import rematerialised
 from qsep_jax.training.state import create_state
-from qsep_jax.training.step import make_step, stored
+from qsep_jax.training.step import make_step, rematerialised, stored
 from tests.experiments import CASES, debug
 
 # Conv-TasNet's blocks have a policy of their own, `system.keep`.

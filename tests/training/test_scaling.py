@@ -16,7 +16,7 @@ from benchmarks.contestants import noise_batch, use_native_convolutions
 from qsep_jax.on_device.batches import DrawnBatches
 from qsep_jax.systems.base import System
 from qsep_jax.train import shapes_of
-from qsep_jax.training.loop import Compiled
+from qsep_jax.training.compiled import Compiled
 from qsep_jax.training.partition import select
 from qsep_jax.training.sharding import make_mesh
 from tests.experiments import CONFIGS, debug, write_corpora
@@ -72,7 +72,7 @@ def compiled_text(system: System, devices: int, *, split: bool = False, drawn: D
     batch = noise_batch(system, BATCH)
     compiled = Compiled(system, train, make_mesh(jax.devices()[:devices]), batch, drawn)
     fed = drawn.corpora if drawn else compiled.place([batch])
-    return compiled.steps.lower(compiled.like, fed, compiled.key).compile().as_text()
+    return compiled.steps.lower(compiled.abstract_state, fed, compiled.key).compile().as_text()
 
 
 def said(system: System, devices: int, *, split: bool = False) -> list[Collective]:

@@ -8,7 +8,7 @@ import pytest
 from qsep_jax import train
 from qsep_jax.systems.base import parameter_count
 from qsep_jax.training import plan, sharding
-from qsep_jax.training.remat import Remat
+from qsep_jax.training.settings import Remat
 from qsep_jax.training.state import create_state
 from tests.commands import command, config_of, refused
 from tests.experiments import debug

@@ -1,0 +1,81 @@
+"""What happens between steps: validation, previews and checkpoints, each as often as the settings say."""
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from data_pipelines.pipeline import Pipeline
+from qsep_jax.systems.base import Batch
+from qsep_jax.training.checkpoint import Checkpoints
+from qsep_jax.training.compiled import Compiled
+from qsep_jax.training.settings import Train
+from qsep_jax.training.state import TrainState
+from qsep_jax.training.writer import Writer
+
+
+@dataclasses.dataclass(frozen=True)
+class Pauses:
+    """The pauses of a run.
+
+    Attributes:
+      validation: batches to validate on and to preview; None leaves both out.
+      writer: of the metrics; None in all processes but the first.
+      sample_rate: of the previews, Hz.
+    """
+
+    compiled: Compiled
+    train: Train
+    validation: Pipeline | None
+    checkpoints: Checkpoints
+    writer: Writer | None
+    sample_rate: int
+
+    def at(self, step: int, state: TrainState) -> TrainState:
+        """Validate, preview and save if each is due at this step; the state after it."""
+        loss = None
+        if self.validation and self._due(step, self.train.validate_every):
+            means = self._validate(state, self.validation)
+            loss = means["loss"]
+            # Only at a multiple of `validate_every`: a run that is extended sees the same validations as an unbroken
+            # one.
+            if self.compiled.watches and step % self.train.validate_every == 0:
+                state = self.compiled.observe(state, loss)
+            if self.writer:
+                self.writer.scalars(step, {f"validation/{name}": value for name, value in means.items()})
+        if self.validation and self._due(step, self.train.summary_every):
+            self._preview(step, state, self.validation.batch(0))
+        if self._due(step, self.train.save_every):
+            self.checkpoints.save(step, state, loss)
+        return state
+
+    def save_early(self, step: int, state: TrainState) -> None:
+        """Save a run that is asked to end, unless it was saved at this step anyway."""
+        if step % self.train.save_every:
+            self.checkpoints.save(step, state, None)
+
+    def out_of_patience(self, step: int) -> bool:
+        """Whether as many validations in a row as `train.patience` were no better than the best before them."""
+        if not self.train.patience or not step or step % self.train.validate_every:
+            return False
+        return self.checkpoints.without_progress() >= self.train.patience * self.train.validate_every
+
+    def _due(self, step: int, every: int) -> bool:
+        return bool(every) and (step == self.train.steps or step % every == 0)
+
+    def _validate(self, state: TrainState, validation: Pipeline) -> dict[str, float]:
+        """Means over the first `train.validation_batches` batches, the same each time."""
+        metrics = []
+        for number in range(self.train.validation_batches):
+            (batch,) = self.compiled.place([validation.batch(number)])
+            metrics.append(self.compiled.validate(state.variables, state.ema, batch, self.compiled.key))
+        fetched = jax.device_get(metrics)
+        return {name: float(np.mean([values[name] for values in fetched])) for name in fetched[0]}
+
+    def _preview(self, step: int, state: TrainState, batch: Batch) -> None:
+        (placed,) = self.compiled.place([dict(batch)])
+        sounds = self.compiled.preview(state.variables, state.ema, placed)
+        if self.writer:
+            local = jax.device_get({name: audio.addressable_data(0) for name, audio in sounds.items()})
+            for name, audio in local.items():
+                self.writer.sound(step, f"preview/{name}", audio[0], self.sample_rate)
