@@ -11,8 +11,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from benchmarks import rows
-from benchmarks.memory import memory
+from benchmarks.timing import rows
+from benchmarks.timing.memory import memory
 from qsep_jax.command_line import console
 from qsep_jax.inference.adaptation import How, Song, adapt
 from qsep_jax.inference.model import Model

@@ -23,9 +23,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import rows
-from benchmarks.memory import MIB, check_memory, memory, settle
-from benchmarks.rounds import Contestant, in_turns
+from benchmarks.timing import rows
+from benchmarks.timing.memory import MIB, check_memory, memory, settle
+from benchmarks.timing.rounds import Contestant, in_turns
 from data_pipelines.console import need_positive, parse, run
 
 EXAMPLE = "python -m benchmarks.evaluation --museval museval/metrics.py --json evaluation.json"

@@ -18,7 +18,7 @@ from unittest import mock
 import jax
 import numpy as np
 
-from benchmarks import rows
+from benchmarks.timing import rows
 from data_pipelines.console import need_positive, parse, run
 from data_pipelines.corpora.base import Stem
 from data_pipelines.pipeline import Data, Pipeline, Shape, Stream

@@ -12,7 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from benchmarks import rows
+from benchmarks.timing import rows
 from qsep_jax.command_line import console
 from qsep_jax.figures import spectrograms
 from qsep_jax.runs.experiment import Experiment, load_config

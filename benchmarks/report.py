@@ -8,7 +8,7 @@ import dataclasses
 import importlib
 from pathlib import Path
 
-from benchmarks import rows
+from benchmarks.timing import rows
 from data_pipelines.files import write_text
 from qsep_jax.command_line import console
 from qsep_jax.figures import spectrograms
@@ -18,7 +18,7 @@ EXAMPLE = "python -m benchmarks.report --records benchmarks/records --out runs/r
 BENCHMARKS = {
     "step_time": ("benchmarks.step_time", ()),
     "step_sdr": ("benchmarks.step_sdr", ("step",)),
-    "passes": ("benchmarks.cantisani2021.passes", ("seconds", "trained", "keep")),
+    "passes": ("benchmarks.passes", ("seconds", "trained", "keep")),
     "adaptation": ("benchmarks.adaptation", ("songs", "updates", "split")),
     "evaluation": ("benchmarks.evaluation", ("metrics", "seconds", "stems")),
     "separation": ("benchmarks.separation", ("seconds",)),

@@ -12,7 +12,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import rows
+from benchmarks.timing import rows
 from data_pipelines.progress import Progress
 from data_pipelines.testlist import AUDIBLE, TestList, draw, waveforms
 from qsep_jax.command_line import console

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import rows
-from benchmarks.memory import check_memory, memory, settle
-from benchmarks.rounds import facts_of
+from benchmarks.timing import rows
+from benchmarks.timing.memory import check_memory, memory, settle
+from benchmarks.timing.rounds import facts_of
 from data_pipelines.audio.reading import BLOCK, AudioFile
 from data_pipelines.audio.writing import AudioWriter, format_for
 from data_pipelines.progress import Progress

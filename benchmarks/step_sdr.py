@@ -16,7 +16,7 @@ from pathlib import Path
 
 import jax
 
-from benchmarks import rows
+from benchmarks.timing import rows
 from qsep_jax.command_line import console
 from qsep_jax.evaluation import excerpts
 from qsep_jax.figures import spectrograms

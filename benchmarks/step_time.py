@@ -15,11 +15,11 @@ from typing import Literal
 import jax
 import numpy as np
 
-from benchmarks import rows
-from benchmarks.agreement import agreement, need_peer
-from benchmarks.contestants import make_jax, make_torch, noise_batch, twin_of
-from benchmarks.machine import bounds, make_copy, make_product
-from benchmarks.rounds import Contestant, in_turns
+from benchmarks.timing import rows
+from benchmarks.timing.agreement import agreement, need_peer
+from benchmarks.timing.contestants import make_jax, make_torch, noise_batch, twin_of
+from benchmarks.timing.machine import bounds, make_copy, make_product
+from benchmarks.timing.rounds import Contestant, in_turns
 from qsep_jax.command_line import console, huge_pages
 from qsep_jax.runs.experiment import Experiment, load_config
 from qsep_jax.systems.base import System

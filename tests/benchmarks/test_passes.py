@@ -1,4 +1,4 @@
-"""`benchmarks.cantisani2021.passes`, on a tiny network."""
+"""`benchmarks.passes`, on a tiny network."""
 
 import json
 
@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks.cantisani2021 import passes
+from benchmarks import passes
 from qsep_jax.runs.experiment import load_config
 from tests.commands import command, refused
 from tests.experiments import ROOT

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from benchmarks import report, rows
+from benchmarks import report
+from benchmarks.timing import rows
 from tests.commands import command, refused
 from tests.experiments import ROOT
 

@@ -7,10 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import agreement, rows, step_time
-from benchmarks.agreement import compare
-from benchmarks.contestants import noise_batch, twin_of, updates_of
-from benchmarks.rounds import Contestant, in_turns
+from benchmarks import step_time
+from benchmarks.timing import agreement, rows
+from benchmarks.timing.agreement import compare
+from benchmarks.timing.contestants import noise_batch, twin_of, updates_of
+from benchmarks.timing.rounds import Contestant, in_turns
 from qsep_jax.runs.experiment import load_config
 from qsep_jax.systems.lee2019 import Lee2019
 

@@ -8,7 +8,7 @@ import pytest
 from flax import linen as nn
 from jax import lax
 
-from benchmarks.contestants import noise_batch
+from benchmarks.timing.contestants import noise_batch
 from qsep_jax.nn.conv import Conv, ConvTranspose
 from qsep_jax.systems.cantisani2021 import Cantisani2021
 from qsep_jax.training import cost

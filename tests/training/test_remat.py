@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks.contestants import noise_batch, updates_of
+from benchmarks.timing.contestants import noise_batch, updates_of
 from qsep_jax.training.state import create_state
 from qsep_jax.training.step import make_step, rematerialised, stored
 from tests.experiments import CASES, debug

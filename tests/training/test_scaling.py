@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import pytest
 
-from benchmarks.contestants import noise_batch, use_native_convolutions
+from benchmarks.timing.contestants import noise_batch, use_native_convolutions
 from qsep_jax.on_device.batches import DrawnBatches
 from qsep_jax.systems.base import System
 from qsep_jax.train import shapes_of

@@ -1,0 +1,174 @@
+"""The experiments of Lin et al. 2021: which pairs, what is measured, and that nothing is scored twice."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from mir_eval.separation import bss_eval_sources
+
+from benchmarks.papers.lin2021 import pairs, synthesis, table
+from data_pipelines.corpora.base import Stem
+from data_pipelines.prepared import store
+from data_pipelines.prepared.corpus import open_corpus
+from data_pipelines.schema import SILENCE_CLASS
+from qsep_jax.systems.lin2021 import Lin2021
+from tests.commands import command, refused
+
+RATE, SECONDS = 16_000, 3.0
+PLAYERS = {"a": ("cello", "flute", "oboe"), "b": ("cello", "flute", "oboe"), "c": ("cello", "tuba")}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A prepared test split of three pieces; each player has two notes and rests after them."""
+    root = tmp_path_factory.mktemp("data")
+
+    def pieces():
+        time = np.arange(round(SECONDS * RATE)) / RATE
+        for number, (piece, players) in enumerate(PLAYERS.items()):
+            loaded = []
+            for place, stem in enumerate(players):
+                first = 60 + 3 * place + number
+                notes = np.array([[0.0, 1.0, first], [1.0, 2.0, first + 4]], np.float32)
+                audio = np.zeros_like(time)
+                for onset, offset, pitch in notes:
+                    tone = np.sin(2 * np.pi * 440.0 * 2 ** ((pitch - 69) / 12) * time)
+                    audio += tone * ((time >= onset) & (time < offset))
+                loaded.append(Stem(stem, np.int16(6000 * audio)[:, None], "", notes))
+            yield store.segments(piece, loaded, RATE)
+
+    folder = store.folder_of(root, "pieces", RATE)
+    store.write(folder, "pieces", RATE, 1, {"test": pieces()}, mark="0", options={"kind": "chamber"})
+    return root
+
+
+@pytest.fixture(scope="module")
+def corpus(data):
+    return open_corpus(data, "pieces", RATE, "test")
+
+
+def test_pairs_are_of_one_piece_with_queries_from_another(corpus):
+    found = pairs.test_pairs(corpus, 0, 0)
+    # Three of pieces a and b each; the tuba of c has no other piece to be asked by.
+    assert len(found) == 6
+    for first, second in found:
+        assert first.track == second.track
+        assert first.stem != second.stem
+        for source in (first, second):
+            assert source.query_track != source.track
+            assert source.query_track in corpus.tracks(source.stem)
+    assert [pair[0].track for pair in found] == ["a", "b"] * 3  # the pieces take turns
+    assert pairs.test_pairs(corpus, 2, 0) == found[:2]
+    assert pairs.test_pairs(corpus, 0, 0) == found
+
+
+def test_pairs_of_urmp_are_the_published_ones():
+    urmp = SimpleNamespace(metadata=SimpleNamespace(options={"kind": "urmp"}))
+    found = pairs.test_pairs(urmp, 0, 0)
+    assert len(found) == 32
+    assert found[0][1] == pairs.Source("AuSep_4_sax_39_Jerusalem", "saxophone", "AuSep_4_sax_30_Fugue")
+
+
+def test_waveforms_and_queries(corpus):
+    pair = pairs.test_pairs(corpus, 1, 0)[0]
+    assert pairs.waveforms(corpus, pair, 0.0).shape == (2, round(SECONDS * RATE), 1)
+    assert pairs.waveforms(corpus, pair, 1.5).shape == (2, 24_000, 1)
+    assert len(pairs.query(corpus, pair[0])) == 2 * RATE  # without the rest at the end
+
+
+def test_sdr_is_that_of_mir_eval():
+    rng = np.random.default_rng(0)
+    reference = rng.normal(size=(4000, 1))
+    estimate = 0.8 * np.roll(reference, 3) + 0.3 * rng.normal(size=(4000, 1))
+    with pytest.warns(FutureWarning):
+        theirs = bss_eval_sources(reference.T, estimate.T, compute_permutation=False)[0]
+    assert table.sdr(reference, estimate) == pytest.approx(theirs[0], abs=1e-6)
+
+
+def test_notes_are_held_for_a_frame():
+    s = SILENCE_CLASS
+    assert table.held(np.array([s, 3, 3, s, s, 5, 7, s])).tolist() == [s, 3, 3, 3, s, 5, 7, 7]
+
+
+def test_minutes_of_each_instrument(corpus):
+    found = table.minutes(corpus)["test"]
+    assert (found["cello"], found["oboe"], found["violin"]) == pytest.approx((3 * 3 / 60, 2 * 3 / 60, 0.0))
+
+
+def test_means_over_sources_then_over_checkpoints():
+    def scores(*values):
+        return [{"stem": stem, "sdr": value} for stem, value in zip(("cello", "flute", "oboe"), values, strict=True)]
+
+    by_step = {1: scores(1.0, 3.0, 5.0), 2: scores(3.0, 5.0, 4.0)}
+    found = table.over_checkpoints(by_step, "sdr")
+    assert found["seen"] == pytest.approx((3.0, 1.96 * 1.0 / np.sqrt(2)))
+    assert found["unseen"] == pytest.approx((4.5, 1.96 * 0.5 / np.sqrt(2)))
+    assert found["all"][0] == pytest.approx((3.0 + 4.0) / 2)
+    text = table.table(table.rows_of("MSI", by_step, {}), "heading")
+    assert "| MSI | 3.00 ± 1.39 | 4.50 ± 0.69 | 3.50 ± 0.69 | – |" in text
+    assert "| MSI, paper, URMP | 6.33 ± 0.17 |" in text
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({"decoding": "nothing"}, "AMT-only"),
+        ({"decoding": "skips", "transcription": False}, "MSS-only"),
+        ({"decoding": "skips"}, "multi-task"),
+        ({}, "MSI"),
+        ({"translation_invariance": True}, "MSI-DIS"),
+    ],
+)
+def test_names_of_the_systems(fields, name):
+    assert table.name_of(Lin2021(**fields)) == name
+
+
+def test_the_table_of_a_run(score_run, data, tmp_path, monkeypatch):
+    options = ("--workdir", score_run, "--root", data, "--corpus", "pieces", "--pairs", 2, "--seconds", 1.0)
+    options += ("--checkpoints", 2, "--out", tmp_path)
+    keep = table.kept  # beside the table, so that the shared run stays as it is
+    monkeypatch.setattr(table, "kept", lambda path, facts, make: keep(tmp_path / path.name, facts, make))
+    assert command(table, *options) == 0
+    rows = json.loads((tmp_path / "results.json").read_text())
+    systems = {(row["system"], row["metric"]) for row in rows}
+    assert systems >= {("mixture", "sdr"), ("ideal ratio mask", "sdr"), ("MSI", "sdr"), ("MSI-S", "sdr"), ("MSI", "ap")}
+    bounds = {row["system"]: row["mean"] for row in rows if row["metric"] == "sdr" and row["group"] == "all"}
+    assert bounds["ideal ratio mask"] > bounds["mixture"] + 5
+    assert {tuple(row["checkpoints"]) for row in rows if row["system"] == "MSI"} == {(2, 4)}
+    assert (tmp_path / "instruments.png").stat().st_size > 5000
+    assert (tmp_path / "durations.png").stat().st_size > 5000
+    first = (tmp_path / "table.md").read_text()
+    monkeypatch.setattr(table, "score_pair", None)  # would fail if anything was scored again
+    assert command(table, *options) == 0
+    assert (tmp_path / "table.md").read_text() == first
+
+
+def test_mistakes_are_one_line(score_run, run, tmp_path, capsys):
+    refused(capsys, "--workdir is needed", table)
+    refused(capsys, "this is of configs/lin2021.py", table, "--workdir", run, "--out", tmp_path)
+    refused(capsys, "--checkpoints must be positive", table, "--workdir", score_run, "--checkpoints", 0)
+    refused(capsys, "--workdir is needed", synthesis)
+    refused(capsys, "this is of configs/lin2021.py", synthesis, "--workdir", run, "--out", tmp_path)
+
+
+def test_log_spectral_distance():
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=4096)
+    assert synthesis.log_spectral_distance(noise, noise, 256, 64) == pytest.approx(0.0, abs=1e-4)
+    assert synthesis.log_spectral_distance(noise, 0.1 * noise, 256, 64) == pytest.approx(0.0, abs=1e-4)
+    # Half of the frames fade to the floor, or below it.
+    faded = np.concatenate([noise[:2048], 1e-6 * noise[2048:]])
+    assert 10 < synthesis.log_spectral_distance(noise, faded, 256, 64) < synthesis.FLOOR_DB
+
+
+def test_a_tracker_of_others_hears_the_notes():
+    rate, time = 8000, np.arange(4000) / 8000
+    pitches = (60, 64, 67)
+    tones = [
+        sum(np.sin(2 * np.pi * k * 440 * 2 ** ((p - 69) / 12) * time) / k for k in (1, 2, 3)) * np.hanning(4000) ** 0.25
+        for p in pitches
+    ]
+    heard = synthesis.heard_notes(np.concatenate(tones).astype(np.float32), rate, 160)
+    assert heard[:, 2].tolist() == list(pitches)
+    np.testing.assert_allclose(heard[:, 0], [0.0, 0.5, 1.0], atol=0.08)
