@@ -54,7 +54,7 @@ def songs_of_noise(system: System, count: int, updates: int, settings: Adaptatio
         rng = np.random.default_rng(number)
         active = np.ones((stems, samples), bool)
         active[number % stems, : samples // 2] = False
-        mixture = 0.1 * rng.standard_normal((samples, system.heard), np.float32)
+        mixture = 0.1 * rng.standard_normal((samples, system.input_channels), np.float32)
         found.append(Song(f"song{number}", mixture, active))
     return found
 
@@ -78,7 +78,7 @@ def measure(options: AdaptationTime) -> list[rows.Row]:
         raise ValueError(f"{options.config} is of {type(system).__name__}: give a variant of configs/cantisani2021.py")
     settings = dataclasses.replace(system.adaptation, epochs=1)
     if options.split:
-        settings = dataclasses.replace(settings, trainable=system.splits()[options.split])
+        settings = dataclasses.replace(settings, trainable=system.adaptation_presets()[options.split])
     model = Model(system, jax.jit(lambda: system.init(jax.random.key(0), {}))())
     songs = songs_of_noise(system, options.songs, options.updates, settings)
     ways: dict[str, tuple[int, How]] = {

@@ -51,7 +51,7 @@ class Passes:
 
 def prefixes_of(system: Cantisani2021, trained: str) -> tuple[str, ...]:
     """Of the parameters that are trained, by path under `params`."""
-    return system.splits()[trained] if trained in SPLITS else ("tasnet",)
+    return system.adaptation_presets()[trained] if trained in SPLITS else ("tasnet",)
 
 
 def make_jax(system: Cantisani2021, trained: str) -> tuple[Run, Facts]:

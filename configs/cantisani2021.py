@@ -45,7 +45,7 @@ def get_config(variant: str = "") -> Experiment:
         system = dataclasses.replace(system, adaptation=dataclasses.replace(system.adaptation, **tiny_song))
         train = DEBUG
     split = next(iter(named - {"pretrain"}), "l3")
-    trainable = system.splits()[split]
+    trainable = system.adaptation_presets()[split]
     system = dataclasses.replace(system, adaptation=dataclasses.replace(system.adaptation, trainable=trainable))
     corpus = "band" if "band" in words else "musdb18"
     view = {stem: (stem,) for stem in system.stems}

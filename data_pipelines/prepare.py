@@ -23,7 +23,7 @@ import tyro
 from data_pipelines import console
 from data_pipelines.audio.reading import HIGHEST_RATE, LOWEST_RATE, fit_channels
 from data_pipelines.corpora.band import Band
-from data_pipelines.corpora.base import Corpus, Stem, Track
+from data_pipelines.corpora.base import CorpusBuilder, Stem, Track
 from data_pipelines.corpora.ccmixter import Ccmixter
 from data_pipelines.corpora.chamber import Chamber
 from data_pipelines.corpora.dsd100 import Dsd100
@@ -43,7 +43,7 @@ DEFAULT_ROOT = Path("data")
 
 
 def build(
-    corpus: Corpus,
+    corpus: CorpusBuilder,
     root: Path | str = DEFAULT_ROOT,
     *,
     name: str = "",
@@ -137,7 +137,9 @@ def _watched(label: str, ordered_map: Callable, function: Callable, items: Itera
         yield from progress.over(ordered_map(function, items))
 
 
-def _stage(corpus: Corpus, tracks: list[Track], sample_rate: int, staging: Path, ordered_map, label: str) -> list[Path]:
+def _stage(
+    corpus: CorpusBuilder, tracks: list[Track], sample_rate: int, staging: Path, ordered_map, label: str
+) -> list[Path]:
     """Load every track into a file of `staging`, those left by a killed run excepted; the files, in order."""
     paths = [staging / f"{number:05d}.npz" for number in range(len(tracks))]
     missing = [(track, path) for track, path in zip(tracks, paths, strict=True) if not path.exists()]
@@ -151,7 +153,7 @@ def _stage(corpus: Corpus, tracks: list[Track], sample_rate: int, staging: Path,
     return paths
 
 
-def _stage_track(corpus: Corpus, sample_rate: int, item: tuple[Track, Path]) -> list[str]:
+def _stage_track(corpus: CorpusBuilder, sample_rate: int, item: tuple[Track, Path]) -> list[str]:
     """Load one track into a file; what was remarked on while it was loaded, at most one thing."""
     track, path = item
     with warnings.catch_warnings(record=True) as remarks:
@@ -190,7 +192,7 @@ def _form(path: Path) -> tuple[int, bool]:
 
 
 def _write(
-    folder: Path, name: str, sample_rate: int, mark: str, corpus: Corpus, tracks: list[Track], paths: list[Path]
+    folder: Path, name: str, sample_rate: int, mark: str, corpus: CorpusBuilder, tracks: list[Track], paths: list[Path]
 ):
     forms = [_form(path) for path in paths]
     channels, with_frames = max(channels for channels, _ in forms), any(has_frames for _, has_frames in forms)
@@ -210,7 +212,7 @@ def _write(
         store.write(folder, name, sample_rate, channels, by_split, **about)
 
 
-def made_here(name: str) -> Corpus | None:
+def made_here(name: str) -> CorpusBuilder | None:
     """The corpus `name` as `schema.MADE_HERE` describes it, if it is one that needs no source."""
     if name not in MADE_HERE:
         return None

@@ -34,7 +34,7 @@ from qsep_jax.inference.conditions import encode_blocks
 from qsep_jax.inference.files import mixture_at, separate_file
 from qsep_jax.inference.model import Model
 from qsep_jax.runs import delta
-from qsep_jax.runs.bundle import Source, describe, find_model
+from qsep_jax.runs.bundle import SavedModel, describe, find_model
 from qsep_jax.systems.base import RANGER, Condition, System
 from qsep_jax.systems.one_shot import CONDITION, Adaptation
 
@@ -108,16 +108,16 @@ def settings_of(options: Adapt, system: System) -> Adaptation:
         rule = dataclasses.replace(RANGER, learning_rate=CONDITION_RATE, centralize=False)
         found = Adaptation((CONDITION,), seconds=0.0, optimizer=rule)
     if options.split:
-        if options.split not in system.splits():
-            known = ", ".join(system.splits()) or "none"
+        if options.split not in system.adaptation_presets():
+            known = ", ".join(system.adaptation_presets()) or "none"
             raise ValueError(f"unknown split '{options.split}': {type(system).__name__} has {known}")
-        found = found.changed(trainable=system.splits()[options.split])
+        found = found.changed(trainable=system.adaptation_presets()[options.split])
     names = ("epochs", "seconds", "hop", "weight", "reconstruction", "shifts")
     given = {name: getattr(options, name) for name in names}
     return found.changed(options.rate, trainable=options.trainable or None, **given)
 
 
-def told_of(options: Adapt, source: Source, model: Model) -> tuple[tuple[str, ...], Condition]:
+def told_of(options: Adapt, source: SavedModel, model: Model) -> tuple[tuple[str, ...], Condition]:
     """The stems, and the condition of each, `[S, …]`, where the model is asked by example; None where it is not.
 
     Raises:
@@ -157,7 +157,7 @@ def _finish(
     adapted: Adapted,
     options: Adapt,
     settings: Adaptation,
-    source: Source,
+    source: SavedModel,
     model: Model,
     stems: tuple[str, ...],
     condition: Condition,

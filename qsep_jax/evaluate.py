@@ -17,10 +17,10 @@ from qsep_jax.evaluation import excerpts, folders, segments
 from qsep_jax.evaluation import tracks as whole_tracks
 from qsep_jax.evaluation.comparison import Scores, by_track, side_by_side
 from qsep_jax.evaluation.leakage import refuse_overlap
-from qsep_jax.inference.cues import Told, features_of, from_corpus, playing
+from qsep_jax.inference.cues import MixtureCondition, features_of, from_corpus, playing
 from qsep_jax.inference.model import Model
 from qsep_jax.metrics.protocols import Name, Protocol
-from qsep_jax.runs.bundle import Source, find_model, identity
+from qsep_jax.runs.bundle import SavedModel, find_model, identity
 from qsep_jax.runs.experiment import Experiment
 
 EXAMPLE = "python -m qsep_jax.evaluate --workdir runs/quickstart"
@@ -124,7 +124,7 @@ def _overridden(experiment: Experiment, options: Evaluate) -> Experiment:
     return experiment
 
 
-def _load(name: str, options: Evaluate) -> tuple[Source, Experiment, Model]:
+def _load(name: str, options: Evaluate) -> tuple[SavedModel, Experiment, Model]:
     source = find_model(name)
     experiment, model = source.load()
     if "separate" not in model.system.tasks:
@@ -163,7 +163,7 @@ def on_tracks(name: str, options: Evaluate, out: Path | None) -> tuple[str, Path
     source, experiment, model = _load(name, options)
     protocol, (corpus, features) = _protocol(options), _corpus(experiment, options, options.channels)
 
-    def told(track: str) -> Told:
+    def told(track: str) -> MixtureCondition:
         return from_corpus(model, corpus, playing(corpus, track), features)
 
     bank = source.bank(model) if "query" in model.system.cues else None
@@ -187,7 +187,7 @@ def on_segments(name: str, options: Evaluate, out: Path | None) -> tuple[str, Pa
         raise ValueError(f"{name} gives what it is asked for by a query: segments are for models that give all stems")
     corpus, features = _corpus(experiment, options, 1)
 
-    def told(track: str) -> Told:
+    def told(track: str) -> MixtureCondition:
         return from_corpus(model, corpus, playing(corpus, track), features)
 
     protocol, corpus_name = segments.protocol_of(model.system), corpus.metadata.name

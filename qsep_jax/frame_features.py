@@ -58,7 +58,7 @@ class FrameFeatures:
 
 
 @dataclasses.dataclass(frozen=True)
-class Eye:
+class FrameEncoder:
     """A frozen network with all that it takes to look: variables, size of frames, features, and where it is from."""
 
     network: ResNet
@@ -76,7 +76,7 @@ class Eye:
         return f"{self.name} {digest.hexdigest()[:16]}, {self.size} pixels"
 
 
-def open_eye(model: str, size: int = 0) -> Eye:
+def load_frame_encoder(model: str, size: int = 0) -> FrameEncoder:
     """The network of a frame classifier, or a ResNet-50 of a file of weights.
 
     Raises:
@@ -86,7 +86,7 @@ def open_eye(model: str, size: int = 0) -> Eye:
     if path.suffix in torch_weights.SUFFIXES:
         resnet = ResNetSize()
         variables = torch_weights.resnet(torch_weights.read(path), resnet.network())
-        return Eye(resnet.network(), variables, size or 224, resnet.features, path.name)
+        return FrameEncoder(resnet.network(), variables, size or 224, resnet.features, path.name)
     source = find_model(model)
     loaded = source.load()[1]
     system = loaded.system
@@ -94,20 +94,22 @@ def open_eye(model: str, size: int = 0) -> Eye:
         kind = type(system).__name__
         raise ValueError(f"{model} is a run of {kind}: give one of FrameClassifier, or a file of ResNet-50 weights")
     variables = {name: networks["resnet"] for name, networks in loaded.variables.items()}
-    return Eye(system.network, variables, size or system.size, system.resnet.features, source.path.resolve().name)
+    return FrameEncoder(
+        system.network, variables, size or system.size, system.resnet.features, source.path.resolve().name
+    )
 
 
-def looker(eye: Eye) -> Callable[[np.ndarray], np.ndarray]:
+def compiled_encoder(encoder: FrameEncoder) -> Callable[[np.ndarray], np.ndarray]:
     """A function from frames uint8 `[n, H, W, 3]` to their features float32 `[n, D]`, on all local devices."""
     mesh = make_mesh(jax.local_devices())
     spread = NamedSharding(mesh, PartitionSpec("data"))
-    variables = jax.device_put(eye.variables, replicated(mesh))
+    variables = jax.device_put(encoder.variables, replicated(mesh))
     together = FRAMES * mesh.size
 
     @xla.jit
     def look(variables: Any, frames: Array) -> Array:
         images = frames.astype(jnp.float32) / 255.0
-        return eye.network.apply(variables, images, False)  # pyright: ignore[reportReturnType]
+        return encoder.network.apply(variables, images, False)  # pyright: ignore[reportReturnType]
 
     def features(frames: np.ndarray) -> np.ndarray:
         padded = np.pad(frames, ((0, -len(frames) % together), (0, 0), (0, 0), (0, 0)))
@@ -140,17 +142,17 @@ def make(options: FrameFeatures) -> Path:
     """
     console.need_positive(options, "rate", "sample_rate")
     open_corpus(options.root, options.corpus, options.sample_rate, "train")  # says how to prepare it, where it is not
-    eye = open_eye(options.model, options.size)
+    encoder = load_frame_encoder(options.model, options.size)
     folder = folder_of(options.root, options.corpus, options.sample_rate)
     index = Metadata.load(folder).index
     corpora = [
         open_corpus(options.root, options.corpus, options.sample_rate, split) for split in SPLITS if index.get(split)
     ]
     total = sum(len(corpus.tracks(stem)) for corpus in corpora for stem in corpus.stems)
-    look = looker(eye)
+    look = compiled_encoder(encoder)
     with Progress(f"features of {options.corpus}", total, unit="stem") as progress:
-        items = progress.over(item for corpus in corpora for item in rows_of(corpus, options.rate, eye.size, look))
-        return write(folder, options.name, options.rate, eye.features, items, eye.mark)
+        items = progress.over(item for corpus in corpora for item in rows_of(corpus, options.rate, encoder.size, look))
+        return write(folder, options.name, options.rate, encoder.features, items, encoder.mark)
 
 
 def main() -> None:

@@ -112,7 +112,7 @@ def shapes_of(system: System, split: str = "train") -> dict[str, Shape]:
         for phase in system.phases()
         for stream in phase.streams
     }
-    return shapes if split == "train" else {stream: shapes[stream] for stream in system.validated}
+    return shapes if split == "train" else {stream: shapes[stream] for stream in system.validation_streams}
 
 
 def prepare_missing(experiment: Experiment) -> None:
@@ -164,7 +164,7 @@ def train(run: RunFolder, experiment: Experiment) -> int | None:
     experiment, drawn = _drawn(experiment, system)
     settings = experiment.train
     if first:
-        run.begin(experiment)
+        run.create_or_check(experiment)
         if settings.xla_flags:
             print("XLA flags:", ", ".join(f"{name}={value}" for name, value in settings.xla_flags.items()), flush=True)
     _wait_for_all("prepared")

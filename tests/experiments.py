@@ -17,7 +17,7 @@ from qsep_jax.train import shapes_of
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.py"))
-# Told by pictures, which takes a residual network, and so long to compile.
+# MixtureCondition by pictures, which takes a residual network, and so long to compile.
 LOOKING = pytest.param("slizovskaia2021.py:exp16", marks=pytest.mark.slow)
 CASES = [*CONFIGS, "slizovskaia2021.py:exp9", LOOKING]
 SECONDS, TRACKS = 4.0, 3

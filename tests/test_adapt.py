@@ -98,7 +98,7 @@ def test_the_delta_holds_what_moved_and_separates_alike(adapted, model, sounds, 
     found = delta.read(adapted / "a" / "delta.safetensors")
     system = loaded.system
     assert found.stems == STEMS
-    assert set(found.parameters) == set(system.splits()["l4"])
+    assert set(found.parameters) == set(system.adaptation_presets()["l4"])
     assert moved(loaded, found.parameters).keys() == found.parameters.keys()
     out = ("--model", model, "--out", tmp_path)
     assert command(separate, sounds / "a.wav", *out, "--delta", adapted / "a" / "delta.safetensors") == 0

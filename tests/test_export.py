@@ -10,7 +10,7 @@ import safetensors.numpy
 from data_pipelines.audio.reading import read_audio
 from qsep_jax import evaluate, export, separate
 from qsep_jax.runs import bundle
-from qsep_jax.runs.bundle import Bundle, carried, describe, find_model
+from qsep_jax.runs.bundle import Bundle, bundled_models, describe, find_model
 from tests.commands import command, refused
 
 
@@ -59,7 +59,7 @@ def test_a_bundle_can_be_evaluated_and_is_left_as_it_is(exported, tmp_path, monk
 
 def test_a_carried_bundle_goes_by_its_name(exported, tmp_path, monkeypatch):
     shutil.copytree(exported, tmp_path / "weights" / "tiny")
-    monkeypatch.setattr(bundle, "CARRIED", tmp_path / "weights")
+    monkeypatch.setattr(bundle, "BUNDLED", tmp_path / "weights")
     assert find_model("tiny") == Bundle(tmp_path / "weights" / "tiny")
     assert find_model("") == find_model("tiny")
     assert describe(find_model(""))["bundle"] == "tiny"
@@ -70,7 +70,7 @@ def test_a_carried_bundle_goes_by_its_name(exported, tmp_path, monkeypatch):
 
 
 def test_carried_models_are_small_and_have_a_card():
-    for model in carried().values():
+    for model in bundled_models().values():
         assert sum(path.stat().st_size for path in model.path.iterdir()) <= 10e6
         assert "## Scores" in model.card.read_text()
         model.load()

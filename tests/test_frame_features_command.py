@@ -88,12 +88,12 @@ def test_the_features_of_a_file_of_weights(root, tmp_path, monkeypatch):
 
 def test_the_mark_tells_weights_and_sizes_apart(tmp_path):
     variables = bundle(CLASSIFIER, tmp_path / "classifier")
-    eye = frame_features.open_eye(str(tmp_path / "classifier"))
+    encoder = frame_features.load_frame_encoder(str(tmp_path / "classifier"))
     other = jax.tree.map(lambda leaf: leaf + 1e-3, {name: tree["resnet"] for name, tree in variables.items()})
     changes = ({"variables": other}, {"size": 64}, {})
-    marks = [dataclasses.replace(eye, **change).mark for change in changes]
+    marks = [dataclasses.replace(encoder, **change).mark for change in changes]
     assert len(set(marks)) == 3
-    assert marks[2] == eye.mark
+    assert marks[2] == encoder.mark
 
 
 def test_mistakes(root, tmp_path, capsys):

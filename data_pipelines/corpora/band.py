@@ -15,7 +15,7 @@ import numpy as np
 
 from data_pipelines.audio.reading import to_int16
 from data_pipelines.corpora.arrange import Notes, arrange
-from data_pipelines.corpora.base import Corpus, OrderedMap, Stem, Track
+from data_pipelines.corpora.base import CorpusBuilder, OrderedMap, Stem, Track
 from data_pipelines.corpora.chamber import belongs_to_chamber, dynamics, score_inputs
 from data_pipelines.corpora.render import RELEASE, default_soundfont, level, render
 from data_pipelines.corpora.scores import Work, chorales, generator, read_work, tunes
@@ -41,7 +41,7 @@ VALIDATION_SHARE = 0.14
 
 
 @dataclasses.dataclass(frozen=True)
-class Band(Corpus):
+class Band(CorpusBuilder):
     """Chorales and fiddle tunes arranged for a band: vocals, drums, bass, other and their sub-stems.
 
     Attributes:

@@ -36,7 +36,7 @@ class Stem:
     frame_rate: float = 0.0
 
 
-class Corpus(abc.ABC):
+class CorpusBuilder(abc.ABC):
     """A frozen dataclass whose fields are the corpus's options; one file of this folder each."""
 
     kind: ClassVar[str]

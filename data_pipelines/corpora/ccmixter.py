@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from data_pipelines.audio.reading import AudioFile
-from data_pipelines.corpora.base import Corpus, OrderedMap, Stem, Track
+from data_pipelines.corpora.base import CorpusBuilder, OrderedMap, Stem, Track
 from data_pipelines.corpora.folder import HIGHEST_STORED_RATE, file_inputs
 from data_pipelines.corpora.stem_files import check_present, read_stems, track_folders
 from data_pipelines.corpora.thirds import in_thirds
@@ -22,7 +22,7 @@ EXPECTED = "a track of CCMixter has source-01.wav, the accompaniment, and source
 
 
 @dataclasses.dataclass(frozen=True)
-class Ccmixter(Corpus):
+class Ccmixter(CorpusBuilder):
     """The CCMixter corpus, voice and accompaniment, split in thirds.
 
     Attributes:

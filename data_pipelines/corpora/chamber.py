@@ -14,7 +14,7 @@ import numpy as np
 
 from data_pipelines.audio.reading import to_int16
 from data_pipelines.corpora import pitch_shift
-from data_pipelines.corpora.base import Corpus, OrderedMap, Stem, Track
+from data_pipelines.corpora.base import CorpusBuilder, OrderedMap, Stem, Track
 from data_pipelines.corpora.render import RELEASE, default_soundfont, level, render
 from data_pipelines.corpora.scores import Part, Work, chorales, generator, quartets, read_work
 from data_pipelines.schema import INSTRUMENTS
@@ -35,7 +35,7 @@ class Arrangement:
 
 
 @dataclasses.dataclass(frozen=True)
-class Chamber(Corpus):
+class Chamber(CorpusBuilder):
     """Bach chorales and quartet movements, played by the 13 instruments of URMP.
 
     Attributes:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from data_pipelines.audio.reading import AudioFile
-from data_pipelines.corpora.base import Corpus, OrderedMap, Stem, Track
+from data_pipelines.corpora.base import CorpusBuilder, OrderedMap, Stem, Track
 from data_pipelines.corpora.folder import HIGHEST_STORED_RATE, file_inputs
 from data_pipelines.corpora.stem_files import check_present, read_stems, track_folders
 from data_pipelines.schema import FOUR_STEMS
@@ -21,7 +21,7 @@ EXPECTED = "a track of DSD100 has vocals.wav, drums.wav, bass.wav and other.wav"
 
 
 @dataclasses.dataclass(frozen=True)
-class Dsd100(Corpus):
+class Dsd100(CorpusBuilder):
     """DSD100, 50 songs for training, 25 for validation and 25 for testing.
 
     Attributes:

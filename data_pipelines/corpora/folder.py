@@ -13,7 +13,7 @@ from typing import ClassVar
 import soundfile
 
 from data_pipelines.audio.reading import READABLE, read_audio
-from data_pipelines.corpora.base import Corpus, OrderedMap, Stem, Track
+from data_pipelines.corpora.base import CorpusBuilder, OrderedMap, Stem, Track
 from data_pipelines.corpora.stem_files import read_stems
 from data_pipelines.schema import SPLITS
 
@@ -21,7 +21,7 @@ HIGHEST_STORED_RATE = 44_100
 
 
 @dataclasses.dataclass(frozen=True)
-class Folder(Corpus):
+class Folder(CorpusBuilder):
     """A folder of your own: SOURCE/SPLIT/TRACK/STEM.wav, splits train, validation and test.
 
     Attributes:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from data_pipelines.audio.reading import AudioFile, read_audio, resample, to_int16
-from data_pipelines.corpora.base import Corpus, OrderedMap, Stem, Track
+from data_pipelines.corpora.base import CorpusBuilder, OrderedMap, Stem, Track
 from data_pipelines.corpora.folder import HIGHEST_STORED_RATE, file_inputs
 from data_pipelines.corpora.thirds import in_thirds
 
@@ -19,7 +19,7 @@ CHANNELS = {"vocals": 1, "accompaniment": 0}
 
 
 @dataclasses.dataclass(frozen=True)
-class Ikala(Corpus):
+class Ikala(CorpusBuilder):
     """iKala, voice and accompaniment, split in thirds.
 
     Attributes:

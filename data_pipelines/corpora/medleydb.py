@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import yaml
 
 from data_pipelines.audio.reading import AudioFile
-from data_pipelines.corpora.base import Corpus, OrderedMap, Stem, Track
+from data_pipelines.corpora.base import CorpusBuilder, OrderedMap, Stem, Track
 from data_pipelines.corpora.folder import HIGHEST_STORED_RATE, file_inputs
 from data_pipelines.corpora.stem_files import check_present, read_stems, track_folders
 from data_pipelines.corpora.thirds import in_thirds
@@ -51,7 +51,7 @@ class _Song:
 
 
 @dataclasses.dataclass(frozen=True)
-class Medleydb(Corpus):
+class Medleydb(CorpusBuilder):
     """MedleyDB, voices and accompaniment, split in thirds.
 
     Attributes:

@@ -15,7 +15,7 @@ from typing import ClassVar
 import numpy as np
 
 from data_pipelines.audio.reading import fit_channels, fit_length, read_audio, resample, to_int16
-from data_pipelines.corpora.base import Corpus, OrderedMap, Stem, Track
+from data_pipelines.corpora.base import CorpusBuilder, OrderedMap, Stem, Track
 from data_pipelines.corpora.folder import file_inputs
 from data_pipelines.schema import FOUR_STEMS
 
@@ -43,7 +43,7 @@ VALIDATION = frozenset(
 
 
 @dataclasses.dataclass(frozen=True)
-class Musdb18(Corpus):
+class Musdb18(CorpusBuilder):
     """MUSDB18 from its .stem.mp4 files, or MUSDB18-HQ from its folders of WAV files.
 
     Attributes:

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from data_pipelines.audio.reading import AudioFile, fit_channels, read_audio, resample, to_int16
-from data_pipelines.corpora.base import Corpus, OrderedMap, Stem, Track
+from data_pipelines.corpora.base import CorpusBuilder, OrderedMap, Stem, Track
 from data_pipelines.corpora.folder import HIGHEST_STORED_RATE, file_inputs
 from data_pipelines.schema import INSTRUMENTS
 from data_pipelines.video import frames
@@ -46,7 +46,7 @@ class _Video:
 
 
 @dataclasses.dataclass(frozen=True)
-class Solos(Corpus):
+class Solos(CorpusBuilder):
     """Solos, a track for each range of a video in which one of 13 instruments is played and seen.
 
     Attributes:

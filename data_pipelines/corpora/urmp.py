@@ -29,7 +29,7 @@ import numpy as np
 
 from data_pipelines.audio.reading import fit_channels, fit_length, read_audio, resample, to_int16
 from data_pipelines.corpora import pitch_shift
-from data_pipelines.corpora.base import Corpus, OrderedMap, Stem, Track
+from data_pipelines.corpora.base import CorpusBuilder, OrderedMap, Stem, Track
 from data_pipelines.corpora.folder import file_inputs
 from data_pipelines.corpora.urmp_video import Boxes, box_of, video_of, watch
 from data_pipelines.schema import UNSEEN_INSTRUMENTS
@@ -81,7 +81,7 @@ class Player:
 
 
 @dataclasses.dataclass(frozen=True)
-class Urmp(Corpus):
+class Urmp(CorpusBuilder):
     """URMP, a track for each player; training and test pieces as Lin et al. 2021 split them.
 
     Attributes:

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines.corpora.base import Corpus, Stem
+from data_pipelines.corpora.base import CorpusBuilder, Stem
 from data_pipelines.prepared import records
 from data_pipelines.schema import AUDIO_DTYPE
 from data_pipelines.video import frames
@@ -41,7 +41,7 @@ def folder_of(root: Path | str, name: str, sample_rate: int) -> Path:
     return Path(root) / name / str(sample_rate)
 
 
-def fingerprint(corpus: Corpus, sample_rate: int) -> str:
+def fingerprint(corpus: CorpusBuilder, sample_rate: int) -> str:
     """A digest of everything that the stored corpus depends on: options, inputs, rate, code version.
 
     An option that a corpus got later, a field with `metadata={"added": True}`, counts only where it differs from its

@@ -11,11 +11,11 @@ from qsep_jax import __version__
 from qsep_jax.command_line.paths import unique
 from qsep_jax.inference.bank import Bank
 from qsep_jax.inference.conditions import Mixture, encode_blocks, iterate, mean, slerp
-from qsep_jax.inference.cues import Told, from_labels, from_video, index_of
+from qsep_jax.inference.cues import MixtureCondition, from_labels, from_video, index_of
 from qsep_jax.inference.files import mixture_at
 from qsep_jax.inference.model import Model
 from qsep_jax.inference.transcription import need
-from qsep_jax.runs.bundle import Source, find_model
+from qsep_jax.runs.bundle import SavedModel, find_model
 from qsep_jax.runs.delta import Delta
 from qsep_jax.systems.base import Condition, System
 from qsep_jax.systems.one_shot import CONDITION
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from qsep_jax.separate import Separate
 
 # Given a mixture at the model's rate and its channel count, what the model is told to separate it.
-Ask = Callable[[Mixture, int], Told]
+Ask = Callable[[Mixture, int], MixtureCondition]
 # What only a model that takes queries can be asked for.
 BY_QUERY = ("query", "retrieve", "interpolate", "average_queries", "iterations")
 
@@ -74,7 +74,7 @@ def check(options: "Separate", system: System) -> None:
         index_of(system, label)
 
 
-def asked_of(options: "Separate", source: Source, model: Model, delta: Delta | None = None) -> Asked:
+def asked_of(options: "Separate", source: SavedModel, model: Model, delta: Delta | None = None) -> Asked:
     """What is asked of a model.
 
     Args:
@@ -130,7 +130,7 @@ def _boxes(path: Path, video: Path, stems: tuple[str, ...]) -> dict[str, Box]:
 class _Queries:
     """Turns the options into conditions; the bank of training tracks is read when it is first needed."""
 
-    def __init__(self, source: Source, model: Model):
+    def __init__(self, source: SavedModel, model: Model):
         self._source, self._model, self._bank = source, model, None
 
     @property
@@ -185,11 +185,11 @@ def _by_query(options: "Separate", asked: _Queries) -> dict[str, Ask]:
     return unique(found, "residual" if options.residual else "")
 
 
-def _always(told: Told) -> Ask:
+def _always(told: MixtureCondition) -> Ask:
     return lambda mixture, channels: told
 
 
-def find_able(model: str, task: str) -> Source:
+def find_able(model: str, task: str) -> SavedModel:
     """The model of this name, or the carried one that takes scores; it is named if it is carried.
 
     Raises:

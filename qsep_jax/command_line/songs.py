@@ -38,7 +38,7 @@ def prepare(options: "Adapt", files: dict[Path, str], stems: tuple[str, ...], sy
     for place, (path, track) in enumerate(files.items()):
         audio, own = read_audio(path)
         mixture = resample(audio, own, rate)
-        mixture = fit_channels(mixture, system.heard if system.heard > 1 else mixture.shape[1])
+        mixture = fit_channels(mixture, system.input_channels if system.input_channels > 1 else mixture.shape[1])
         seconds = len(audio) / own
         references = _stems_in(options.references, track, stems, mixture, rate) if options.references else None
         file, unnamed = _activation_file(options, place, path, track), ()

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from qsep_jax.dsp.parts import each_its_part
+from qsep_jax.dsp.per_device import apply_per_device
 
 
 def hann(window_length: int) -> np.ndarray:
@@ -32,7 +32,7 @@ def stft(signal: Array, window_length: int, hop_length: int) -> Array:
     padded = jnp.pad(signal, [(0, 0)] * (signal.ndim - 1) + [edge], mode="reflect")
     frames = _frames(padded, window_length, hop_length, length // hop_length)
     frames = frames * jnp.broadcast_to(hann(window_length), frames.shape)
-    return each_its_part(lambda _, part: jnp.fft.rfft(part), (), frames)
+    return apply_per_device(lambda _, part: jnp.fft.rfft(part), (), frames)
 
 
 def istft(spectrogram: Array, window_length: int, hop_length: int) -> Array:
@@ -40,7 +40,7 @@ def istft(spectrogram: Array, window_length: int, hop_length: int) -> Array:
     window = hann(window_length)
     frames = spectrogram.shape[-2]
     low, _ = _edge(window_length, hop_length)
-    pieces = each_its_part(lambda _, part: jnp.fft.irfft(part, window_length), (), spectrogram)
+    pieces = apply_per_device(lambda _, part: jnp.fft.irfft(part, window_length), (), spectrogram)
     pieces = pieces * jnp.broadcast_to(window, pieces.shape)
     signal = _overlap_add(pieces, hop_length)
     weight = _overlap_add(jnp.broadcast_to(np.square(window), (frames, window_length)), hop_length)

@@ -26,7 +26,7 @@ from qsep_jax.inference.separation import separate
 from qsep_jax.metrics.aggregate import summarize
 from qsep_jax.metrics.oracles import ideal_ratio_mask
 from qsep_jax.metrics.ratios import si_sdr
-from qsep_jax.runs.bundle import Source, describe
+from qsep_jax.runs.bundle import SavedModel, describe
 from qsep_jax.runs.experiment import Experiment
 
 ESTIMATES = ("mixture", "model", "irm")
@@ -40,7 +40,7 @@ class Scored:
     si_sdr: dict[str, float]
 
 
-def evaluate(run: Source, experiment: Experiment, model: Model, out: Path, audio: int = 10) -> list[dict]:
+def evaluate(run: SavedModel, experiment: Experiment, model: Model, out: Path, audio: int = 10) -> list[dict]:
     """Score `model` and write everything to `out`; the rows of `results.json`.
 
     Raises:

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from data_pipelines.audio.reading import READABLE, AudioFile, fit_length, read_audio
-from qsep_jax.evaluation.tracks import Stems, Track
+from qsep_jax.evaluation.tracks import ScoredTrack, Stems
 
 
-def of_folders(estimates: Path, references: Path) -> list[Track]:
+def of_folders(estimates: Path, references: Path) -> list[ScoredTrack]:
     """The tracks of `references/TRACK/STEM.wav` with the estimates of `estimates/TRACK/STEM.wav`.
 
     Both may also be the folder of a single track. Estimates are cut or padded with silence to the length of the
@@ -36,7 +36,7 @@ def of_folders(estimates: Path, references: Path) -> list[Track]:
             compared = {"estimates": partial(_read_estimates, estimates / name, references / name, rate)}
             title = references.resolve().name if name == "." else name
             facts = {"files": [_state(folder / name) for folder in (references, estimates)]}
-            found.append(Track(title, rate, partial(_read_references, references / name, rate), compared, facts))
+            found.append(ScoredTrack(title, rate, partial(_read_references, references / name, rate), compared, facts))
     return found
 
 

@@ -21,8 +21,8 @@ from data_pipelines.prepared.corpus import Corpus
 from qsep_jax.dsp.stft import istft, stft
 from qsep_jax.dsp.wiener import EPSILON, wiener
 from qsep_jax.evaluation.comparison import Scores
-from qsep_jax.evaluation.tracks import Estimate, Oracle, Stems, Track, facts_of, mixed, tracks_of
-from qsep_jax.inference.cues import Told, index_of, playing
+from qsep_jax.evaluation.tracks import Estimate, Oracle, ScoredTrack, Stems, facts_of, mixed, tracks_of
+from qsep_jax.inference.cues import MixtureCondition, index_of, playing
 from qsep_jax.inference.model import Model
 from qsep_jax.inference.rows import in_rows, repeat_condition
 from qsep_jax.metrics import oracles
@@ -40,7 +40,7 @@ def protocol_of(system: System) -> Protocol:
 
 def of_corpus(
     corpus: Corpus, system: System, estimates: Mapping[str, Estimate], model: Mapping[str, Any]
-) -> list[Track]:
+) -> list[ScoredTrack]:
     """The tracks of a split that have two stems or more, cut to whole segments, all stems of the system in their order.
 
     Those that are not in a track are zeros; `facts["sources"]` names the others.
@@ -65,7 +65,7 @@ def of_corpus(
     return [dataclasses.replace(track, facts={**track.facts, "sources": sources[track.name]}) for track in found]
 
 
-def by_model(model: Model, told: Callable[[str], Told], iterations: Sequence[int]) -> dict[str, Estimate]:
+def by_model(model: Model, told: Callable[[str], MixtureCondition], iterations: Sequence[int]) -> dict[str, Estimate]:
     """What a model makes of the segments of a track, after each number of Wiener iterations: `model_w0`, `model_w2`, …
 
     The network runs once for all of them.
@@ -113,7 +113,7 @@ def _joined(segments: np.ndarray, references: Stems) -> Stems:
     return dict(zip(references, whole, strict=True))
 
 
-def _of_segments(told: Told, mixture: np.ndarray) -> Condition:
+def _of_segments(told: MixtureCondition, mixture: np.ndarray) -> Condition:
     """Of `[1, …]`, or, where it depends on the time, of `[n, …]`."""
     if not callable(told):
         return told

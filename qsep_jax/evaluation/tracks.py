@@ -21,7 +21,7 @@ from qsep_jax.figures.scores import boxes
 from qsep_jax.inference.bank import Bank
 from qsep_jax.inference.chunks import default_plan, over_chunks
 from qsep_jax.inference.conditions import encode, is_loud
-from qsep_jax.inference.cues import Told, playing
+from qsep_jax.inference.cues import MixtureCondition, playing
 from qsep_jax.inference.model import Model
 from qsep_jax.inference.separation import separate_blocks
 from qsep_jax.metrics import oracles
@@ -38,7 +38,7 @@ Estimate = Callable[[str, Stems], Stems]
 
 
 @dataclasses.dataclass(frozen=True)
-class Track:
+class ScoredTrack:
     """A track to be scored: how to get its true stems and, by name, what makes estimates of them out of those.
 
     `facts` are what the scores depend on: scores with others are made anew.
@@ -51,7 +51,7 @@ class Track:
     facts: Mapping[str, Any]
 
 
-def of_corpus(corpus: Corpus, estimates: Mapping[str, Estimate], model: Mapping[str, Any]) -> list[Track]:
+def of_corpus(corpus: Corpus, estimates: Mapping[str, Estimate], model: Mapping[str, Any]) -> list[ScoredTrack]:
     """The tracks of a split that have two stems or more; `model` says which one the estimates come from.
 
     Raises:
@@ -68,14 +68,14 @@ def of_corpus(corpus: Corpus, estimates: Mapping[str, Estimate], model: Mapping[
 
 def tracks_of(
     corpus: Corpus, references: Callable[[str], Stems], estimates: Mapping[str, Estimate], facts: Mapping[str, Any]
-) -> list[Track]:
+) -> list[ScoredTrack]:
     """The tracks of a split that have two stems or more, each with the `references` of its name and the same facts.
 
     Raises:
       ValueError: if there is none.
     """
     return [
-        Track(
+        ScoredTrack(
             name,
             corpus.sample_rate,
             partial(references, name),
@@ -107,7 +107,7 @@ def facts_of(corpus: Corpus, model: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def by_model(
-    model: Model, bank: Bank | None, asks: Sequence[Ask], told: Callable[[str], Told] = lambda track: ()
+    model: Model, bank: Bank | None, asks: Sequence[Ask], told: Callable[[str], MixtureCondition] = lambda track: ()
 ) -> dict[str, Estimate]:
     """What a model makes of a track, for each way to ask it; a system without queries gives all its stems at once.
 
@@ -143,7 +143,7 @@ def _asked(model: Model, bank: Bank, ask: Ask, track: str, references: Stems) ->
     return dict(zip(references, _separated(model, references, conditions), strict=True))
 
 
-def _separated(model: Model, references: Stems, conditions: list[Told]) -> np.ndarray:
+def _separated(model: Model, references: Stems, conditions: list[MixtureCondition]) -> np.ndarray:
     mixture = mixed(references)
     return np.concatenate(list(separate_blocks(model, [mixture], mixture.shape[1], conditions)), axis=1)
 
@@ -174,7 +174,7 @@ def oracle(name: Oracle, references: Stems) -> Stems:
     return dict(zip(references, np.concatenate(found, axis=2), strict=True))
 
 
-def score(tracks: list[Track], protocol: Protocol, out: Path) -> list[TrackScores]:
+def score(tracks: list[ScoredTrack], protocol: Protocol, out: Path) -> list[TrackScores]:
     """Score the estimates of every track, those that `out` has no scores of yet; all of them, in order."""
     scored = []
     with Progress(f"scoring by {protocol.name}", len(tracks), unit="track") as progress:
@@ -201,7 +201,7 @@ def _file_name(track: str) -> str:
     return re.sub(r"[^\w .,()&+'-]", "_", track)
 
 
-def _before(path: Path, track: Track, protocol: Protocol) -> TrackScores | None:
+def _before(path: Path, track: ScoredTrack, protocol: Protocol) -> TrackScores | None:
     """The scores of an earlier evaluation of the same thing."""
     if not path.exists():
         return None

@@ -26,7 +26,7 @@ from qsep_jax.inference.separation import ConditionAt
 from qsep_jax.systems.base import Condition, System, Variables
 
 # A condition of `[1, …]`, or one for each chunk.
-Told = Condition | ConditionAt
+MixtureCondition = Condition | ConditionAt
 
 
 @partial(jax.jit, static_argnums=0)
@@ -67,7 +67,7 @@ def playing(corpus: Corpus, track: str) -> list[Excerpt]:
     return [Excerpt(track, stem, 0, corpus.length(track, stem)) for stem in stems]
 
 
-def from_corpus(model: Model, corpus: Corpus, sources: Sequence[Excerpt], features: str = "") -> Told:
+def from_corpus(model: Model, corpus: Corpus, sources: Sequence[Excerpt], features: str = "") -> MixtureCondition:
     """What is told of a mixture of sources, of a stem each; nothing, `()`, where the model takes no cue.
 
     A chunk from sample `start` of the mixture on is shown the players `start` samples after their excerpts begin.

@@ -62,7 +62,7 @@ def separate_blocks(
         what they leave of the mixture; 0 leaves the estimates as they are.
       stems: which of the system's stems there are, by default all: the others are taken to be silent.
     """
-    heard, plan = model.system.heard, plan_of(model.system)
+    heard, plan = model.system.input_channels, plan_of(model.system)
     together = heard == channels
     passes = 1 if together else max(1, channels)  # of a chunk through the model
     group = max(1, rows_of(plan.chunk)[0] // passes)

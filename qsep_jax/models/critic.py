@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array, lax
 
-from qsep_jax.dsp.parts import each_its_part
+from qsep_jax.dsp.per_device import apply_per_device
 from qsep_jax.nn.conv import Conv
 
 
@@ -55,7 +55,7 @@ def scores(critic: Critic, params: Any, x: Array) -> Array:
     """
 
     def one(params: Any, x: Array) -> Array:
-        return each_its_part(critic.apply, {"params": params}, x)
+        return apply_per_device(critic.apply, {"params": params}, x)
 
     def one_by_one(params: Any, x: Array) -> Array:
         each = [jax.tree.map(itemgetter(k), params) for k in range(x.shape[0])]

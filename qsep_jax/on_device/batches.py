@@ -17,18 +17,24 @@ from data_pipelines.recipes.mixing import MOST_DRAWS, RandomSplit, Remix
 from data_pipelines.recipes.unpaired import PairedExcerpt, SoloExcerpt, UnpairedMixture
 from qsep_jax.on_device.drawing import Drawing, Example
 from qsep_jax.on_device.memory import AXIS, DoesNotFit, Index, Shelf, read, replicated, room
-from qsep_jax.on_device.mixtures import RandomSplits, Remixes, Slots, Solos, Songs
-from qsep_jax.on_device.pairs import Pairs
+from qsep_jax.on_device.mixtures import (
+    DrawnExcerpts,
+    DrawnMixAndSeparate,
+    DrawnRandomSplit,
+    DrawnRemix,
+    DrawnSoloExcerpt,
+)
+from qsep_jax.on_device.pairs import DrawnInstrumentPairs
 from qsep_jax.systems.base import BatchSpec
 
 DRAWINGS: dict[type, type[Drawing]] = {
-    RandomSplit: RandomSplits,
-    MixAndSeparate: Slots,
-    PairedExcerpt: Songs,
-    UnpairedMixture: Songs,
-    SoloExcerpt: Solos,
-    Remix: Remixes,
-    InstrumentPairs: Pairs,
+    RandomSplit: DrawnRandomSplit,
+    MixAndSeparate: DrawnMixAndSeparate,
+    PairedExcerpt: DrawnExcerpts,
+    UnpairedMixture: DrawnExcerpts,
+    SoloExcerpt: DrawnSoloExcerpt,
+    Remix: DrawnRemix,
+    InstrumentPairs: DrawnInstrumentPairs,
 }
 MIB = 2.0**20
 

@@ -15,7 +15,7 @@ from qsep_jax.on_device.drawing import Drawing, Example, begin
 from qsep_jax.on_device.memory import DoesNotFit, Index
 
 
-class RandomSplits(Drawing):
+class DrawnRandomSplit(Drawing):
     """`RandomSplit`. An excerpt for each class, and one more to ask with."""
 
     recipe: RandomSplit
@@ -90,7 +90,7 @@ class RandomSplits(Drawing):
         return jnp.stack([stem, other, begin(start_key, index.length(stem, other), self.samples)])
 
 
-class Slots(Drawing):
+class DrawnMixAndSeparate(Drawing):
     """`MixAndSeparate` without frames. Each slot is drawn again on its own."""
 
     recipe: MixAndSeparate
@@ -125,7 +125,7 @@ class Slots(Drawing):
         return {SOURCES: jnp.where(held[:, None, None], audio, 0.0), SLOTS: drawn.astype(jnp.int32)}, held & silent
 
 
-class Songs(Drawing):
+class DrawnExcerpts(Drawing):
     """`PairedExcerpt` and `UnpairedMixture`: all stems of a track at one place."""
 
     recipe: PairedExcerpt | UnpairedMixture
@@ -149,7 +149,7 @@ class Songs(Drawing):
         return {MIXTURE: drawn * mixture}, self.none_again()
 
 
-class Solos(Drawing):
+class DrawnSoloExcerpt(Drawing):
     """`SoloExcerpt`."""
 
     recipe: SoloExcerpt
@@ -171,7 +171,7 @@ class Solos(Drawing):
         return {TARGET: drawn * audio[0]}, self.none_again()
 
 
-class Remixes(Drawing):
+class DrawnRemix(Drawing):
     """`Remix`."""
 
     recipe: Remix

@@ -18,7 +18,7 @@ from qsep_jax.on_device.drawing import Drawing, Example, pieces_of, stem_sources
 from qsep_jax.on_device.memory import DoesNotFit, Index, Piece, Shelf
 
 
-class Pairs(Drawing):
+class DrawnInstrumentPairs(Drawing):
     """`InstrumentPairs`. Of each instrument are read: source, again from there and from elsewhere, and two queries.
 
     Sources of the index are the stems, their variants, and of each variant what sounds of it, without the silence in

@@ -24,7 +24,7 @@ from qsep_jax.runs.folder import RunFolder, bank_of
 from qsep_jax.training.settings import with_precision
 
 # Bundles that the package carries.
-CARRIED = Path(__file__).parents[1] / "weights"
+BUNDLED = Path(__file__).parents[1] / "weights"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,21 +85,21 @@ class Bundle:
         return bank_of(self.conditions, model)
 
 
-Source = RunFolder | Bundle
+SavedModel = RunFolder | Bundle
 
 
-def carried() -> dict[str, Bundle]:
+def bundled_models() -> dict[str, Bundle]:
     """The bundles that the package carries, by name."""
-    return {path.name: Bundle(path) for path in sorted(CARRIED.iterdir()) if (path / "config.json").is_file()}
+    return {path.name: Bundle(path) for path in sorted(BUNDLED.iterdir()) if (path / "config.json").is_file()}
 
 
-def find_model(model: str, cue: str = "query") -> Source:
+def find_model(model: str, cue: str = "query") -> SavedModel:
     """The run folder, the bundle, or the carried bundle of this name; if empty, the carried one that accepts `cue`.
 
     Raises:
       ValueError: if there is none; names those that are carried.
     """
-    known = carried()
+    known = bundled_models()
     if not model:
         fitting = [bundle for bundle in known.values() if cue in bundle.experiment().system.cues]
         if not fitting:
@@ -118,14 +118,14 @@ def find_model(model: str, cue: str = "query") -> Source:
     return RunFolder(path)
 
 
-def describe(source: Source) -> dict[str, Any]:
+def describe(source: SavedModel) -> dict[str, Any]:
     """Which model it is, for manifests and tables."""
     if isinstance(source, Bundle):
         return {"bundle": source.path.resolve().name, "path": str(source.path)}
     return {"run": source.path.resolve().name, "path": str(source.path), "step": source.best_step()}
 
 
-def identity(source: Source, model: Model, bank: Bank | None) -> dict[str, Any]:
+def identity(source: SavedModel, model: Model, bank: Bank | None) -> dict[str, Any]:
     """Which model it is, wherever it lies, with a digest of all that an estimate depends on.
 
     Two models of one name are so never taken for one another.

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from data_pipelines.files import atomic_write
 from qsep_jax.inference.adaptation import with_parameters
 from qsep_jax.inference.model import Model
-from qsep_jax.runs.bundle import Source, identity
+from qsep_jax.runs.bundle import SavedModel, identity
 from qsep_jax.systems.one_shot import Adaptation
 
 SUFFIX = ".safetensors"
@@ -37,7 +37,7 @@ def write(
     parameters: dict[str, np.ndarray],
     stems: tuple[str, ...],
     adaptation: Adaptation,
-    source: Source,
+    source: SavedModel,
     model: Model,
 ) -> None:
     """Write the parameters that an adaptation of `model` changed; the file appears when it is whole."""
@@ -68,7 +68,7 @@ def read(path: Path) -> Delta:
         raise ValueError(f"{path} is no delta that adapt wrote, or is damaged ({error}): adapt again") from None
 
 
-def put_into(model: Model, source: Source, path: Path) -> tuple[Model, Delta]:
+def put_into(model: Model, source: SavedModel, path: Path) -> tuple[Model, Delta]:
     """A model with a delta in it, and the delta.
 
     Raises:

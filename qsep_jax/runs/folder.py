@@ -28,7 +28,7 @@ from qsep_jax.training.state import inference_variables
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 # What may change between two starts of the same run: none of it changes a number that training computes.
-FREE = (
+MAY_CHANGE = (
     "data.root",
     "evaluation",
     "train.evaluate",
@@ -63,7 +63,7 @@ class RunFolder:
     def evaluation(self) -> Path:
         return self.path / "evaluation"
 
-    def begin(self, experiment: Experiment) -> None:
+    def create_or_check(self, experiment: Experiment) -> None:
         """Create the folder for an experiment, or make sure that it holds the same one.
 
         Raises:
@@ -73,7 +73,7 @@ class RunFolder:
         if self.config.exists():
             before, now = json.loads(to_json(self.experiment())), json.loads(to_json(experiment))
             schedules = {phase.optimizer.schedule for phase in experiment.system.phases()}
-            free = FREE if "cosine" in schedules else (*FREE, "train.steps")
+            free = MAY_CHANGE if "cosine" in schedules else (*MAY_CHANGE, "train.steps")
             different = [field for field in _differences(before, now) if not _is_one_of(field[0], free)]
             if different:
                 name, old, new = different[0]

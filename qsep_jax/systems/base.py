@@ -138,7 +138,7 @@ class System(abc.ABC):
         return self.chunk_samples
 
     @property
-    def heard(self) -> int:
+    def input_channels(self) -> int:
         """Audio channels that `separate` hears together; with 1, channels pass one by one."""
         return 1
 
@@ -153,7 +153,7 @@ class System(abc.ABC):
         return self.chunk_samples // 8
 
     @property
-    def validated(self) -> tuple[str, ...]:
+    def validation_streams(self) -> tuple[str, ...]:
         """The streams that `validate` and `preview` take."""
         return tuple(dict.fromkeys(stream for phase in self.phases() for stream in phase.streams))
 
@@ -173,7 +173,7 @@ class System(abc.ABC):
                 batch[stream] = {MIXTURE: target + rest, TARGET: target}
         return batch
 
-    def splits(self) -> dict[str, tuple[str, ...]]:
+    def adaptation_presets(self) -> dict[str, tuple[str, ...]]:
         """Parts of the parameters that the system's paper adapts to a song, by name, as path prefixes."""
         return {}
 

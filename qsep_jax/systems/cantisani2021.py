@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array
 
 from data_pipelines.schema import MIXTURE, SOURCES
-from qsep_jax.dsp.parts import each_its_part
+from qsep_jax.dsp.per_device import apply_per_device
 from qsep_jax.models import tasnet_weights, torch_weights
 from qsep_jax.models.conv_tasnet import ConvTasNet
 from qsep_jax.nn.tcn import Kept
@@ -68,7 +68,7 @@ class Cantisani2021(System):
             raise ValueError(f"samples {self.samples} and chunk {self.chunk} must hold a window of {self.window}")
 
     @property
-    def heard(self) -> int:
+    def input_channels(self) -> int:
         return self.channels
 
     @property
@@ -115,7 +115,7 @@ class Cantisani2021(System):
     def separate(self, variables: Variables, mixture: Array, condition: tuple[()]) -> Array:
         return self._estimates(variables, mixture)
 
-    def splits(self) -> dict[str, tuple[str, ...]]:
+    def adaptation_presets(self) -> dict[str, tuple[str, ...]]:
         """What each of the paper's strategies trains, as path prefixes: from a place on "to the decoder" (`:D`).
 
         `l1`, `l2`, `l3`: the last three, two and one repeats and what comes after; `l4`: the last matrix of the last
@@ -146,4 +146,4 @@ class Cantisani2021(System):
         return {"separation": {MIXTURE: sources.sum(1), SOURCES: sources}}
 
     def _estimates(self, variables: Variables, mixture: Array) -> Array:
-        return each_its_part(self.network.apply, {"params": variables["params"]["tasnet"]}, mixture)
+        return apply_per_device(self.network.apply, {"params": variables["params"]["tasnet"]}, mixture)

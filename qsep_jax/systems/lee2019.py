@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from data_pipelines.schema import FOUR_STEMS, MIXTURE, QUERY, TARGET
-from qsep_jax.dsp.parts import each_its_part
+from qsep_jax.dsp.per_device import apply_per_device
 from qsep_jax.dsp.stft import istft, stft
 from qsep_jax.losses.reconstruction import l1
 from qsep_jax.losses.variational import kl_to_standard_normal, sample_normal
@@ -150,7 +150,7 @@ class Lee2019(System):
         latent = jnp.repeat(condition, channels, axis=0)
         magnitude = jnp.abs(spectrogram)[..., :-1]
         parameters = {"params": variables["params"]["separator"]}
-        mask = each_its_part(self.separator.apply, parameters, self._compress(magnitude), latent)
+        mask = apply_per_device(self.separator.apply, parameters, self._compress(magnitude), latent)
         mask = jnp.pad(mask, ((0, 0), (0, 0), (0, 1)))  # the Nyquist bin, which the network never sees
         estimate = istft(mask * spectrogram, self.window_length, self.hop_length)
         return estimate.reshape(batch, channels, length).swapaxes(1, 2)[:, None]
@@ -169,11 +169,11 @@ class Lee2019(System):
 
     def _encode(self, variables: Variables, magnitude: Array) -> tuple[Array, Array]:
         parameters = {"params": variables["params"]["query_net"]}
-        return each_its_part(self.query_net.apply, parameters, self._compress(magnitude))
+        return apply_per_device(self.query_net.apply, parameters, self._compress(magnitude))
 
     def _estimate(self, variables: Variables, magnitude: Array, latent: Array) -> Array:
         parameters = {"params": variables["params"]["separator"]}
-        mask = each_its_part(self.separator.apply, parameters, self._compress(magnitude), latent)
+        mask = apply_per_device(self.separator.apply, parameters, self._compress(magnitude), latent)
         return mask * magnitude
 
 

@@ -18,7 +18,7 @@ from jax import Array
 from data_pipelines.schema import FEATURES, FRAMES, INSTRUMENTS, SLOTS, SOURCES
 from qsep_jax.dsp.frequency_scale import to_linear, to_logarithmic
 from qsep_jax.dsp.level_scale import FLOOR, db_normalised, log_normalised
-from qsep_jax.dsp.parts import each_its_part
+from qsep_jax.dsp.per_device import apply_per_device
 from qsep_jax.dsp.stft import istft, stft
 from qsep_jax.losses import plateau
 from qsep_jax.losses.masks import binary_masks, ratio_masks, weighted_binary_cross_entropy
@@ -277,7 +277,7 @@ class Slizovskaia2021(System):
             return labels, {}
         features, present, updates = self._features(variables, batch, train and not self.visual.frozen)
         parameters = {"params": variables["params"].get("context", {})}
-        condition = each_its_part(self.context.apply, parameters, features, present)
+        condition = apply_per_device(self.context.apply, parameters, features, present)
         if self.conditioning == "multiply":
             logits: Any = self.probabilities.apply({"params": variables["params"]["probabilities"]}, condition)
             condition = jax.nn.softmax(logits)

@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array
 
 from data_pipelines.schema import MIXTURE, SOURCES, TARGET
-from qsep_jax.dsp.parts import each_its_part
+from qsep_jax.dsp.per_device import apply_per_device
 from qsep_jax.dsp.stft import istft, stft
 from qsep_jax.losses.adversarial import gradient_penalty, norms, wasserstein
 from qsep_jax.models import critic
@@ -95,7 +95,7 @@ class Stoller2018(System):
         return (self.time.context + 1) * self.hop_length
 
     @property
-    def validated(self) -> tuple[str, ...]:
+    def validation_streams(self) -> tuple[str, ...]:
         return (PAIRED,)
 
     @property
@@ -190,7 +190,7 @@ class Stoller2018(System):
         return self._separator(variables, self._framed(self._seen(audio)))
 
     def _separator(self, variables: Variables, image: Array) -> Array:
-        return each_its_part(self.separator.apply, {"params": variables["params"]["separator"]}, image)
+        return apply_per_device(self.separator.apply, {"params": variables["params"]["separator"]}, image)
 
     def _centre(self, seen: Array) -> Array:
         """The part of `[B, N, F]` that the separator gives, filled up with zeros above the last bin."""

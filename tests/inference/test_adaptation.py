@@ -75,7 +75,7 @@ def test_what_did_not_move_is_not_kept(model):
 def test_the_loss_falls(model):
     """Ranger's first five updates are plain momentum, so the rate is high and the passes are many."""
     quicker = dataclasses.replace(QUICK, learning_rate=5e-3)
-    settings = dataclasses.replace(SMOOTH, epochs=20, trainable=SYSTEM.splits()["l1"], optimizer=quicker)
+    settings = dataclasses.replace(SMOOTH, epochs=20, trainable=SYSTEM.adaptation_presets()["l1"], optimizer=quicker)
     (found,) = adapt(model, [song(3)], settings)
     losses = found.losses["loss"]
     assert losses[-5:].mean() < 0.8 * losses[:5].mean()

@@ -21,7 +21,7 @@ class Levels:
     query_samples: int = 10
     chunk_samples: int = 16
     context_samples: int = 2
-    heard: int = 1
+    input_channels: int = 1
 
     def condition(self, variables, cues):
         query = cues["query"][..., 0]

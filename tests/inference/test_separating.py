@@ -23,7 +23,7 @@ class Gains:
 
     chunk_samples: int = CHUNK
     context_samples: int = CHUNK // 8
-    heard: int = 1
+    input_channels: int = 1
 
     def separate(self, variables, mixture, condition):
         stems = mixture[:, None] * jnp.array([1.0, 2.0, 3.0])[None, :, None, None]
@@ -127,7 +127,7 @@ CROSS = np.array([[0.25, 2.0], [1.0, -0.5]], np.float32)
 class Crossed(Gains):
     """Hears two channels together."""
 
-    heard: int = 2
+    input_channels: int = 2
 
     def separate(self, variables, mixture, condition):
         assert mixture.shape[1:] == (CHUNK, 2)

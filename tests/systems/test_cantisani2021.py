@@ -36,7 +36,7 @@ def batch_of(seed=0, batch_size=2):
 def test_what_the_strategies_of_the_paper_train():
     """`papers-in-detail`, section 5.2: with the decoder, as the slides count."""
     params = jax.eval_shape(lambda: FULL.init(KEY, {}))["params"]
-    found = {name: parameter_count(select(params, prefixes)) for name, prefixes in FULL.splits().items()}
+    found = {name: parameter_count(select(params, prefixes)) for name, prefixes in FULL.adaptation_presets().items()}
     assert found == {"l1": 8_244_284, "l2": 5_586_984, "l3": 2_929_684, "l4": 403_456, "l5": 10_240}
     assert tuple(found) == SPLITS
 
@@ -47,7 +47,7 @@ def test_strategies_count_repeats_from_the_end(repeats):
     end = ("tasnet/separator/mask", "tasnet/decoder")
     names = [f"tasnet/separator/repeat_{number}" for number in range(repeats - 2, repeats + 1)]
     last = f"{names[-1]}/block_10/contract"
-    assert system.splits() == {
+    assert system.adaptation_presets() == {
         "l1": (*names, *end),
         "l2": (*names[1:], *end),
         "l3": (names[-1], *end),
@@ -58,13 +58,13 @@ def test_strategies_count_repeats_from_the_end(repeats):
 
 def test_without_three_repeats_there_are_no_strategies():
     with pytest.raises(ValueError, match="train up to three repeats; the network has 2"):
-        dataclasses.replace(FULL, repeats=2).splits()
+        dataclasses.replace(FULL, repeats=2).adaptation_presets()
 
 
 @pytest.mark.parametrize("variant", SPLITS)
 def test_the_variant_says_what_is_adapted(variant):
     system = get_config(variant).system
-    assert system.adaptation.trainable == FULL.splits()[variant]
+    assert system.adaptation.trainable == FULL.adaptation_presets()[variant]
     assert (system.adaptation == FULL.adaptation) == (variant == "l3")
 
 
@@ -147,8 +147,8 @@ def test_noise_is_a_mixture_of_its_sources():
 
 
 def test_channels_are_heard_together_and_examples_are_shorter_than_chunks():
-    assert (FULL.heard, FULL.example_samples, FULL.chunk_samples) == (2, 80_000, 441_000)
+    assert (FULL.input_channels, FULL.example_samples, FULL.chunk_samples) == (2, 80_000, 441_000)
     mono = dataclasses.replace(TINY, channels=1)
-    assert mono.heard == 1
+    assert mono.input_channels == 1
     params = jax.eval_shape(lambda: mono.init(KEY, {}))["params"]
     assert params["tasnet"]["encoder"].shape == (8, 8)

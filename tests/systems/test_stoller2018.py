@@ -47,7 +47,7 @@ def test_variants_take_the_streams_that_they_need(variant, critics, expected):
     assert {phase.name: phase.streams for phase in phases} == expected
     assert set(experiment.data.streams) == {stream for phase in phases for stream in phase.streams}
     assert [phase.repeats for phase in phases] == ([2, 1] if critics else [1])
-    assert experiment.system.validated == (PAIRED,)
+    assert experiment.system.validation_streams == (PAIRED,)
     params = jax.eval_shape(lambda: experiment.system.init(KEY, {}))["params"]
     assert {leaf.shape[0] for leaf in jax.tree.leaves(params.get(CRITICS, ()))} == ({critics} if critics else set())
     assert params[SEPARATOR]["sources"]["bias"].shape == (4 if "four" in variant else 2,)

@@ -87,7 +87,7 @@ class Slide:
 
 def settings_of(system: Cantisani2021, split: str, options: Slide) -> Adaptation:
     """The adaptation of a strategy."""
-    trainable = system.splits()[split]
+    trainable = system.adaptation_presets()[split]
     return system.adaptation.changed(options.rate, trainable=trainable, epochs=options.epochs, hop=options.hop)
 
 
@@ -130,7 +130,11 @@ def measure(options: Slide) -> dict[str, dict[str, Any]]:
         raise ValueError(f"unknown strategy '{min(unknown)}': there are {', '.join(SPLITS)}")
     judged, rate = experiment.judged, system.sample_rate
     corpus = judged.open(
-        options.root or experiment.data.root, options.corpus or judged.corpora[0], rate, options.split, system.heard
+        options.root or experiment.data.root,
+        options.corpus or judged.corpora[0],
+        rate,
+        options.split,
+        system.input_channels,
     )
     truths = dict(songs.of_corpus(corpus, options.songs, options.seconds, options.seed))
     heard = [
@@ -183,7 +187,7 @@ def trainable(system: Cantisani2021, strategy: str) -> int:
     if strategy == BASE:
         return 0
     params = jax.eval_shape(lambda: system.init(jax.random.key(0), {}))["params"]
-    return sum(leaf.size for leaf in select(params, system.splits()[strategy]).values())
+    return sum(leaf.size for leaf in select(params, system.adaptation_presets()[strategy]).values())
 
 
 def aggregate(scores: dict[str, Any], stem: str, metric: str, over: str) -> float:

@@ -1,4 +1,4 @@
-"""The experiments of Slizovskaia et al. 2021, one command each: `python -m benchmarks.papers.slizovskaia2021.NAME --runs …`.
+"""The experiments of Slizovskaia et al. 2021: `python -m benchmarks.papers.slizovskaia2021.NAME --runs …`.
 
 hyperparameters  Table V: the experiments, from configs/slizovskaia2021.py
 corpus           Table I: what there is of each instrument

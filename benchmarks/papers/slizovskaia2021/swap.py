@@ -18,7 +18,7 @@ from data_pipelines.prepared.corpus import Corpus
 from data_pipelines.progress import Progress
 from qsep_jax.command_line import console
 from qsep_jax.evaluation import segments
-from qsep_jax.evaluation.tracks import Track
+from qsep_jax.evaluation.tracks import ScoredTrack
 from qsep_jax.inference.cues import from_corpus, playing
 from qsep_jax.inference.model import Model
 from qsep_jax.metrics.aggregate import summarize
@@ -124,7 +124,12 @@ def by_segment(reference: np.ndarray, estimate: np.ndarray, samples: int) -> np.
 
 
 def separated(
-    model: Model, corpus: Corpus, track: Track, instead: Mapping[tuple[str, str], Player], options: Swap, features: str
+    model: Model,
+    corpus: Corpus,
+    track: ScoredTrack,
+    instead: Mapping[tuple[str, str], Player],
+    options: Swap,
+    features: str,
 ) -> dict[int, dict[str, np.ndarray]]:
     """All stems of a track after each number of Wiener iterations, some of its players being others."""
     seen = cast(Corpus, Recast(corpus, instead))

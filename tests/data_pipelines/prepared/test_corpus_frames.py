@@ -9,7 +9,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 from pictures import jpeg, number_of
 
 from data_pipelines import prepare
-from data_pipelines.corpora.base import Corpus, Stem, Track
+from data_pipelines.corpora.base import CorpusBuilder, Stem, Track
 from data_pipelines.prepared import records, store
 from data_pipelines.prepared.corpus import Excerpt, open_corpus
 from data_pipelines.schema import FRAME_FIELDS, RECORD_FIELDS, variant_name
@@ -91,7 +91,7 @@ def stored(folder) -> list[dict[str, bytes]]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Toy(Corpus):
+class Toy(CorpusBuilder):
     """Tracks t0 and t1, with or without what is seen."""
 
     kind = "toy"

@@ -1,4 +1,4 @@
-"""Drawn players: the same for the same arguments, moved by their notes, and told apart by eye."""
+"""Drawn players: the same for the same arguments, moved by their notes, and told apart by encoder."""
 
 import time
 

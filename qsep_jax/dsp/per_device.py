@@ -8,7 +8,7 @@ import jax
 from jax.sharding import AxisType, PartitionSpec
 
 
-def each_its_part(function: Callable[..., Any], shared: Any, *batched: Any) -> Any:
+def apply_per_device(function: Callable[..., Any], shared: Any, *batched: Any) -> Any:
     """`function(shared, *batched)`, taken by each device of its own part of the batch.
 
     For networks that treat the examples one by one, and for transforms. Left alone, XLA's partitioner gathers the whole
