@@ -1,4 +1,4 @@
-"""A signal for a magnitude spectrogram: Griffin-Lim (1984), and the fast version of Perraudin et al. (2013)."""
+"""Phase reconstruction from magnitudes: Griffin-Lim (1984) and its fast version (Perraudin et al. 2013)."""
 
 import jax
 import jax.numpy as jnp
@@ -6,30 +6,34 @@ from jax import Array
 
 from qsep_jax.dsp.stft import istft, stft
 
-# Power below which a bin has no phase.
+# A bin whose power is at most this has no phase.
 _EMPTY = 1e-30
 
 
 def griffin_lim(
     magnitude: Array, window_length: int, hop_length: int, iterations: int = 200, momentum: float = 0.0
 ) -> Array:
-    """Signal `[..., N · hop_length]` whose `stft` has about the magnitudes `[..., N, window_length // 2 + 1]`.
+    """Estimate a signal `[..., N · hop_length]` whose `stft` has approximately the given magnitudes.
 
-    From zero phase, as in the published code of Lin et al. 2021, each iteration takes the phase of `stft(istft(X))`
-    and puts the magnitude back. Magnitudes below 0 count as 0.
+    The phase starts at zero, as in the published code of Lin et al. 2021. Each iteration computes `Y = stft(istft(X))`,
+    keeps the phase of `Y` and replaces its magnitude by the given one.
 
     Args:
-      iterations: each costs one `stft` and one `istft`.
-      momentum: α of Perraudin et al.: the phase is that of `Y − α / (1 + α) · Y'`, Y' being the Y of the iteration
-        before, which is how librosa and torchaudio have it. 0 is Griffin and Lim's; 0.99 is the authors' advice.
+      magnitude: `[..., N, window_length // 2 + 1]`; negative values count as 0.
+      window_length: window length of the STFT in samples.
+      hop_length: hop of the STFT in samples.
+      iterations: number of iterations; each costs one `stft` and one `istft`.
+      momentum: α of Perraudin et al.: the phase is that of `Y − α / (1 + α) · Y'`, where Y' is the Y of the previous
+        iteration; librosa and torchaudio use the same form. 0 gives the algorithm of Griffin and Lim; the authors of
+        the fast version recommend 0.99.
 
     Raises:
-      ValueError: for fewer than 0 iterations, a momentum outside 0 ≤ α < 1, magnitudes of another window length, or
-        too few frames to be transformed.
+      ValueError: if `iterations` is negative, the momentum is outside 0 ≤ α < 1, the number of bins does not fit the
+        window length, or there are too few frames for an STFT.
     """
     bins = window_length // 2 + 1
     if iterations < 0:
-        raise ValueError(f"Griffin-Lim takes 0 iterations or more, not {iterations}")
+        raise ValueError(f"Griffin-Lim needs 0 or more iterations, not {iterations}")
     if not 0.0 <= momentum < 1.0:
         raise ValueError(f"the momentum of Griffin-Lim must be at least 0 and below 1, not {momentum}")
     if magnitude.shape[-1] != bins:
@@ -37,28 +41,28 @@ def griffin_lim(
     magnitude = jnp.maximum(magnitude.astype(jnp.float32), 0.0)
     weight = momentum / (1.0 + momentum)
 
-    def rebuilt(spectrogram: Array) -> Array:
+    def project(spectrogram: Array) -> Array:
         return stft(istft(spectrogram, window_length, hop_length), window_length, hop_length)
 
     def with_phase_of(spectrogram: Array) -> Array:
-        # Not by way of an angle: its sines would cost more than the transforms.
+        # Scaling avoids the angle, whose sine and cosine would cost more than the transforms.
         power = jnp.square(spectrogram.real) + jnp.square(spectrogram.imag)
         gain = magnitude * jax.lax.rsqrt(jnp.maximum(power, _EMPTY))
-        there = power > _EMPTY
-        real = jnp.where(there, spectrogram.real * gain, magnitude)
-        return jax.lax.complex(real, jnp.where(there, spectrogram.imag * gain, 0.0))
+        has_phase = power > _EMPTY
+        real = jnp.where(has_phase, spectrogram.real * gain, magnitude)
+        return jax.lax.complex(real, jnp.where(has_phase, spectrogram.imag * gain, 0.0))
 
     def plain(_: int, spectrogram: Array) -> Array:
-        return with_phase_of(rebuilt(spectrogram))
+        return with_phase_of(project(spectrogram))
 
     def fast(_: int, state: tuple[Array, Array]) -> tuple[Array, Array]:
-        spectrogram, before = state
-        now = rebuilt(spectrogram)
-        return with_phase_of(now - weight * before), now
+        spectrogram, previous = state
+        projected = project(spectrogram)
+        return with_phase_of(projected - weight * previous), projected
 
     start = jax.lax.complex(magnitude, jnp.zeros_like(magnitude))
     if momentum:
-        found, _ = jax.lax.fori_loop(0, iterations, fast, (start, jnp.zeros_like(start)))
+        spectrogram, _ = jax.lax.fori_loop(0, iterations, fast, (start, jnp.zeros_like(start)))
     else:
-        found = jax.lax.fori_loop(0, iterations, plain, start)
-    return istft(found, window_length, hop_length)
+        spectrogram = jax.lax.fori_loop(0, iterations, plain, start)
+    return istft(spectrogram, window_length, hop_length)

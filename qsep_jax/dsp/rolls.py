@@ -1,4 +1,4 @@
-"""Notes as the class that sounds in each frame."""
+"""Conversion of notes to one pitch class per frame."""
 
 import jax.numpy as jnp
 from jax import Array
@@ -7,12 +7,13 @@ from data_pipelines.schema import CLASSES, LOWEST_PITCH, SILENCE_CLASS
 
 
 def frame_classes(notes: Array, frames: int, frame_rate: float) -> Array:
-    """Notes `[..., M, 3]` (onset s, offset s, MIDI pitch) → classes `[..., frames]` int32, `SILENCE_CLASS` where none.
+    """Convert notes `[..., M, 3]` (onset s, offset s, MIDI pitch) to classes `[..., frames]` int32.
 
-    A note sounds in the frames ⌊onset · rate⌋ … ⌊offset · rate⌋, the last one left out, and in one at least; of two,
-    the later row counts. Rows without length are no notes. As in the code of Lin et al. 2021.
+    A note covers the frames from ⌊onset · rate⌋ up to but not including ⌊offset · rate⌋, and at least one frame. Where
+    notes overlap, the later row counts; frames without a note get `SILENCE_CLASS`. Rows whose offset is not after
+    their onset are padding. These are the rules of the code of Lin et al. 2021.
     """
-    # A little more than the product, which float32 rounds: 0.29 s at 100 frames/s is frame 29.
+    # The small addition compensates the rounding of float32: 0.29 s at 100 frames/s is frame 29.
     first = jnp.floor(notes[..., 0] * frame_rate + 1e-4)[..., None, :]
     last = jnp.maximum(jnp.floor(notes[..., 1] * frame_rate + 1e-4)[..., None, :], first + 1)
     frame = jnp.arange(frames, dtype=jnp.float32).reshape((1,) * (notes.ndim - 2) + (frames, 1))

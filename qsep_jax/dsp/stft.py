@@ -1,8 +1,8 @@
 """Short-time Fourier transform and its inverse: framing by reshape, window, `rfft`.
 
-Conventions: periodic Hann window on analysis and synthesis, inverse by weighted overlap-add (least squares). A signal
-of `N · hop` samples gives exactly `N` frames: it is extended by `(window − hop) / 2` reflected samples on both sides,
-so that frame `n` is centred on the middle of block `n`. Float32 only: the FFT has no bfloat16.
+Analysis and synthesis use a periodic Hann window; the inverse is a weighted overlap-add (least squares). A signal of
+`N · hop` samples gives exactly `N` frames: it is extended by `(window − hop) / 2` reflected samples on both sides, so
+that frame `n` is centred on the middle of block `n`. Computation is in float32, since the FFT has no bfloat16.
 """
 
 import jax.numpy as jnp
@@ -13,21 +13,22 @@ from qsep_jax.dsp.per_device import apply_per_device
 
 
 def hann(window_length: int) -> np.ndarray:
-    """Periodic Hann window, float32 `[window_length]`."""
+    """The periodic Hann window, float32 `[window_length]`."""
     return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window_length) / window_length)).astype(np.float32)
 
 
 def stft(signal: Array, window_length: int, hop_length: int) -> Array:
-    """Complex spectrogram `[..., N, window_length // 2 + 1]` of `[..., N · hop_length]` samples.
+    """Compute the complex spectrogram `[..., N, window_length // 2 + 1]` of a signal `[..., N · hop_length]`.
 
     Raises:
-      ValueError: if the length is not a positive multiple of the hop, or too short to be reflected at its ends.
+      ValueError: if the length is not a positive multiple of the hop, or if the signal is too short for the reflection
+        at its ends.
     """
     edge = _edge(window_length, hop_length)
     length = signal.shape[-1]
     if length % hop_length or length <= edge[1]:
         raise ValueError(
-            f"the STFT takes a multiple of {hop_length} samples and more than {edge[1]} of them, not {length}: pad it"
+            f"the STFT needs a multiple of {hop_length} samples and more than {edge[1]} samples, not {length}: pad it"
         )
     padded = jnp.pad(signal, [(0, 0)] * (signal.ndim - 1) + [edge], mode="reflect")
     frames = _frames(padded, window_length, hop_length, length // hop_length)
@@ -36,7 +37,10 @@ def stft(signal: Array, window_length: int, hop_length: int) -> Array:
 
 
 def istft(spectrogram: Array, window_length: int, hop_length: int) -> Array:
-    """Signal `[..., N · hop_length]` of `[..., N, window_length // 2 + 1]`; inverts `stft` to rounding."""
+    """Compute the signal `[..., N · hop_length]` of a spectrogram `[..., N, window_length // 2 + 1]`.
+
+    The result of `stft` gives back its signal up to rounding.
+    """
     window = hann(window_length)
     frames = spectrogram.shape[-2]
     low, _ = _edge(window_length, hop_length)
@@ -50,14 +54,18 @@ def istft(spectrogram: Array, window_length: int, hop_length: int) -> Array:
 
 
 def _edge(window_length: int, hop_length: int) -> tuple[int, int]:
-    if not 0 < hop_length < window_length:  # a Hann window begins with a zero, which another frame must cover
+    # A Hann window begins with a zero, which another frame must cover.
+    if not 0 < hop_length < window_length:
         raise ValueError(f"the hop must be positive and below the window length {window_length}, not {hop_length}")
     total = window_length - hop_length
     return total // 2, total - total // 2
 
 
 def _frames(signal: Array, window_length: int, hop_length: int, count: int) -> Array:
-    """`[..., count, window_length]`: shifted blocks of one hop, put side by side (no gather, no convolution)."""
+    """Cut a signal into frames `[..., count, window_length]`.
+
+    The frames are shifted blocks of one hop, concatenated; this needs neither a gather nor a convolution.
+    """
     parts = -(-window_length // hop_length)
     missing = (count + parts - 1) * hop_length - signal.shape[-1]
     signal = jnp.pad(signal, [(0, 0)] * (signal.ndim - 1) + [(0, max(missing, 0))])
@@ -67,7 +75,10 @@ def _frames(signal: Array, window_length: int, hop_length: int, count: int) -> A
 
 
 def _overlap_add(frames: Array, hop_length: int) -> Array:
-    """Sum of `[..., N, W]` frames laid `hop_length` apart: `[..., (N − 1) · hop_length + W']`, W' a multiple of it."""
+    """Add frames `[..., N, W]` at distances of `hop_length`: `[..., (N − 1) · hop_length + W']`.
+
+    W' is W rounded up to a multiple of `hop_length`.
+    """
     count, window_length = frames.shape[-2:]
     parts = -(-window_length // hop_length)
     lead = [(0, 0)] * (frames.ndim - 2)

@@ -1,41 +1,43 @@
-"""Multichannel Wiener filter: estimates of the sources are refined until they share out the mixture between them.
+"""Multichannel Wiener filter, which refines estimates so that their sum is close to the mixture.
 
-Local Gaussian model: in frame `n` and bin `f`, source `s` is Gaussian with covariance `v_s(n, f) R_s(f)`, a power times
-a spatial covariance `[C, C]` that stays the same over time. Scheme and constants agree with norbert 0.2.1.
+It assumes the local Gaussian model: in frame `n` and bin `f`, source `s` is Gaussian with covariance
+`v_s(n, f) R_s(f)`, the product of a power and of a spatial covariance `[C, C]` that is constant over time. Scheme and
+constants agree with norbert 0.2.1.
 """
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-EPSILON = 2.0**-23  # of float32
-NOISE = EPSILON**0.5  # white noise in the model of the mixture: makes its covariance invertible
-PEAK = 10.0  # largest magnitude of the mixture that is filtered as it is; what is louder is scaled down first
+EPSILON = 2.0**-23  # the machine epsilon of float32
+NOISE = EPSILON**0.5  # variance of white noise in the model of the mixture, which makes its covariance invertible
+PEAK = 10.0  # mixtures with a larger peak magnitude are scaled down to it before they are filtered
 
 
 def wiener(estimates: Array, mixture: Array, iterations: int) -> Array:
-    """Sources `y_s = v_s R_s (Σ_r v_r R_r + √ε I)⁻¹ x`, where `v` and `R` are those of the iteration before.
+    """Filter a mixture into sources `y_s = v_s R_s (Σ_r v_r R_r + √ε I)⁻¹ x`.
 
-    `v_s = |y_s|² / C` and `R_s = Σ_n y_s y_sᴴ / (ε + Σ_n v_s)`, expectation maximization of the local Gaussian model
-    (Duong et al. 2010) weighted by power (Nugraha et al. 2016). `R` and the scale come from all frames given: the parts
-    of a signal filtered one by one differ from the whole.
+    Each iteration computes `v_s = |y_s|² / C` and `R_s = Σ_n y_s y_sᴴ / (ε + Σ_n v_s)` from the sources of the previous
+    one: expectation maximization of the local Gaussian model (Duong et al. 2010), weighted by power (Nugraha et al.
+    2016). `R` and the scale are computed over all frames, so filtering a signal in parts gives another result than
+    filtering it in one piece.
 
     Args:
       estimates: complex64 `[S, N, F, C]`, such as masked mixtures.
-      mixture: complex64 `[N, F, C]`, any number of channels.
-      iterations: static; 0 returns the estimates.
+      mixture: complex64 `[N, F, C]`, with any number of channels.
+      iterations: number of iterations, static; 0 returns the estimates.
 
     Returns:
-      Complex64 `[S, N, F, C]`, in the unit of the mixture. The sources add up to it but for the noise.
+      The sources, complex64 `[S, N, F, C]`, in the unit of the mixture. They sum to the mixture except for the noise.
 
     Raises:
-      ValueError: if `iterations` is negative or the shapes do not go together.
+      ValueError: if `iterations` is negative, or if the shapes of estimates and mixture do not match.
     """
     if iterations < 0:
-        raise ValueError(f"the Wiener filter takes 0 iterations or more, not {iterations}")
+        raise ValueError(f"the Wiener filter needs 0 or more iterations, not {iterations}")
     if mixture.ndim != 3 or estimates.shape[1:] != mixture.shape:
         raise ValueError(
-            f"the Wiener filter takes estimates [S, N, F, C] of a mixture [N, F, C], not {estimates.shape} of "
+            f"the Wiener filter needs estimates [S, N, F, C] and a mixture [N, F, C], not {estimates.shape} and "
             f"{mixture.shape}"
         )
     if iterations == 0:
@@ -46,10 +48,10 @@ def wiener(estimates: Array, mixture: Array, iterations: int) -> Array:
 
 
 def _filter(sources: Array, mixture: Array) -> Array:
-    """One iteration: the model of the sources, then the mean of each given the mixture."""
+    """Do one iteration: fit the model to the sources, then return their posterior mean given the mixture."""
     power = (jnp.square(sources.real) + jnp.square(sources.imag)).mean(-1)
-    # Departs from the paper: covariance and power are those of the estimates alone, without the covariance that is left
-    # once the mixture is known. So does norbert.
+    # Departs from the paper: covariance and power are computed from the estimates alone, without the posterior
+    # covariance given the mixture. norbert does the same.
     spatial = jnp.einsum("snfc,snfd->sfcd", sources, sources.conj(), precision="highest")
     spatial = spatial / (EPSILON + power.sum(1))[..., None, None]
     covariance = jnp.einsum("snf,sfcd->nfcd", power, spatial, precision="highest")
@@ -58,10 +60,11 @@ def _filter(sources: Array, mixture: Array) -> Array:
 
 
 def _solve(covariance: Array, vector: Array) -> Array:
-    """`(covariance + NOISE · I)⁻¹ vector` of `[..., C, C]` and `[..., C]`, by elimination: elementwise in `...`.
+    """Compute `(covariance + NOISE · I)⁻¹ vector` of `[..., C, C]` and `[..., C]` by Gaussian elimination.
 
-    The noise joins each pivot when its turn comes; but for rounding, no pivot is below it. Added to the covariance of a
-    loud cell it would be lost in float32, and where channels are equal a closed form would be off by a hundredth.
+    The noise is added to each pivot when its row is eliminated; except for rounding, no pivot is then below the noise.
+    Added to the covariance of a loud cell beforehand, it would be lost in float32; and where channels are equal, a
+    closed form would be off by a hundredth.
     """
     channels = vector.shape[-1]
     rows = [jnp.concatenate([covariance[..., c, :], vector[..., c : c + 1]], -1) for c in range(channels)]

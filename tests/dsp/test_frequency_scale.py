@@ -1,4 +1,4 @@
-"""Logarithmic frequency axes."""
+"""Tests of the resampling between linear and logarithmic frequency axes."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +8,7 @@ from qsep_jax.dsp.frequency_scale import to_linear, to_logarithmic
 
 
 def test_reads_the_linear_axis_where_the_formula_says():
-    """Of a spectrogram that shows the place of each bin on −1…1."""
+    """The input holds the position of each bin on −1…1, so the output holds the position that was read."""
     linear = jnp.linspace(-1.0, 1.0, 512)
     y = np.linspace(-1.0, 1.0, 256)
     np.testing.assert_allclose(to_logarithmic(linear, 256), (21 ** ((y + 1) / 2) - 11) / 10, atol=1e-5)
@@ -18,12 +18,12 @@ def test_reads_the_linear_axis_where_the_formula_says():
     )
 
 
-def test_low_frequencies_get_more_room():
+def test_low_frequencies_get_more_bins():
     impulse = jnp.zeros(512).at[20].set(1.0)
     assert float(to_logarithmic(impulse, 256).sum()) > 3 * float(to_logarithmic(impulse[::-1], 256).sum())
 
 
-def test_a_smooth_mask_comes_back():
+def test_a_smooth_mask_survives_the_round_trip():
     mask = 0.5 + 0.5 * jnp.cos(jnp.linspace(0.0, 6.0, 512))[None].repeat(3, 0)
     np.testing.assert_allclose(to_linear(to_logarithmic(mask, 256), 512), mask, atol=2e-3)
 
@@ -38,5 +38,5 @@ def test_agrees_with_pytorch_grid_sample():
     grid[..., 0] = np.linspace(-1, 1, 5)[None, None]
     grid[..., 1] = ((21 ** ((rows + 1) / 2) - 11) / 10)[None, :, None]
     sampled = torch.nn.functional.grid_sample(torch.from_numpy(image), torch.from_numpy(grid), align_corners=True)
-    found = to_logarithmic(jnp.asarray(image[:, 0]).swapaxes(1, 2), 32)
-    np.testing.assert_allclose(np.swapaxes(found, 1, 2), sampled[:, 0], atol=1e-5)
+    resampled = to_logarithmic(jnp.asarray(image[:, 0]).swapaxes(1, 2), 32)
+    np.testing.assert_allclose(np.swapaxes(resampled, 1, 2), sampled[:, 0], atol=1e-5)

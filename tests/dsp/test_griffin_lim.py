@@ -1,4 +1,4 @@
-"""Griffin-Lim: the magnitudes of what it gives are those that were asked for, the nearer the longer it runs."""
+"""Tests that the magnitudes of a signal from Griffin-Lim approach the given ones as iterations increase."""
 
 import functools
 
@@ -15,7 +15,7 @@ WINDOW, HOP, RATE = 512, 64, 8000
 
 @functools.cache
 def chord() -> np.ndarray:
-    """A second of three decaying tones with partials."""
+    """One second of three decaying tones with partials."""
     time = np.arange(RATE // HOP * HOP) / RATE
     tones = [np.sin(2 * np.pi * base * part * time) / part for base in (220, 277, 330) for part in (1, 2, 3)]
     return (0.1 * np.sum(tones, 0) * np.exp(-3 * (time % 0.5))).astype(np.float32)[None]
@@ -26,44 +26,46 @@ def magnitude(signal) -> jax.Array:
 
 
 @functools.cache
-def found(iterations: int, momentum: float = 0.0) -> jax.Array:
+def reconstruct(iterations: int, momentum: float = 0.0) -> jax.Array:
     program = jax.jit(griffin_lim, static_argnums=(1, 2, 3, 4))
     return program(magnitude(chord()), WINDOW, HOP, iterations, momentum)
 
 
 def convergence(signal: jax.Array) -> float:
-    """Spectral convergence: distance of the magnitudes from those asked for, relative to them."""
-    wanted = magnitude(chord())
-    return float(jnp.linalg.norm(magnitude(signal) - wanted) / jnp.linalg.norm(wanted))
+    """Spectral convergence: distance of the magnitudes from the target magnitudes, relative to these."""
+    target = magnitude(chord())
+    return float(jnp.linalg.norm(magnitude(signal) - target) / jnp.linalg.norm(target))
 
 
-def test_a_chord_comes_back_and_iterations_help():
-    errors = [convergence(found(iterations)) for iterations in (0, 3, 30, 200)]
-    assert found(200).shape == chord().shape
-    assert found(200).dtype == jnp.float32
+def test_more_iterations_bring_the_magnitudes_closer():
+    errors = [convergence(reconstruct(iterations)) for iterations in (0, 3, 30, 200)]
+    assert reconstruct(200).shape == chord().shape
+    assert reconstruct(200).dtype == jnp.float32
     assert errors == sorted(errors, reverse=True)
     assert errors[0] > 0.3
     assert errors[-1] < 0.2
 
 
 def test_momentum_converges_faster():
-    plain, fast = convergence(found(30)), convergence(found(30, 0.99))
+    plain, fast = convergence(reconstruct(30)), convergence(reconstruct(30, 0.99))
     assert fast < 0.8 * plain
 
 
-def test_one_iteration_is_a_loop_of_numpy():
-    """The phase of the inverse's transform, with the magnitude put back; and the same with momentum."""
+def test_equals_a_loop_in_numpy():
+    """The iteration equals a loop in numpy, with and without momentum."""
     from qsep_jax.dsp.stft import istft
 
-    wanted = np.asarray(magnitude(chord()))
+    target = np.asarray(magnitude(chord()))
     for momentum in (0.0, 0.5):
-        spectrogram, before = wanted.astype(np.complex64), 0.0
+        spectrogram, previous = target.astype(np.complex64), 0.0
         for _ in range(3):
-            now = np.asarray(stft(istft(jnp.asarray(spectrogram), WINDOW, HOP), WINDOW, HOP))
-            spectrogram = wanted * np.exp(1j * np.angle(now - momentum / (1 + momentum) * before)).astype(np.complex64)
-            before = now
+            projected = np.asarray(stft(istft(jnp.asarray(spectrogram), WINDOW, HOP), WINDOW, HOP))
+            spectrogram = target * np.exp(1j * np.angle(projected - momentum / (1 + momentum) * previous)).astype(
+                np.complex64
+            )
+            previous = projected
         expected = istft(jnp.asarray(spectrogram), WINDOW, HOP)
-        np.testing.assert_allclose(found(3, momentum), expected, atol=2e-3 * np.abs(expected).max())
+        np.testing.assert_allclose(reconstruct(3, momentum), expected, atol=2e-3 * np.abs(expected).max())
 
 
 def test_silence_gives_silence():
@@ -74,27 +76,27 @@ def test_silence_gives_silence():
     assert np.isfinite(griffin_lim(sounding_then_silent, WINDOW, HOP, 3)).all()
 
 
-def test_each_signal_by_itself_and_negatives_are_nothing():
-    wanted = magnitude(chord())
-    both = griffin_lim(jnp.concatenate([wanted, 0.0 * wanted - 1.0]), WINDOW, HOP, 3)
-    np.testing.assert_allclose(both[0], found(3)[0], atol=1e-3)
-    np.testing.assert_array_equal(both[1], 0.0)
+def test_signals_are_independent_and_negative_magnitudes_count_as_zero():
+    target = magnitude(chord())
+    signals = griffin_lim(jnp.concatenate([target, 0.0 * target - 1.0]), WINDOW, HOP, 3)
+    np.testing.assert_allclose(signals[0], reconstruct(3)[0], atol=1e-3)
+    np.testing.assert_array_equal(signals[1], 0.0)
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
-        ({"iterations": -1}, "0 iterations or more, not -1"),
+        ({"iterations": -1}, "0 or more iterations, not -1"),
         ({"momentum": 1.0}, "at least 0 and below 1, not 1.0"),
         ({"momentum": -0.1}, "at least 0 and below 1, not -0.1"),
         ({"momentum": float("nan")}, "below 1, not nan"),
     ],
 )
-def test_refuses(options, says):
-    with pytest.raises(ValueError, match=says):
+def test_refuses(options, message):
+    with pytest.raises(ValueError, match=message):
         griffin_lim(jnp.zeros((1, 20, WINDOW // 2 + 1)), WINDOW, HOP, **options)
 
 
-def test_refuses_another_window():
+def test_refuses_another_number_of_bins():
     with pytest.raises(ValueError, match="a window of 512 samples has 257 bins, not 256"):
         griffin_lim(jnp.zeros((1, 20, 256)), WINDOW, HOP)

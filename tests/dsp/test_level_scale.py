@@ -1,4 +1,4 @@
-"""Scales of magnitudes."""
+"""Tests of the logarithmic scales of magnitudes."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,10 +17,10 @@ def test_every_example_fills_the_range_in_the_order_of_its_magnitudes(scale):
         np.testing.assert_array_equal(np.argsort(before, axis=None), np.argsort(after, axis=None))
 
 
-def test_equal_steps_of_the_logarithm():
+def test_log_normalised_has_equal_steps_per_decade():
     decades = jnp.asarray([[[1e-3, 1e-2, 1e-1, 1.0]]])
     np.testing.assert_allclose(log_normalised(decades)[0, 0], [-1, -1 / 3, 1 / 3, 1], atol=1e-5)
-    # Of the decibels, soft ones are squeezed: log1p is linear below 2^-16.
+    # `log1p` is linear below 2^-16, so the scale compresses soft magnitudes.
     scaled = np.asarray(db_normalised(jnp.asarray([[[0.0, 2.0**-24, 1.0]]])))[0, 0]
     assert scaled[1] == pytest.approx(-1.0, abs=1e-3)
 

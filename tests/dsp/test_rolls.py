@@ -1,4 +1,4 @@
-"""Notes become frames on the device as they do in numpy."""
+"""Tests that notes become frames on the device as in numpy."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,18 +8,18 @@ from data_pipelines.schema import SILENCE_CLASS
 from qsep_jax.dsp.rolls import frame_classes
 
 
-def test_as_in_numpy():
+def test_equals_numpy():
     rng = np.random.default_rng(0)
     onsets = np.sort(np.round(rng.uniform(0, 3, (4, 10)), 2), axis=1)
     lengths = np.round(rng.uniform(0.01, 0.5, (4, 10)), 2)
     rows = np.stack([onsets, onsets + lengths, rng.integers(21, 109, (4, 10))], axis=-1).astype(np.float32)
-    found = frame_classes(jnp.asarray(rows), 300, 100.0)
-    assert found.dtype == jnp.int32
-    for row, classes in zip(rows, found, strict=True):
-        np.testing.assert_array_equal(classes, by_numpy.frame_classes(row, 300, 100.0))
+    classes = frame_classes(jnp.asarray(rows), 300, 100.0)
+    assert classes.dtype == jnp.int32
+    for row, of_row in zip(rows, classes, strict=True):
+        np.testing.assert_array_equal(of_row, by_numpy.frame_classes(row, 300, 100.0))
 
 
-def test_rows_without_length_are_no_notes():
+def test_rows_without_duration_are_padding():
     rows = jnp.array([[0.1, 0.2, 69.0], [0.0, 0.0, 0.0], [0.15, 0.15, 50.0]])
     classes = frame_classes(rows, 4, 10.0)
     assert classes.tolist() == [SILENCE_CLASS, 69 - 21, SILENCE_CLASS, SILENCE_CLASS]

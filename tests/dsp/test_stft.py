@@ -1,4 +1,4 @@
-"""The STFT inverts to rounding and equals a loop over frames."""
+"""Tests that the STFT equals a loop over frames and that the inverse is exact up to rounding."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ SHAPES = [(512, 128), (1024, 256), (512, 256), (100, 30), (64, 48), (33, 10)]
 
 
 def by_frames(signal: np.ndarray, window_length: int, hop_length: int) -> np.ndarray:
-    """Frame n: `window_length` samples around the middle of block n, the signal mirrored at its ends."""
+    """Reference STFT: frame n is centred on the middle of block n, and the signal is mirrored at its ends."""
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window_length) / window_length)
     frames = []
     for n in range(len(signal) // hop_length):
@@ -46,7 +46,7 @@ def test_hann_is_periodic():
 
 @pytest.mark.parametrize("length", [0, 100, 384, 4 * 128 + 1])
 def test_refuses_lengths(length):
-    with pytest.raises(ValueError, match=f"multiple of 128 samples and more than 448 of them, not {length}"):
+    with pytest.raises(ValueError, match=f"multiple of 128 samples and more than 448 samples, not {length}"):
         stft(np.zeros((1, length), np.float32), 1024, 128)
 
 

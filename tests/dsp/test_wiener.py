@@ -1,4 +1,4 @@
-"""The Wiener filter equals norbert in double precision, and keeps the laws of a filter that shares out the mixture."""
+"""Tests that the Wiener filter equals norbert in double precision and that its sources sum to the mixture."""
 
 import warnings
 from functools import partial
@@ -11,14 +11,14 @@ from qsep_jax.dsp import wiener as wiener_module
 from qsep_jax.dsp.wiener import EPSILON, NOISE, wiener
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # it imports from a namespace of SciPy that will go
+    warnings.simplefilter("ignore")  # norbert imports from a deprecated namespace of SciPy
     import norbert
 
 filtered = jax.jit(wiener, static_argnames="iterations")
 
 
 def spectrograms(channels: int, peak: float, kind: str = "reverberant", seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Masked mixtures `[3, 20, 9, C]`, the masks uncertain, and the mixture `[20, 9, C]`."""
+    """Mixtures under soft masks `[3, 20, 9, C]`, and the mixture `[20, 9, C]`."""
     rng = np.random.default_rng(seed)
     sources = rng.standard_normal((3, 20, 9, channels)) + 1j * rng.standard_normal((3, 20, 9, channels))
     if kind != "reverberant":
@@ -40,7 +40,7 @@ def close(actual: jax.Array, expected: np.ndarray, tolerance: float) -> None:
 @pytest.mark.parametrize("kind", ["reverberant", "panned", "equal"])
 @pytest.mark.parametrize("channels", [1, 2, 3])
 def test_equals_norbert(channels, kind, iterations):
-    estimates, mixture = spectrograms(channels, 9.0, kind)  # not loud enough to be scaled
+    estimates, mixture = spectrograms(channels, 9.0, kind)  # quiet enough not to be scaled
     sources = np.moveaxis(estimates, 0, -1).astype(np.complex128)
     expected, _, _ = norbert.expectation_maximization(sources, mixture.astype(np.complex128), iterations, eps=EPSILON)
     close(filtered(estimates, mixture, iterations), np.moveaxis(expected, -1, 0), 1e-4)
@@ -52,7 +52,7 @@ def test_equals_norbert_at_any_level(channels, peak):
     estimates, mixture = spectrograms(channels, peak)
     magnitudes = np.moveaxis(np.abs(estimates), 0, -1).astype(np.float64)
     expected = norbert.wiener(magnitudes, mixture.astype(np.complex128), 2, use_softmask=False, eps=EPSILON)
-    close(filtered(estimates, mixture, 2), np.moveaxis(expected, -1, 0), 1e-4)  # norbert adds ε once more for 1 channel
+    close(filtered(estimates, mixture, 2), np.moveaxis(expected, -1, 0), 1e-4)  # for 1 channel norbert adds ε once more
 
 
 @pytest.mark.parametrize("iterations", [1, 3])
@@ -70,7 +70,7 @@ def test_a_single_source_is_the_mixture(channels):
     close(filtered(0.5 * mixture[None], mixture, 2), mixture[None], 0.005)
 
 
-def test_hard_panned_sources_come_apart():
+def test_separates_hard_panned_sources():
     rng = np.random.default_rng(0)
     mixture = (rng.standard_normal((50, 4, 2)) + 1j * rng.standard_normal((50, 4, 2))).astype(np.complex64)
     sources = np.eye(2, dtype=np.float32)[:, None, None] * mixture
@@ -79,16 +79,16 @@ def test_hard_panned_sources_come_apart():
     assert after < 0.05 * before
 
 
-def test_no_iteration_is_the_identity():
+def test_zero_iterations_return_the_estimates():
     estimates, mixture = spectrograms(2, 300.0)
     np.testing.assert_array_equal(filtered(estimates, mixture, 0), estimates)
 
 
 def test_silence_stays_silent():
     estimates, mixture = spectrograms(2, 300.0)
-    estimates[:, 5:8] = mixture[5:8] = 0  # frames
-    estimates[:, :, 3] = mixture[:, 3] = 0  # a bin
-    estimates[1] = 0  # a source
+    estimates[:, 5:8] = mixture[5:8] = 0  # silent frames
+    estimates[:, :, 3] = mixture[:, 3] = 0  # a silent bin
+    estimates[1] = 0  # a silent source
     sources = np.asarray(filtered(estimates, mixture, 3))
     assert np.isfinite(sources).all()
     assert not sources[:, 5:8].any()
@@ -98,13 +98,13 @@ def test_silence_stays_silent():
 
 
 @pytest.mark.parametrize("channels", [2, 3])
-def test_estimates_far_too_loud_do_no_harm(channels):
+def test_far_too_loud_estimates_still_sum_to_the_mixture(channels):
     estimates, mixture = spectrograms(channels, 10.0, "equal")
     sources = filtered(1000 * estimates, mixture, 1)
     close(sources.sum(0), mixture, 0.01)
 
 
-def test_covariances_that_rounding_made_indefinite_do_no_harm():
+def test_a_covariance_made_indefinite_by_rounding_has_a_bounded_solution():
     covariance = np.array([[1.0, 1.0], [1.0, 1.0 - 2 * NOISE]], np.complex64)  # its second pivot plus NOISE is zero
     solution = wiener_module._solve(covariance, np.array([1.0, -1.0], np.complex64))
     assert np.abs(solution).max() < 3.0 / NOISE
@@ -120,7 +120,7 @@ def test_maps_over_a_batch():
 
 def test_refuses():
     estimates, mixture = spectrograms(2, 1.0)
-    with pytest.raises(ValueError, match="0 iterations or more, not -1"):
+    with pytest.raises(ValueError, match="0 or more iterations, not -1"):
         wiener(estimates, mixture, -1)
-    with pytest.raises(ValueError, match=r"not \(3, 20, 9, 2\) of \(20, 9, 1\)"):
+    with pytest.raises(ValueError, match=r"not \(3, 20, 9, 2\) and \(20, 9, 1\)"):
         wiener(estimates, mixture[..., :1], 1)
