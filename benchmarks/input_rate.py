@@ -89,9 +89,9 @@ def make_synthetic(root: Path, options: InputRate) -> None:
         return store.segments(name, stems, options.sample_rate)
 
     tracks = (track(f"noise_{number}") for number in range(options.tracks))
-    folder = store.folder_of(root, SYNTHETIC, options.sample_rate)
+    folder = store.corpus_folder(root, SYNTHETIC, options.sample_rate)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    store.write(folder, SYNTHETIC, options.sample_rate, 1, {"train": tracks}, mark="noise", options={})
+    store.write(folder, SYNTHETIC, options.sample_rate, 1, {"train": tracks}, fingerprint="noise", options={})
 
 
 def measure(options: InputRate) -> list[rows.Row]:

@@ -15,7 +15,7 @@ import grain
 import numpy as np
 
 from data_pipelines.prepared.corpus import Corpus, View, open_corpus
-from data_pipelines.processes import outlast_requests
+from data_pipelines.processes import ignore_termination
 from data_pipelines.recipes.instrument_pairs import InstrumentPairs
 from data_pipelines.recipes.mix_and_separate import MixAndSeparate
 from data_pipelines.recipes.mixing import RandomSplit, Remix
@@ -131,8 +131,8 @@ class Pipeline:
         self.corpora, chains = {}, {}
         for name, shape in shapes.items():
             stream = streams[name]
-            corpora = self.corpora[name] = tuple(opened(name, stream, data.root, shape.sample_rate, split))
-            chain = grain.MapDataset.range(_ENDLESS * batch_size * shape.repeats).seed(seed_of(seed, split, name))
+            corpora = self.corpora[name] = tuple(open_corpora(name, stream, data.root, shape.sample_rate, split))
+            chain = grain.MapDataset.range(_ENDLESS * batch_size * shape.repeats).seed(stream_seed(seed, split, name))
             chain = chain.random_map(_Mix(corpora, stream.recipe, shape.samples))
             chain = chain.batch(batch_size // processes)[process::processes]
             chains[name] = chain.batch(shape.repeats) if shape.repeats > 1 else chain
@@ -151,7 +151,7 @@ class Pipeline:
         chain = self._chain[start:].to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=4))
         if workers:
             options = grain.MultiprocessingOptions(workers, per_worker_buffer_size=4)
-            chain = chain.mp_prefetch(options, worker_init_fn=outlast_requests)
+            chain = chain.mp_prefetch(options, worker_init_fn=ignore_termination)
             _parse_flags()
         iterator: Any = iter(chain)
         try:
@@ -164,12 +164,12 @@ class Pipeline:
         return dict(zip(self._names, parts, strict=True))
 
 
-def seed_of(seed: int, split: str, stream: str) -> int:
+def stream_seed(seed: int, split: str, stream: str) -> int:
     """Of the examples of a stream: a number of 32 bits. The split keeps validation from repeating training."""
     return zlib.crc32(f"{seed}/{split}/{stream}".encode())
 
 
-def opened(name: str, stream: Stream, root: str, sample_rate: int, split: str) -> Iterator[Corpus]:
+def open_corpora(name: str, stream: Stream, root: str, sample_rate: int, split: str) -> Iterator[Corpus]:
     for corpus in stream.corpora:
         try:
             yield stream.open(root, corpus, sample_rate, split)

@@ -36,7 +36,7 @@ from data_pipelines.corpora.urmp import Urmp
 from data_pipelines.prepared import store
 from data_pipelines.processes import end_with_parent
 from data_pipelines.progress import Progress
-from data_pipelines.schema import MADE_HERE, SPLITS
+from data_pipelines.schema import BUILT_IN, SPLITS
 from data_pipelines.video import frames
 
 DEFAULT_ROOT = Path("data")
@@ -67,7 +67,7 @@ def build(
         raise ValueError(f"the name '{name}' of a corpus may hold small letters, digits and '_' only")
     if not LOWEST_RATE <= sample_rate <= HIGHEST_RATE:
         raise ValueError(f"--sample-rate {sample_rate} is outside {LOWEST_RATE} to {HIGHEST_RATE} Hz")
-    folder = store.folder_of(root, name, sample_rate)
+    folder = store.corpus_folder(root, name, sample_rate)
     mark = store.fingerprint(corpus, sample_rate)
     if _is_current(folder, mark, overwrite):
         return folder
@@ -208,15 +208,19 @@ def _write(
     present = [split for split in SPLITS if any(track.split == split for track in tracks)]
     by_split = {split: records_of(split) for split in present}
     with Progress(f"{name}, writing", len(tracks), unit="track") as progress:
-        about: dict[str, Any] = {"mark": mark, "options": {"kind": corpus.kind, **options}, "with_frames": with_frames}
+        about: dict[str, Any] = {
+            "fingerprint": mark,
+            "options": {"kind": corpus.kind, **options},
+            "with_frames": with_frames,
+        }
         store.write(folder, name, sample_rate, channels, by_split, **about)
 
 
-def made_here(name: str) -> CorpusBuilder | None:
-    """The corpus `name` as `schema.MADE_HERE` describes it, if it is one that needs no source."""
-    if name not in MADE_HERE:
+def built_in_corpus(name: str) -> CorpusBuilder | None:
+    """The corpus `name` as `schema.BUILT_IN` describes it, if it is one that needs no source."""
+    if name not in BUILT_IN:
         return None
-    kind, options = MADE_HERE[name]
+    kind, options = BUILT_IN[name]
     return {Chamber.kind: Chamber, Band.kind: Band}[kind](**options)
 
 

@@ -27,7 +27,7 @@ def end_with_parent(*_: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def outlast_requests(*_: int) -> None:
+def ignore_termination(*_: int) -> None:
     """`end_with_parent`, and not before: whoever asks all processes of a run to end means the one that can save it."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     end_with_parent()

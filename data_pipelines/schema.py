@@ -80,20 +80,20 @@ BAND_PARENTS = {
 }
 
 # Corpora that are made on the spot, from no source: the kind of each and the options that differ from its defaults.
-MADE_HERE = {
+BUILT_IN = {
     "chamber": ("chamber", {}),
     "chamber_shifted": ("chamber", {"works": 60, "longest": 60.0, "shifts": 4}),
     "band": ("band", {}),
 }
 
 # Names that configs give to corpora which need a file or folder of the user's.
-ASKED_FOR = {
+NAMED_CORPORA = {
     "band_fluid": ("band", {"soundfont": "FluidR3_GM.sf2"}),
     "urmp_pieces": ("urmp", {"source": "DIR", "merged": True, "split": "test"}),
 }
 
 # Kinds of corpora without video whose players are drawn from their notes.
-DRAWN = ("chamber",)
+DRAWN_PLAYERS = ("chamber",)
 
 
 def variant_name(stem: str, semitones: int) -> str:

@@ -17,7 +17,7 @@ from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec
 
 from data_pipelines.prepared.corpus import Corpus, open_corpus
-from data_pipelines.prepared.store import Metadata, folder_of
+from data_pipelines.prepared.store import Metadata, corpus_folder
 from data_pipelines.progress import Progress
 from data_pipelines.schema import SPLITS
 from data_pipelines.video.features import write
@@ -143,7 +143,7 @@ def make(options: FrameFeatures) -> Path:
     console.need_positive(options, "rate", "sample_rate")
     open_corpus(options.root, options.corpus, options.sample_rate, "train")  # says how to prepare it, where it is not
     encoder = load_frame_encoder(options.model, options.size)
-    folder = folder_of(options.root, options.corpus, options.sample_rate)
+    folder = corpus_folder(options.root, options.corpus, options.sample_rate)
     index = Metadata.load(folder).index
     corpora = [
         open_corpus(options.root, options.corpus, options.sample_rate, split) for split in SPLITS if index.get(split)

@@ -25,9 +25,9 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from data_pipelines.pipeline import Data, Pipeline, Shape
-from data_pipelines.prepare import build, made_here
+from data_pipelines.prepare import build, built_in_corpus
 from data_pipelines.prepared.corpus import Excerpt, prepare_command
-from data_pipelines.prepared.store import Metadata, fingerprint, folder_of
+from data_pipelines.prepared.store import Metadata, corpus_folder, fingerprint
 from data_pipelines.progress import Progress
 from qsep_jax.command_line import console
 from qsep_jax.evaluation.excerpts import evaluate, table
@@ -120,7 +120,7 @@ def prepare_missing(experiment: Experiment) -> None:
     root, rate = experiment.data.root, experiment.system.sample_rate
     streams = (*experiment.data.streams.values(), *experiment.data.validation.values(), experiment.judged)
     for name in dict.fromkeys(name for stream in streams for name in stream.corpora):
-        corpus, folder = made_here(name), folder_of(root, name, rate)
+        corpus, folder = built_in_corpus(name), corpus_folder(root, name, rate)
         if corpus is None:
             continue
         if not folder.exists():
@@ -135,7 +135,7 @@ def _check_test_set(experiment: Experiment) -> None:
     """Refuse to train on songs of the test set, as far as that is prepared; `evaluate` asks again."""
     judged, rate = experiment.judged, experiment.system.sample_rate
     for name in judged.corpora:
-        if folder_of(experiment.data.root, name, rate).exists():
+        if corpus_folder(experiment.data.root, name, rate).exists():
             refuse_overlap(experiment, judged.open(experiment.data.root, name, rate, experiment.evaluation.split))
 
 

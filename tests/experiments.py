@@ -38,10 +38,10 @@ def write_corpora(experiment: Experiment, root: Path) -> None:
     for stream in (experiment.judged, *experiment.data.streams.values()):
         stored = [part for parts in stream.view.values() for part in parts] or list(experiment.system.stems)
         for name in stream.corpora:
-            folder = store.folder_of(root, name, rate)
+            folder = store.corpus_folder(root, name, rate)
             if not folder.exists():
                 tracks = {split: _tracks(split, stored, rate) for split in SPLITS}
-                store.write(folder, name, rate, 1, tracks, mark="0123", options={"kind": "chamber"})
+                store.write(folder, name, rate, 1, tracks, fingerprint="0123", options={"kind": "chamber"})
 
 
 def _tracks(split: str, stems: list[str], rate: int) -> Iterator[list[store.Record]]:

@@ -36,8 +36,8 @@ PIECES |= {"trio": (2 * SAMPLES + 500, ("bassoon", "cello", "flute"))}
 def write_pieces(root: Path, pieces: dict[str, tuple[int, tuple[str, ...]]] = PIECES) -> Path:
     """Write the corpus `pieces`, whose players can be drawn; in its duet the violin rests in the second segment."""
     tracks = [store.segments(name, _stems(name, *pieces[name]), RATE) for name in pieces]
-    folder = store.folder_of(root, "pieces", RATE)
-    store.write(folder, "pieces", RATE, 1, {"test": iter(tracks)}, mark="0123", options={"kind": "chamber"})
+    folder = store.corpus_folder(root, "pieces", RATE)
+    store.write(folder, "pieces", RATE, 1, {"test": iter(tracks)}, fingerprint="0123", options={"kind": "chamber"})
     return root
 
 

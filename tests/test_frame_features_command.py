@@ -36,9 +36,9 @@ def root(tmp_path_factory):
         stems = [Stem(name, np.ones((samples, 1), np.int16), notes=notes) for name, samples in LENGTHS.items()]
         yield store.segments(f"{split}0", stems, RATE)
 
-    folder = store.folder_of(root, "toy", RATE)
+    folder = store.corpus_folder(root, "toy", RATE)
     by_split = {split: tracks(split) for split in ("train", "test")}
-    store.write(folder, "toy", RATE, 1, by_split, mark="0", options={"kind": "chamber"})
+    store.write(folder, "toy", RATE, 1, by_split, fingerprint="0", options={"kind": "chamber"})
     return root
 
 
@@ -55,7 +55,7 @@ def test_the_features_of_a_classifier(root, tmp_path):
     variables = bundle(CLASSIFIER, tmp_path / "classifier")
     asked = ("--root", root, "--corpus", "toy", "--name", "seen", "--rate", 4, "--sample-rate", RATE)
     assert command(frame_features, "--model", tmp_path / "classifier", *asked) == 0
-    found = cache.read(store.folder_of(root, "toy", RATE), "seen")
+    found = cache.read(store.corpus_folder(root, "toy", RATE), "seen")
     assert (found.rate, found.rows.shape[1]) == (4.0, SIZE.features)
     assert found.mark.startswith("classifier ")
     assert found.mark.endswith(", 32 pixels")

@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 from data_pipelines.annotations.note_files import write_csv, write_midi
-from data_pipelines.annotations.notes import transposed
+from data_pipelines.annotations.notes import transpose
 from data_pipelines.schema import CLASSES
 from qsep_jax import separate
 from qsep_jax import synthesize as command_of
@@ -19,8 +19,8 @@ def scores(sounds):
     """The folder of sounds with scores: a melody, two voices, and those that cannot be played."""
     write_midi(sounds / "melody.mid", NOTES)
     write_csv(sounds / "melody.csv", NOTES)
-    write_midi(sounds / "chord.mid", np.concatenate([NOTES, transposed(NOTES, 4)]))
-    write_midi(sounds / "low.mid", transposed(NOTES, -45))
+    write_midi(sounds / "chord.mid", np.concatenate([NOTES, transpose(NOTES, 4)]))
+    write_midi(sounds / "low.mid", transpose(NOTES, -45))
     write_midi(sounds / "wide.mid", np.float32([[0, 1, 10], [1, 2, 120]]))
     write_midi(sounds / "empty.mid", NOTES[:0])
     (sounds / "text.mid").write_text("not music")
@@ -69,7 +69,7 @@ def test_separation_by_score_keeps_the_format(score_run, scores):
     """And other notes give another sound."""
     found = {}
     for score in ("melody.mid", "melody.csv", "low.csv"):
-        write_csv(scores / "low.csv", transposed(NOTES, -24))
+        write_csv(scores / "low.csv", transpose(NOTES, -24))
         ask = ("--model", score_run, scores / "mix.wav", "--query", scores / "query.wav", "--score", scores / score)
         assert command(separate, *ask, "--out", scores / "out") == 0
         info = soundfile.info(scores / "out" / "mix" / "query.wav")

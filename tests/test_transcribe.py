@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 from data_pipelines.annotations.note_files import read_csv, read_midi
-from data_pipelines.annotations.notes import notes_of
+from data_pipelines.annotations.notes import notes_from_classes
 from data_pipelines.schema import CLASSES
 from qsep_jax import transcribe as command_of
 from qsep_jax.runs.folder import RunFolder
@@ -44,7 +44,7 @@ def test_a_query_gives_all_that_is_known(score_run, sounds, loud):
         assert arrays["probabilities"].shape == (len(arrays["classes"]), CLASSES)
         assert arrays["frame_rate"] == system.sample_rate / system.hop_length
         np.testing.assert_array_equal(arrays["classes"], arrays["probabilities"].argmax(1))
-        np.testing.assert_allclose(notes_of(arrays["classes"], float(arrays["frame_rate"])), table, atol=1e-3)
+        np.testing.assert_allclose(notes_from_classes(arrays["classes"], float(arrays["frame_rate"])), table, atol=1e-3)
     info = soundfile.info(folder / "query_sonified.wav")
     assert (info.samplerate, info.channels, info.frames) == (44_100, 1, 57_331)
     assert np.abs(soundfile.read(folder / "query_sonified.wav")[0]).max() > 0.1

@@ -25,7 +25,7 @@ def read(path: Path | str, stems: Sequence[str], seconds: float) -> tuple[Span, 
     A `.csv` has the header `stem,start,end` and a line for each span; `vocals,,` says that the vocals rest
     throughout. Empty lines and those that start with `#` are skipped. A `.txt` is a label track as Audacity exports
     it: start, end and label between tabs, the label being a stem; a label `no vocals`, wherever it lies, says that
-    the vocals rest throughout. A stem that a file does not name is unknown: `of_spans` takes it as active throughout.
+    the vocals rest throughout. A stem that a file does not name is unknown: `from_spans` takes it as active throughout.
 
     Spans that pass the end of the song by at most 0.1 s are cut there.
 

@@ -98,7 +98,7 @@ def _envelope(audio: np.ndarray, window: int, hop: int, frames: int) -> np.ndarr
     return framed @ windows.hann(window + 2)[1:-1] / window
 
 
-def of_spans(spans: Iterable[Span], stems: Sequence[str], samples: int, sample_rate: int) -> np.ndarray:
+def from_spans(spans: Iterable[Span], stems: Sequence[str], samples: int, sample_rate: int) -> np.ndarray:
     """Whether each stem is active, bool `[S, T]` with T = `samples`, to the nearest sample.
 
     A stem that no span names is unknown and counts as active throughout.
@@ -120,7 +120,7 @@ def of_spans(spans: Iterable[Span], stems: Sequence[str], samples: int, sample_r
 
 
 def to_spans(active: np.ndarray, stems: Sequence[str], sample_rate: int) -> tuple[Span, ...]:
-    """What `of_spans` makes bool `[S, T]` of, by stem and time; a stem that rests throughout has one without length.
+    """What `from_spans` makes bool `[S, T]` of, by stem and time; a stem that rests throughout has one without length.
 
     What `from_stems` gives has channels: a stem is active where any of them is, `active.any(axis=-1)`.
     """
@@ -133,7 +133,7 @@ def to_spans(active: np.ndarray, stems: Sequence[str], sample_rate: int) -> tupl
     return tuple(spans)
 
 
-def need_silence(active: np.ndarray, stems: Sequence[str], name: str) -> None:
+def check_has_rest(active: np.ndarray, stems: Sequence[str], name: str) -> None:
     """Raise ValueError if all stems of bool `[S, T]` are active everywhere: that says nothing about the song.
 
     Args:
@@ -146,6 +146,6 @@ def need_silence(active: np.ndarray, stems: Sequence[str], name: str) -> None:
         )
 
 
-def over_channels(active: np.ndarray) -> np.ndarray:
+def any_channel(active: np.ndarray) -> np.ndarray:
     """Where stems sound in any channel: `[S, T]` of that or of `[S, T, C]`."""
     return active if active.ndim == 2 else np.max(active, axis=-1)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines.annotations.notes import by_onset, monophonic, name_of
+from data_pipelines.annotations.notes import monophonic, pitch_name, sort_by_onset
 from data_pipelines.files import atomic_write
 
 HEADER = ("onset_s", "offset_s", "midi_pitch", "name")
@@ -73,7 +73,7 @@ def read_midi(path: Path | str, track: int | None = None) -> np.ndarray:
         tracks = [tracks[track - 1]]
     columns = [each.notes.numpy() for each in tracks]
     rows = [np.stack([each["time"], each["time"] + each["duration"], each["pitch"]], 1) for each in columns]
-    notes = by_onset(np.concatenate(rows).astype(np.float32))
+    notes = sort_by_onset(np.concatenate(rows).astype(np.float32))
     return notes[notes[:, 1] > notes[:, 0]]
 
 
@@ -121,7 +121,7 @@ def write_csv(path: Path, notes: np.ndarray) -> None:
     Raises:
       OSError: if the file cannot be written.
     """
-    rows = [(f"{onset:.4f}", f"{offset:.4f}", f"{pitch:g}", name_of(pitch)) for onset, offset, pitch in notes]
+    rows = [(f"{onset:.4f}", f"{offset:.4f}", f"{pitch:g}", pitch_name(pitch)) for onset, offset, pitch in notes]
     with atomic_write(path) as unfinished, unfinished.open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([HEADER, *rows])
 
@@ -146,7 +146,7 @@ def read_csv(path: Path | str) -> np.ndarray:
                     notes.append(_note(row, f"{path}: line {rows.line_num}"))
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: cannot be read as a table ({_first_line(error)})") from None
-    return by_onset(np.asarray(notes, np.float32).reshape(-1, 3))
+    return sort_by_onset(np.asarray(notes, np.float32).reshape(-1, 3))
 
 
 def _note(row: list[str], where: str) -> list[float]:

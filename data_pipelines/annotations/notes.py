@@ -17,7 +17,7 @@ LARGEST_OVERLAP = 0.05
 _NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 
 
-def name_of(pitch: float) -> str:
+def pitch_name(pitch: float) -> str:
     """Name of the nearest MIDI pitch: 60 is C4."""
     return f"{_NAMES[round(pitch) % 12]}{round(pitch) // 12 - 1}"
 
@@ -34,7 +34,7 @@ def frame_classes(notes: np.ndarray, frames: int, frame_rate: float, start: floa
     Raises:
       ValueError: for a pitch that is no key of a piano.
     """
-    notes = by_onset(notes)
+    notes = sort_by_onset(notes)
     _need_keys(notes)
     classes = np.full(frames, SILENCE_CLASS, np.int32)
     # A time that is a whole frame may come one rounding of float32 below it.
@@ -46,7 +46,7 @@ def frame_classes(notes: np.ndarray, frames: int, frame_rate: float, start: floa
     return classes
 
 
-def notes_of(classes: np.ndarray, frame_rate: float, shortest: float = 0.0) -> np.ndarray:
+def notes_from_classes(classes: np.ndarray, frame_rate: float, shortest: float = 0.0) -> np.ndarray:
     """The notes of frames `[N]`: each run of one class that is not silence.
 
     Args:
@@ -72,12 +72,12 @@ def check_monophonic(notes: np.ndarray, name: str) -> None:
     Raises:
       ValueError: if two do; says where.
     """
-    notes = by_onset(notes)
+    notes = sort_by_onset(notes)
     held = np.maximum.accumulate(notes[:, 1])[:-1] - notes[1:, 0]
     if (held > LARGEST_OVERLAP + 1e-6).any():
         row = int(np.argmax(held > LARGEST_OVERLAP + 1e-6))
         raise ValueError(
-            f"{name}: at {notes[row + 1, 0]:.2f} s, {name_of(notes[row + 1, 2])} begins {held[row]:.2f} s before an "
+            f"{name}: at {notes[row + 1, 0]:.2f} s, {pitch_name(notes[row + 1, 2])} begins {held[row]:.2f} s before an "
             f"earlier note ends: give one voice, such as one track of the file (--track)"
         )
 
@@ -89,7 +89,7 @@ def monophonic(notes: np.ndarray, name: str) -> np.ndarray:
       ValueError: as `check_monophonic`.
     """
     check_monophonic(notes, name)
-    notes = by_onset(notes).copy()
+    notes = sort_by_onset(notes).copy()
     notes[:-1, 1] = np.minimum(notes[:-1, 1], notes[1:, 0])
     return notes[notes[:, 1] > notes[:, 0]]
 
@@ -113,15 +113,15 @@ def move_to_range(notes: np.ndarray, low: float, high: float) -> tuple[np.ndarra
     ]
     if not fitting:
         raise ValueError(
-            f"the notes reach from {name_of(lowest)} to {name_of(highest)} (MIDI {lowest:g} to {highest:g}), and no "
+            f"the notes reach from {pitch_name(lowest)} to {pitch_name(highest)} (MIDI {lowest:g} to {highest:g}), and no "
             f"octave brings them all into {LOWEST_PITCH} to {HIGHEST_PITCH}: leave out the outermost"
         )
     centre, median = (low + high) / 2, float(np.median(notes[:, 2]))
     semitones = min(fitting, key=lambda shift: (abs(median + shift - centre), abs(shift)))
-    return transposed(notes, semitones), semitones
+    return transpose(notes, semitones), semitones
 
 
-def transposed(notes: np.ndarray, semitones: float) -> np.ndarray:
+def transpose(notes: np.ndarray, semitones: float) -> np.ndarray:
     return notes + np.asarray([0, 0, semitones], np.float32)
 
 
@@ -137,7 +137,7 @@ def voice_classes(notes: np.ndarray, path: Path | str, frame_rate: float, tail: 
         raise ValueError(f"{path}: {error}") from None
 
 
-def by_onset(notes: np.ndarray) -> np.ndarray:
+def sort_by_onset(notes: np.ndarray) -> np.ndarray:
     notes = np.asarray(notes, np.float32).reshape(-1, 3)
     return notes[np.argsort(notes[:, 0], kind="stable")]
 

@@ -47,6 +47,11 @@ class AudioFile:
             with path.open("rb") as file:
                 self._check_whole(_missing_bytes(file.read(4096), path.stat().st_size))
 
+    @property
+    def name(self) -> str:
+        """The path, for error messages."""
+        return str(self.path)
+
     def blocks(self, samples: int = BLOCK) -> Iterator[np.ndarray]:
         """The file from its beginning as float32 `[n, C]` in −1…1, n = `samples` but for the last block.
 
@@ -163,7 +168,7 @@ def to_int16(audio: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(audio * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype(AUDIO_DTYPE)
 
 
-def read_like(path: Path, mixture: np.ndarray, rate: int) -> np.ndarray:
+def read_matching(path: Path, mixture: np.ndarray, rate: int) -> np.ndarray:
     """The audio of a file at a rate, with the samples and channels of `mixture` `[T, C]`."""
     audio, own = read_audio(path)
     return fit_length(fit_channels(resample(audio, own, rate), mixture.shape[1]), len(mixture))

@@ -28,7 +28,7 @@ _SUFFIXES = {
 _KEPT = (*INTEGER[2:], "FLOAT", "DOUBLE", "VORBIS", "OPUS")
 
 
-def suffix_like(path: Path) -> str:
+def output_suffix(path: Path) -> str:
     """The extension for outputs of a file: its own, or `.wav` where that cannot be written (MP3)."""
     suffix = path.suffix.lower()
     return suffix if suffix in _SUFFIXES else ".wav"
@@ -143,7 +143,7 @@ class AudioWriter:
 
 
 @contextlib.contextmanager
-def together(writers: list[AudioWriter]) -> Iterator[list[AudioWriter]]:
+def all_or_none(writers: list[AudioWriter]) -> Iterator[list[AudioWriter]]:
     """Several writers whose files appear when all of them are whole, or not at all."""
     try:
         yield writers

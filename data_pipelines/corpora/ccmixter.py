@@ -15,7 +15,7 @@ from data_pipelines.audio.reading import AudioFile
 from data_pipelines.corpora.base import CorpusBuilder, OrderedMap, Stem, Track
 from data_pipelines.corpora.folder import HIGHEST_STORED_RATE, file_inputs
 from data_pipelines.corpora.stem_files import check_present, read_stems, track_folders
-from data_pipelines.corpora.thirds import in_thirds
+from data_pipelines.corpora.thirds import split_in_thirds
 
 FILES = {"vocals": "source-02.wav", "accompaniment": "source-01.wav"}
 EXPECTED = "a track of CCMixter has source-01.wav, the accompaniment, and source-02.wav, the voice"
@@ -41,7 +41,7 @@ class Ccmixter(CorpusBuilder):
         return min(AudioFile(_files(self._folders()[0])["vocals"]).sample_rate, HIGHEST_STORED_RATE)
 
     def tracks(self, ordered_map: OrderedMap) -> list[Track]:
-        return in_thirds({folder.name: folder for folder in self._folders()}, self.source)
+        return split_in_thirds({folder.name: folder for folder in self._folders()}, self.source)
 
     def load(self, track: Track, sample_rate: int) -> list[Stem]:
         return read_stems({name: [path] for name, path in _files(track.source).items()}, sample_rate)

@@ -12,7 +12,7 @@ from typing import ClassVar
 from data_pipelines.audio.reading import AudioFile, read_audio, resample, to_int16
 from data_pipelines.corpora.base import CorpusBuilder, OrderedMap, Stem, Track
 from data_pipelines.corpora.folder import HIGHEST_STORED_RATE, file_inputs
-from data_pipelines.corpora.thirds import in_thirds
+from data_pipelines.corpora.thirds import split_in_thirds
 
 # The channel of each stem.
 CHANNELS = {"vocals": 1, "accompaniment": 0}
@@ -38,7 +38,7 @@ class Ikala(CorpusBuilder):
         return min(AudioFile(self._files()[0]).sample_rate, HIGHEST_STORED_RATE)
 
     def tracks(self, ordered_map: OrderedMap) -> list[Track]:
-        return in_thirds({path.stem: path for path in self._files()}, self.source)
+        return split_in_thirds({path.stem: path for path in self._files()}, self.source)
 
     def load(self, track: Track, sample_rate: int) -> list[Stem]:
         audio, rate = read_audio(track.source)

@@ -20,7 +20,7 @@ from data_pipelines.audio.reading import AudioFile
 from data_pipelines.corpora.base import CorpusBuilder, OrderedMap, Stem, Track
 from data_pipelines.corpora.folder import HIGHEST_STORED_RATE, file_inputs
 from data_pipelines.corpora.stem_files import check_present, read_stems, track_folders
-from data_pipelines.corpora.thirds import in_thirds
+from data_pipelines.corpora.thirds import split_in_thirds
 
 # The voices of MedleyDB's own taxonomy of instruments but for `crowd`, an audience, and those of songs after version 1.
 VOICES = frozenset(
@@ -72,7 +72,7 @@ class Medleydb(CorpusBuilder):
         return min(AudioFile(_all_files(first)[0]).sample_rate, HIGHEST_STORED_RATE)
 
     def tracks(self, ordered_map: OrderedMap) -> list[Track]:
-        return in_thirds(self._songs(), self.source)
+        return split_in_thirds(self._songs(), self.source)
 
     def load(self, track: Track, sample_rate: int) -> list[Stem]:
         return read_stems(track.source.files, sample_rate)

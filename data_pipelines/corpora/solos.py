@@ -107,7 +107,7 @@ class Solos(CorpusBuilder):
         there = {path.name for path in video.pictures.iterdir()}
         last = max((int(name.removesuffix(".jpg")) for name in there if re.fullmatch(r"\d+\.jpg", name)), default=0)
         found = []
-        for time in np.arange(frames.first_from(seconds, self.frame_rate)) / self.frame_rate:
+        for time in np.arange(frames.first_frame_at(seconds, self.frame_rate)) / self.frame_rate:
             number = start + round(time * VIDEO_RATE) + 1
             if number > last:
                 break

@@ -8,7 +8,7 @@ from data_pipelines.corpora.base import Track
 from data_pipelines.schema import SPLITS
 
 
-def in_thirds(sources: Mapping[str, Any], root: Path) -> list[Track]:
+def split_in_thirds(sources: Mapping[str, Any], root: Path) -> list[Track]:
     """Tracks in the order of their names: a third for training, one for validation, the others for testing.
 
     Thirds are rounded down, as in the published code, so that the remainder is in the test split: 50 tracks are 16, 16

@@ -31,7 +31,7 @@ from data_pipelines.audio.reading import fit_channels, fit_length, read_audio, r
 from data_pipelines.corpora import pitch_shift
 from data_pipelines.corpora.base import CorpusBuilder, OrderedMap, Stem, Track
 from data_pipelines.corpora.folder import file_inputs
-from data_pipelines.corpora.urmp_video import Boxes, box_of, video_of, watch
+from data_pipelines.corpora.urmp_video import Boxes, find_box, find_video, watch
 from data_pipelines.schema import UNSEEN_INSTRUMENTS
 from data_pipelines.video.files import Box, read_boxes
 
@@ -124,7 +124,7 @@ class Urmp(CorpusBuilder):
         for _, players in pieces:
             for track in [players] if self.merged else [(player,) for player in players]:
                 _boxes_of(boxes, track, players)
-        videos = [video_of(self.source / piece) for piece, _ in pieces]
+        videos = [find_video(self.source / piece) for piece, _ in pieces]
         about = self.boxes.stat()
         return [*file_inputs(self.source, videos), f"{self.boxes.name} {about.st_size} {about.st_mtime_ns}"]
 
@@ -162,7 +162,7 @@ class Urmp(CorpusBuilder):
         """The stems with what the video of the piece shows of their players; variants are seen as these."""
         folder = players[0].audio.parent
         boxes = _boxes_of(read_boxes(self.boxes or ""), players, _players(folder))
-        found = watch(video_of(folder), boxes, seconds, self.frame_rate, self.frame_size)
+        found = watch(find_video(folder), boxes, seconds, self.frame_rate, self.frame_size)
         return [
             dataclasses.replace(stem, frames=tuple(seen), frame_rate=self.frame_rate)
             for stem, seen in zip(stems, found.values(), strict=True)
@@ -207,7 +207,7 @@ def _boxes_of(boxes: Boxes, track: tuple[Player, ...], players: tuple[Player, ..
     firsts = {player.instrument: player for player in reversed(track)}
     piece = players[0].audio.parent.name
     return {
-        player.name: box_of(boxes, piece, player, players) for player in track if firsts[player.instrument] is player
+        player.name: find_box(boxes, piece, player, players) for player in track if firsts[player.instrument] is player
     }
 
 

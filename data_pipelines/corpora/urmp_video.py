@@ -26,7 +26,7 @@ class Player(Protocol):
     def instrument(self) -> str: ...
 
 
-def video_of(folder: Path) -> Path:
+def find_video(folder: Path) -> Path:
     """The video of a piece.
 
     Raises:
@@ -38,7 +38,7 @@ def video_of(folder: Path) -> Path:
     return found[0]
 
 
-def box_of(boxes: Boxes, piece: str, player: Player, players: Sequence[Player]) -> files.Box:
+def find_box(boxes: Boxes, piece: str, player: Player, players: Sequence[Player]) -> files.Box:
     """The box of one of the `players` of a piece.
 
     Raises:
@@ -68,7 +68,7 @@ def watch(path: Path, boxes: dict[str, files.Box], seconds: float, rate: float, 
     """
     found: dict[str, list[bytes]] = {player: [] for player in boxes}
     seconds = min(seconds, files.duration(path))
-    for picture in files.frames(path, np.arange(max(frames.first_from(seconds, rate), 1)) / rate):
+    for picture in files.frames(path, np.arange(max(frames.first_frame_at(seconds, rate), 1)) / rate):
         for player, box in boxes.items():
             seen = files.crop(picture, box, f"{player} in {path.name}")
             found[player].append(frames.encode(frames.resize(seen, size) if size else seen))

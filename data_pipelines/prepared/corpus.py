@@ -9,8 +9,8 @@ import numpy as np
 
 from data_pipelines import processes
 from data_pipelines.prepared import records
-from data_pipelines.prepared.store import Metadata, Row, folder_of, shards
-from data_pipelines.schema import ASKED_FOR, DRAWN, FULL_SCALE, MADE_HERE, SPLITS, variant_name
+from data_pipelines.prepared.store import Metadata, Row, corpus_folder, shards
+from data_pipelines.schema import BUILT_IN, DRAWN_PLAYERS, FULL_SCALE, NAMED_CORPORA, SPLITS, variant_name
 from data_pipelines.video import features, frames, players
 
 # A view names the stems that a recipe sees and the stored stems that each is the sum of:
@@ -172,7 +172,7 @@ class Corpus:
         """
         row, times = self._player(track, stem), np.asarray(times, float)
         where = f"'{row.stem}' in '{track}' of {self.folder}"
-        if self.metadata.options.get("kind") in DRAWN:
+        if self.metadata.options.get("kind") in DRAWN_PLAYERS:
             notes, name = self.notes(track, stem), f"{track}/{row.stem}"
             return np.stack([players.draw(row.stem, notes, time, size, name) for time in times.tolist()])
         seconds = self.metadata.segment_samples / self.sample_rate
@@ -279,7 +279,7 @@ def open_corpus(
     """
     if split not in SPLITS:
         raise ValueError(f"there is no split '{split}'; choose one of {', '.join(SPLITS)}")
-    folder = folder_of(root, name, sample_rate)
+    folder = corpus_folder(root, name, sample_rate)
     try:
         metadata = Metadata.load(folder)
     except FileNotFoundError:
@@ -310,7 +310,7 @@ def open_corpus(
 
 def prepare_command(root: Path | str, name: str, sample_rate: int) -> str:
     """The command that prepares a corpus, with a place to fill in where it needs a source."""
-    kind, options = (MADE_HERE | ASKED_FOR).get(name, (name, {"source": "DIR"}))
+    kind, options = (BUILT_IN | NAMED_CORPORA).get(name, (name, {"source": "DIR"}))
     named = {"name": name, **options} if kind != name else options
     words = [_option(option, value) for option, value in named.items()]
     return " ".join(["python -m data_pipelines.prepare", kind, *words, f"--out {root} --sample-rate {sample_rate}"])

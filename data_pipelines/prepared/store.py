@@ -1,21 +1,20 @@
-"""A built corpus on disk: written by TFDS as array_record, whole or not there at all.
+"""A prepared corpus on disk, written by TFDS as array_record files. It appears only when it is complete.
 
     ROOT/NAME/RATE/                     one copy of a corpus at one sample rate
-      metadata.json                     fingerprint, rate, channels, segment length and the index of the stems
-      NAME-train.array_record-00000-…   records of `schema.RECORD_FIELDS`, in the order of the index, and of
+      metadata.json                     fingerprint, sample rate, channels, segment length and the index of the stems
+      NAME-train.array_record-00000-…   records with the fields `schema.RECORD_FIELDS`, in the order of the index; also
                                         `schema.FRAME_FIELDS` where the corpus has video
-      features.json, dataset_info.json  TFDS's own: `tfds.builder_from_directory` reads the folder
+      features.json, dataset_info.json  files of TFDS, so that `tfds.builder_from_directory` can read the folder
 
-A record holds `SEGMENT_SECONDS` of one stem. Reading costs whole records, so they are short: measured on two cores, a
-3-s crop from a random place costs 280 to 370 µs from 10-s records, 150 from 3-s and 100 from 1.5-s ones (22.05 kHz,
-mono), and shorter ones gain nothing. They are stored uncompressed: TFDS compresses, music hardly shrinks, and reading
-it back takes three times as long.
+A record holds `SEGMENT_SECONDS` of one stem. A reader must read complete records, so they are short: measured on two
+cores, reading a 3-s crop from a random position takes 280 to 370 µs from 10-s records, 150 from 3-s records and 100
+from 1.5-s records (22.05 kHz, mono). Still shorter records are not faster. The records are stored uncompressed: TFDS
+would compress them, but music hardly shrinks, and reading compressed records takes three times as long.
 """
 
 import dataclasses
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,28 +23,34 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.corpora.base import CorpusBuilder, Stem
+from data_pipelines.files import read_json, write_json
 from data_pipelines.prepared import records
 from data_pipelines.schema import AUDIO_DTYPE
 from data_pipelines.video import frames
 
 SEGMENT_SECONDS = 1.5
-# Raised when the stored form changes.
+# Increase this number when the stored format changes.
 FORMAT = 1
 RECORDS_PER_SHARD = 10_000
+_REMEDY = "prepare the corpus again with --overwrite"
 
-# `schema.RECORD_FIELDS` of one segment, and with video `schema.FRAME_FIELDS`.
+# The fields `schema.RECORD_FIELDS` of one segment, with video also `schema.FRAME_FIELDS`.
 Record = dict[str, Any]
 
 
-def folder_of(root: Path | str, name: str, sample_rate: int) -> Path:
+def corpus_folder(root: Path | str, name: str, sample_rate: int) -> Path:
+    """The folder of the corpus `name`, prepared at `sample_rate` (Hz)."""
     return Path(root) / name / str(sample_rate)
 
 
 def fingerprint(corpus: CorpusBuilder, sample_rate: int) -> str:
-    """A digest of everything that the stored corpus depends on: options, inputs, rate, code version.
+    """A digest of everything that the stored corpus depends on: options, inputs, sample rate and code version.
 
-    An option that a corpus got later, a field with `metadata={"added": True}`, counts only where it differs from its
-    default: corpora prepared before it was there stay valid.
+    An option that was added to a corpus later, a field with `metadata={"added": True}`, changes the digest only where
+    it differs from its default, so that corpora which were prepared earlier stay valid.
+
+    Raises:
+      ValueError: if an input is missing.
     """
     options = {
         field.name: str(getattr(corpus, field.name))
@@ -58,7 +63,14 @@ def fingerprint(corpus: CorpusBuilder, sample_rate: int) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A stored stem of a track: its records are `first … first + ⌈samples / segment⌉` of the split."""
+    """The index entry of a stored stem of a track.
+
+    Attributes:
+      track, stem: Names of the track and the stem.
+      parent: Name of the stem that this one is a part or a pitch-shifted variant of, or empty.
+      first: Number of its first record in the split. It has `⌈samples / segment_samples⌉` consecutive records.
+      samples: Its length in samples.
+    """
 
     track: str
     stem: str
@@ -69,7 +81,17 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Metadata:
-    """What `metadata.json` says of a corpus."""
+    """The content of `metadata.json`.
+
+    Attributes:
+      name: Name of the corpus.
+      fingerprint: Digest of what the corpus was prepared from, as `fingerprint` returns it.
+      sample_rate: Sample rate in Hz.
+      channels: Audio channels that are stored.
+      segment_samples: Samples in each record except for the last one of a stem.
+      options: The options of the corpus, as text, and its `kind`.
+      index: The stored stems of each split, in the order of their records.
+    """
 
     name: str
     fingerprint: str
@@ -81,25 +103,26 @@ class Metadata:
 
     @staticmethod
     def load(folder: Path) -> "Metadata":
-        """Read the metadata of a built corpus.
+        """Read the metadata of a prepared corpus.
 
         Raises:
-          FileNotFoundError: if no whole corpus is there.
-          ValueError: if it was written in another format or is damaged.
+          FileNotFoundError: if the folder holds no complete corpus.
+          ValueError: if the metadata were written in another format or are damaged.
         """
         path = folder / "metadata.json"
         if not path.is_file():
             raise FileNotFoundError(path)
+        content = read_json(path, _REMEDY)
         try:
-            content = json.loads(path.read_text())
             if content.pop("format") != FORMAT:
                 raise ValueError("another format")
             index = {split: [Row(*row) for row in rows] for split, rows in content.pop("index").items()}
             return Metadata(**content, index=index)
-        except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(f"{path} cannot be read ({error}): prepare the corpus again with --overwrite") from None
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"{path} cannot be read ({error}): {_REMEDY}") from None
 
     def dump(self) -> dict[str, Any]:
+        """The metadata as JSON data, which `load` reads."""
         content = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         content["index"] = {
             split: [list(dataclasses.astuple(row)) for row in rows] for split, rows in self.index.items()
@@ -108,17 +131,22 @@ class Metadata:
 
 
 def shards(folder: Path, name: str, split: str) -> list[str]:
+    """Paths of the array_record files of a split, in order."""
     return [str(path) for path in sorted(folder.glob(f"{name}-{split}.array_record-*"))]
 
 
 def segments(track: str, stems: list[Stem], sample_rate: int, *, with_frames: bool = False) -> list[Record]:
-    """The records of a track, stem by stem, in order of time; `with_frames` those of a corpus that has video."""
-    size, found = round(SEGMENT_SECONDS * sample_rate), []
+    """The records of a track, stem by stem and in order of time.
+
+    Args:
+      with_frames: whether the records have the fields for video frames.
+    """
+    size, rows = round(SEGMENT_SECONDS * sample_rate), []
     for stem in stems:
         for number, start in enumerate(range(0, len(stem.audio), size)):
             begin, end = start / sample_rate, (start + size) / sample_rate
             sounding = stem.notes[(stem.notes[:, 0] < end) & (stem.notes[:, 1] > begin)]
-            found.append(
+            rows.append(
                 {
                     "audio": stem.audio[start : start + size],
                     "track": track,
@@ -130,13 +158,13 @@ def segments(track: str, stems: list[Stem], sample_rate: int, *, with_frames: bo
                 }
             )
             if with_frames:
-                found[-1] |= _frames_between(stem, begin, end)
-    return found
+                rows[-1] |= _frames_between(stem, begin, end)
+    return rows
 
 
 def _frames_between(stem: Stem, begin: float, end: float) -> Record:
-    """`schema.FRAME_FIELDS` of a segment."""
-    first, last = (frames.first_from(seconds, stem.frame_rate) for seconds in (begin, end))
+    """The fields `schema.FRAME_FIELDS` of a segment from `begin` to `end` (s)."""
+    first, last = (frames.first_frame_at(seconds, stem.frame_rate) for seconds in (begin, end))
     return {"frames": frames.pack(stem.frames[first:last]), "frame_rate": stem.frame_rate if stem.frames else 0.0}
 
 
@@ -147,15 +175,22 @@ def write(
     channels: int,
     tracks: dict[str, Iterator[list[Record]]],
     *,
-    mark: str,
+    fingerprint: str,
     options: dict[str, str],
     with_frames: bool = False,
 ) -> Metadata:
-    """Write the tracks of each split, lists of records, and put the finished corpus at `folder` in one rename.
+    """Write a corpus and move it to `folder` in one rename, in place of an older one.
 
-    Everything before the rename happens in a folder beside it, whose name begins with a dot.
+    Until the rename, the files are in a hidden folder beside it.
+
+    Args:
+      channels: audio channels of all stems.
+      tracks: the tracks of each split, each a list of records as `segments` returns it.
+      fingerprint: digest of what the corpus is made from.
+      options: options of the corpus, stored in its metadata.
+      with_frames: whether the records have the fields for video frames.
     """
-    scratch = folder.with_name(f".{folder.name}-{mark}-writing")
+    scratch = folder.with_name(f".{folder.name}-{fingerprint}-writing")
     shutil.rmtree(scratch, ignore_errors=True)
     built = scratch / "tfds"
     _write_with_tfds(built, name, channels, tracks, with_frames)
@@ -164,18 +199,17 @@ def write(
     index: dict[str, list[Row]] = {}
     for split in tracks:
         index[split] = []
-        paths = shards(built, name, split)
         first = 0
-        for path in paths:
+        for path in shards(built, name, split):
             first = _store_uncompressed(path, str(final / Path(path).name), channels, first, index[split])
     for path in (built / "features.json", built / "dataset_info.json"):
         shutil.copy(path, final)
     size = round(SEGMENT_SECONDS * sample_rate)
-    metadata = Metadata(name, mark, sample_rate, channels, size, options, index)
-    (final / "metadata.json").write_text(json.dumps(metadata.dump()))
+    metadata = Metadata(name, fingerprint, sample_rate, channels, size, options, index)
+    write_json(final / "metadata.json", metadata.dump(), indent=None)
     if folder.exists():
-        os.replace(folder, scratch / "old")  # deleting takes a while, and half a corpus must not lie there meanwhile
-    os.replace(final, folder)
+        folder.replace(scratch / "old")  # deleting in place would take a while and show an incomplete corpus meanwhile
+    final.replace(folder)
     shutil.rmtree(scratch)
     return metadata
 
@@ -183,11 +217,14 @@ def write(
 def _write_with_tfds(
     folder: Path, name: str, channels: int, tracks: dict[str, Iterator[list[Record]]], with_frames: bool
 ) -> None:
-    """Have TFDS write the splits, track by track: its builders would gather a whole split in memory."""
+    """Write the splits with TFDS's sequential writer, track by track.
+
+    The builders of TFDS would hold a complete split in memory.
+    """
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.dataset_info import DatasetIdentity
 
-    # `features.Audio` needs TensorFlow; a tensor stored as bytes is the quickest form to read.
+    # `features.Audio` needs TensorFlow. A tensor that is stored as bytes is the fastest format to read.
     audio = tfds.features.Tensor(shape=(None, channels), dtype=AUDIO_DTYPE, encoding=tfds.features.Encoding.BYTES)
     text, number = tfds.features.Text(), tfds.features.Scalar(np.int64)
     features = {"audio": audio, "track": text, "stem": text, "parent": text, "segment": number}
@@ -207,7 +244,14 @@ def _write_with_tfds(
 
 
 def _store_uncompressed(source: str, target: str, channels: int, first: int, rows: list[Row]) -> int:
-    """Copy one shard record by record and add its stems to `rows`; the number of the next shard's first record."""
+    """Copy one shard without compression, record by record, and add its stems to `rows`.
+
+    Args:
+      first: number of the shard's first record in the split.
+
+    Returns:
+      The number of the next shard's first record.
+    """
     from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
     reader = ArrayRecordReader(source)

@@ -21,7 +21,7 @@ FORMAT = 1
 _ROWS = "features.f32"
 
 
-def folder_of(corpus: Path, name: str) -> Path:
+def features_folder(corpus: Path, name: str) -> Path:
     """Where the features `name` of the corpus in a folder are."""
     return corpus / "features" / name
 
@@ -70,7 +70,7 @@ def write(
     Raises:
       ValueError: if rows have other dims or are none.
     """
-    target = folder_of(folder, name)
+    target = features_folder(folder, name)
     scratch = target.with_name(f".{name}-writing")
     shutil.rmtree(scratch, ignore_errors=True)
     (final := scratch / "final").mkdir(parents=True)
@@ -98,7 +98,7 @@ def read(folder: Path, name: str) -> FrameFeatures:
       FileNotFoundError: if there are none.
       ValueError: if they are damaged or of another format.
     """
-    target = folder_of(folder, name)
+    target = features_folder(folder, name)
     if not (target / "index.json").is_file():
         raise FileNotFoundError(target)
     try:

@@ -37,7 +37,7 @@ def unpack(packed: bytes) -> list[bytes]:
     return found
 
 
-def first_from(seconds: float, rate: float) -> int:
+def first_frame_at(seconds: float, rate: float) -> int:
     """Number of the first frame at or after a time; a frame less than a thousandth of a step before it counts."""
     return math.ceil(seconds * rate - 1e-3)
 
@@ -59,9 +59,9 @@ def nearest(
         if not rate:
             return []
         number, before = max(round(time * rate), 0), segment
-        while segment and first_from(segment * seconds, rate) > number:
+        while segment and first_frame_at(segment * seconds, rate) > number:
             segment -= 1
-        while segment + 1 < segments and first_from((segment + 1) * seconds, rate) <= number:
+        while segment + 1 < segments and first_frame_at((segment + 1) * seconds, rate) <= number:
             segment += 1
         frames = frames if segment == before else read(segment)[0]
         while not frames and segment:
@@ -69,7 +69,7 @@ def nearest(
             frames = read(segment)[0]
         if not frames:
             return []
-        found.append(frames[min(number - first_from(segment * seconds, rate), len(frames) - 1)])
+        found.append(frames[min(number - first_frame_at(segment * seconds, rate), len(frames) - 1)])
     return found
 
 

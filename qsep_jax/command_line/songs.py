@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data_pipelines.annotations import activation_files, activations
-from data_pipelines.annotations.activations import over_channels
-from data_pipelines.audio.reading import READABLE, fit_channels, read_audio, read_like, resample
+from data_pipelines.annotations.activations import any_channel
+from data_pipelines.audio.reading import READABLE, fit_channels, read_audio, read_matching, resample
 from qsep_jax.inference.adaptation import Song
 from qsep_jax.systems.base import System
 
@@ -45,12 +45,12 @@ def prepare(options: "Adapt", files: dict[Path, str], stems: tuple[str, ...], sy
         if file:
             spans = activation_files.read(file, stems, seconds)
             unnamed = tuple(stem for stem in stems if stem not in {span.stem for span in spans})
-            active = activations.of_spans(spans, stems, len(mixture), rate)
+            active = activations.from_spans(spans, stems, len(mixture), rate)
         elif references is not None:
             active = activations.from_stems(references, rate, threshold=options.threshold)
         else:
             raise ValueError(f"{path} has neither activations nor references")
-        activations.need_silence(over_channels(active), stems, str(file or path))
+        activations.check_has_rest(any_channel(active), stems, str(file or path))
         found.append(Prepared(path, Song(track, mixture, active), unnamed, references, options.out / track))
     return found
 
@@ -76,5 +76,5 @@ def _stems_in(folder: Path, track: str, stems: Sequence[str], mixture: np.ndarra
         paths = [path for path in sorted((folder / track).glob(f"{stem}.*")) if path.suffix.lower() in READABLE]
         if not paths:
             raise ValueError(f"{folder / track} has no audio of the stem '{stem}', such as {stem}.wav")
-        found.append(read_like(paths[0], mixture, rate))
+        found.append(read_matching(paths[0], mixture, rate))
     return np.stack(found)

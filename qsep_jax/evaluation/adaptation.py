@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipelines.audio.reading import read_like
+from data_pipelines.audio.reading import read_matching
 from qsep_jax.metrics.bss_eval import bss_eval
 
 # Seconds of a frame of the paper's evaluation, and from one to the next.
@@ -23,7 +23,7 @@ def median_sdr(
     """
     medians = dict.fromkeys(stems, float("nan"))
     for stem, path, reference in zip(stems, paths, references, strict=True):
-        estimate = read_like(path, reference, sample_rate)
+        estimate = read_matching(path, reference, sample_rate)
         if not (reference.any() and estimate.any()):
             continue
         (sdr,) = bss_eval(reference[None], estimate[None], sample_rate, window=WINDOW, hop=HOP, metrics=("SDR",))["SDR"]

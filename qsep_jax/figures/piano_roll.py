@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipelines.annotations.notes import name_of
+from data_pipelines.annotations.notes import pitch_name
 from qsep_jax.figures.spectrograms import FLOOR_DB, save_png, spectrogram_db, subplots
 
 
@@ -52,7 +52,7 @@ def piano_roll(
             axis.add_patch(box)
         axis.plot([], [], color=colour, linewidth=3, label=name)
     octaves = np.arange(np.ceil(bottom / 12), np.floor(top / 12) + 1) * 12
-    axis.set_yticks(octaves, [f"{name_of(pitch)}  {440 * 2 ** ((pitch - 69) / 12):.0f} Hz" for pitch in octaves])
+    axis.set_yticks(octaves, [f"{pitch_name(pitch)}  {440 * 2 ** ((pitch - 69) / 12):.0f} Hz" for pitch in octaves])
     axis.set(title=title, xlabel="time in s", ylabel="pitch", xlim=(0.0, seconds), ylim=(bottom, top))
     axis.grid(axis="y", alpha=0.3)
     if rolls:

@@ -10,7 +10,7 @@ from flax import struct
 from jax import Array, lax
 from jax.sharding import Mesh, PartitionSpec
 
-from data_pipelines.pipeline import Data, Shape, opened, seed_of
+from data_pipelines.pipeline import Data, Shape, open_corpora, stream_seed
 from data_pipelines.recipes.instrument_pairs import InstrumentPairs
 from data_pipelines.recipes.mix_and_separate import MixAndSeparate
 from data_pipelines.recipes.mixing import MOST_DRAWS, RandomSplit, Remix
@@ -76,7 +76,7 @@ class DrawnBatches:
             raise ValueError(f"the system asks for the streams {sorted(shapes)}, the config has {sorted(streams)}")
         self.batch_size, self.mesh, self._streams = batch_size, mesh, {}
         corpora = {
-            name: tuple(opened(name, streams[name], data.root, shape.sample_rate, "train"))
+            name: tuple(open_corpora(name, streams[name], data.root, shape.sample_rate, "train"))
             for name, shape in shapes.items()
         }
         everything = [corpus.metadata for each in corpora.values() for corpus in each]
@@ -87,7 +87,7 @@ class DrawnBatches:
             drawing = DRAWINGS[type(recipe)](recipe, shape.samples, len(ours[0].stems), shape.sample_rate)
             indices[name] = drawing.index(ours, shelf)
             self._streams[name] = _Stream(
-                drawing, seed_of(seed, "train", name), shape.repeats, ours[0].channels, len(ours)
+                drawing, stream_seed(seed, "train", name), shape.repeats, ours[0].channels, len(ours)
             )
         held = shelf.bytes_per_device(mesh.size) + sum(leaf.nbytes for leaf in jax.tree.leaves(indices))
         there = min(room(device) for device in mesh.local_devices)

@@ -26,7 +26,7 @@ class Toy:
 
     @property
     def folder(self) -> Path:
-        return store.folder_of(self.root, "toy", RATE)
+        return store.corpus_folder(self.root, "toy", RATE)
 
     def open(self, split: str = "train", view: View | None = None, channels: int = 0) -> Corpus:
         return open_corpus(self.root, "toy", RATE, split, view, channels)
@@ -48,9 +48,9 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
             loaded = [Stem(name, noise[name], PARENTS.get(name, ""), notes) for name in noise]
             tracks[split].append(store.segments(track, loaded, RATE))
     root = tmp_path_factory.mktemp("toy")
-    folder = store.folder_of(root, "toy", RATE)
+    folder = store.corpus_folder(root, "toy", RATE)
     by_split = {split: iter(members) for split, members in tracks.items()}
-    store.write(folder, "toy", RATE, 2, by_split, mark="0123", options={"kind": "toy"})
+    store.write(folder, "toy", RATE, 2, by_split, fingerprint="0123", options={"kind": "toy"})
     return Toy(root, audio, notes)
 
 
@@ -65,8 +65,8 @@ def write_corpus(tmp_path: Path) -> Callable[..., Corpus]:
                 yield store.segments(track, whole, RATE)
 
         channels = next(iter(next(iter(tracks.values())).values())).shape[1]
-        folder = store.folder_of(tmp_path / "prepared", "own", RATE)
-        store.write(folder, "own", RATE, channels, {"train": members()}, mark="0123", options={})
+        folder = store.corpus_folder(tmp_path / "prepared", "own", RATE)
+        store.write(folder, "own", RATE, channels, {"train": members()}, fingerprint="0123", options={})
         return open_corpus(tmp_path / "prepared", "own", RATE, "train")
 
     return write

@@ -66,7 +66,7 @@ def test_builds_what_is_in_the_folder(source, tmp_path):
 WATCHED = """
 import os, sys, time
 from pathlib import Path
-from data_pipelines import store
+from data_pipelines.prepared import store
 from data_pipelines.corpora.folder import Folder
 from data_pipelines.prepare import build
 
@@ -254,7 +254,7 @@ def test_a_mistake_is_one_line(tmp_path):
     assert not (tmp_path / "data").exists()
 
 
-@pytest.mark.parametrize("name", schema.MADE_HERE)
+@pytest.mark.parametrize("name", schema.BUILT_IN)
 def test_the_command_that_is_named_makes_what_training_would_make(name, monkeypatch, tmp_path):
     """Else `train` would find a corpus of another fingerprint after its own advice was followed."""
     words = prepare_command(tmp_path, name, 16_000).split()
@@ -264,8 +264,8 @@ def test_the_command_that_is_named_makes_what_training_would_make(name, monkeypa
     monkeypatch.setattr(sys, "argv", words[2:])
     prepare.main()
     ((corpus, root, options),) = built
-    assert corpus == prepare.made_here(name)
-    assert store.fingerprint(corpus, 16_000) == store.fingerprint(prepare.made_here(name), 16_000)
+    assert corpus == prepare.built_in_corpus(name)
+    assert store.fingerprint(corpus, 16_000) == store.fingerprint(prepare.built_in_corpus(name), 16_000)
     assert (root, options["name"] or corpus.kind, options["sample_rate"]) == (tmp_path, name, 16_000)
 
 
@@ -274,8 +274,8 @@ def test_the_command_of_the_shifted_corpus():
         "python -m data_pipelines.prepare chamber --name chamber_shifted --works 60 --longest 60 --shifts 4 "
         "--out data --sample-rate 16000"
     )
-    assert prepare.made_here("chamber_shifted") == Chamber(works=60, longest=60.0, shifts=4)
-    assert prepare.made_here("urmp") is None
+    assert prepare.built_in_corpus("chamber_shifted") == Chamber(works=60, longest=60.0, shifts=4)
+    assert prepare.built_in_corpus("urmp") is None
 
 
 MISTAKES = {

@@ -30,7 +30,7 @@ def write(root: Path, name: str, stems=SYSTEM.stems, rate=SYSTEM.sample_rate, **
             yield store.segments(track, [Stem(stem, audio) for stem in stems], rate)
 
     by_split = {split: tracks(of_split) for split, of_split in splits.items()}
-    store.write(store.folder_of(root, name, rate), name, rate, 1, by_split, mark="0123", options={})
+    store.write(store.corpus_folder(root, name, rate), name, rate, 1, by_split, fingerprint="0123", options={})
 
 
 def check(root: Path, corpus: str, recipe: Recipe | None = None, **stream) -> None:

@@ -61,10 +61,14 @@ def root(tmp_path_factory):
         return store.segments(f"t{number}", loaded, RATE)
 
     tracks = {"train": iter([track(*each) for each in enumerate(LENGTHS)])}
-    store.write(store.folder_of(folder, "own", RATE), "own", RATE, 2, tracks, mark="0", options={"kind": "toy"})
+    store.write(
+        store.corpus_folder(folder, "own", RATE), "own", RATE, 2, tracks, fingerprint="0", options={"kind": "toy"}
+    )
     other = [Stem(stem, np.full((900, 1), level, np.int16)) for stem, level in (("bass", 20000), ("drums", -9000))]
     tracks = {"train": iter([store.segments(f"o{number}", other, RATE) for number in range(2)])}
-    store.write(store.folder_of(folder, "other", RATE), "other", RATE, 1, tracks, mark="0", options={"kind": "toy"})
+    store.write(
+        store.corpus_folder(folder, "other", RATE), "other", RATE, 1, tracks, fingerprint="0", options={"kind": "toy"}
+    )
     return folder
 
 
@@ -224,7 +228,7 @@ def test_nothing_but_silence_is_not_finite(tmp_path):
     """So that the step skips it and says so, as the host's recipe refuses."""
     silent = [Stem(name, np.zeros((3000, 1), np.int16)) for name in ("a", "b")]
     tracks = {"train": iter([store.segments("t", silent, RATE)])}
-    store.write(store.folder_of(tmp_path, "own", RATE), "own", RATE, 1, tracks, mark="0", options={})
+    store.write(store.corpus_folder(tmp_path, "own", RATE), "own", RATE, 1, tracks, fingerprint="0", options={})
     drawn = batches(tmp_path, RandomSplit(), {}, 1, batch_size=2).batch(0)["s"]
     assert not np.isfinite(drawn["mixture"]).any()
 
@@ -255,7 +259,7 @@ def test_what_cannot_lie_there(root, recipe, corpus, message):
 def test_a_track_alone_has_no_other_to_ask_with(tmp_path):
     sound = [Stem(name, np.ones((3000, 1), np.int16)) for name in ("a", "b")]
     tracks = {"train": iter([store.segments("t", sound, RATE)])}
-    store.write(store.folder_of(tmp_path, "own", RATE), "own", RATE, 1, tracks, mark="0", options={})
+    store.write(store.corpus_folder(tmp_path, "own", RATE), "own", RATE, 1, tracks, fingerprint="0", options={})
     with pytest.raises(ValueError, match="has only one train track with 'a'"):
         batches(tmp_path, RandomSplit(targets=1, other_query=1.0), {}, 1)
 

@@ -44,8 +44,8 @@ def write_band(root, songs, seconds=3.0):
                 loaded.append(Stem(stem, np.int16(1000 * (1 + place) * wave), PARENTS.get(stem, "")))
             yield store.segments(name, loaded, RATE)
 
-    folder = store.folder_of(root, "band", RATE)
-    store.write(folder, "band", RATE, 1, {"test": tracks()}, mark="0", options={})
+    folder = store.corpus_folder(root, "band", RATE)
+    store.write(folder, "band", RATE, 1, {"test": tracks()}, fingerprint="0", options={})
     return root
 
 

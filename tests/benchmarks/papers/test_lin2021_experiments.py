@@ -38,8 +38,8 @@ def data(tmp_path_factory):
                 loaded.append(Stem(stem, np.int16(6000 * audio)[:, None], "", notes))
             yield store.segments(piece, loaded, RATE)
 
-    folder = store.folder_of(root, "pieces", RATE)
-    store.write(folder, "pieces", RATE, 1, {"test": pieces()}, mark="0", options={"kind": "chamber"})
+    folder = store.corpus_folder(root, "pieces", RATE)
+    store.write(folder, "pieces", RATE, 1, {"test": pieces()}, fingerprint="0", options={"kind": "chamber"})
     return root
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_pipelines.annotations.activation_files import read, template, write
-from data_pipelines.annotations.activations import Span, of_spans, to_spans
+from data_pipelines.annotations.activations import Span, from_spans, to_spans
 
 STEMS = ("vocals", "drums", "bass", "other")
 
@@ -146,7 +146,7 @@ def test_the_template_says_that_all_are_active(tmp_path):
         path = given(tmp_path, "a.csv", template(stems, seconds))
         spans = read(path, stems, seconds)
         assert [span.stem for span in spans] == list(stems)
-        assert of_spans(spans, stems, round(seconds * 8000), 8000).all()
+        assert from_spans(spans, stems, round(seconds * 8000), 8000).all()
         assert read(path, stems, seconds - 0.05)[0].end == pytest.approx(seconds - 0.05)
     text = template(STEMS, 61.0)
     assert "The song ends at 61." in text
@@ -179,4 +179,4 @@ def test_files_keep_every_sample(tmp_path, rate):
     assert not active[0].any()
     write(tmp_path / "a.csv", to_spans(active, STEMS, rate))
     spans = read(tmp_path / "a.csv", STEMS, active.shape[1] / rate)
-    np.testing.assert_array_equal(of_spans(spans, STEMS, active.shape[1], rate), active)
+    np.testing.assert_array_equal(from_spans(spans, STEMS, active.shape[1], rate), active)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from data_pipelines.annotations.activations import Span, from_stems, need_silence, of_spans, to_spans
+from data_pipelines.annotations.activations import Span, check_has_rest, from_spans, from_stems, to_spans
 from tests.data_pipelines.signals import tone
 
 RATE = 44_100
@@ -151,14 +151,14 @@ def test_what_is_refused():
 
 def test_spans_as_samples():
     spans = (Span("vocals", 0.5, 1.0), Span("drums", 0.0, 0.0), Span("vocals", 1.25, 2.0))
-    active = of_spans(spans, STEMS, 16, 8)
+    active = from_spans(spans, STEMS, 16, 8)
     assert active[0].all(), "not named, so unknown"
     assert not active[1].any(), "said to rest throughout"
     np.testing.assert_array_equal(np.flatnonzero(~active[2]), [0, 1, 2, 3, 8, 9])
-    assert of_spans((), STEMS, 16, 8).all()
-    assert of_spans((Span("bass", -1.0, 9.0),), STEMS, 16, 8).all()
+    assert from_spans((), STEMS, 16, 8).all()
+    assert from_spans((Span("bass", -1.0, 9.0),), STEMS, 16, 8).all()
     with pytest.raises(ValueError, match="unknown stem 'voice'; known are bass, drums, vocals"):
-        of_spans((Span("voice", 0.0, 1.0),), STEMS, 16, 8)
+        from_spans((Span("voice", 0.0, 1.0),), STEMS, 16, 8)
 
 
 def test_samples_as_spans():
@@ -178,7 +178,7 @@ def test_spans_keep_every_sample(rate):
     rng = np.random.default_rng(rate)
     for share in (0.001, 0.1, 0.5, 0.999):
         active = np.cumsum(rng.random((3, 20_011)) < share, axis=1) % 2 == 1
-        again = of_spans(to_spans(active, STEMS, rate), STEMS, active.shape[1], rate)
+        again = from_spans(to_spans(active, STEMS, rate), STEMS, active.shape[1], rate)
         np.testing.assert_array_equal(again, active)
 
 
@@ -187,6 +187,6 @@ def test_some_rest_is_needed():
     with pytest.raises(
         ValueError, match=r"a\.csv: bass, drums, vocals are all active throughout.*mark for at least one"
     ):
-        need_silence(active, STEMS, "a.csv")
+        check_has_rest(active, STEMS, "a.csv")
     active[1, 4] = False
-    need_silence(active, STEMS, "a.csv")
+    check_has_rest(active, STEMS, "a.csv")

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from data_pipelines.annotations.notes import frame_classes, monophonic, move_to_range, name_of, notes_of, transposed
+from data_pipelines.annotations.notes import (
+    frame_classes,
+    monophonic,
+    move_to_range,
+    notes_from_classes,
+    pitch_name,
+    transpose,
+)
 from data_pipelines.schema import CLASSES, SILENCE_CLASS
 
 NOTES = np.float32([[0.5, 1.0, 60], [1.0, 1.25, 64], [1.75, 3.0, 55]])
@@ -43,19 +50,19 @@ def test_frames_to_notes_and_back(rate, frames):
     runs = max(frames // 200, 7)
     classes = np.repeat(rng.integers(0, CLASSES, runs), rng.integers(1, 2000 if frames > 9 else 3, runs))[:frames]
     assert len(classes) == frames
-    np.testing.assert_array_equal(frame_classes(notes_of(classes, rate), frames, rate), classes)
+    np.testing.assert_array_equal(frame_classes(notes_from_classes(classes, rate), frames, rate), classes)
 
 
 def test_runs_become_notes():
     classes = np.array([88, 10, 10, 11, 88, 88, 11])
-    notes = notes_of(classes, 10)
+    notes = notes_from_classes(classes, 10)
     np.testing.assert_allclose(notes, rows([0.1, 0.3, 31], [0.3, 0.4, 32], [0.6, 0.7, 32]), atol=1e-6)
     assert notes.dtype == np.float32
-    np.testing.assert_allclose(notes_of(classes, 10, shortest=0.2), rows([0.1, 0.3, 31]), atol=1e-6)
-    assert notes_of(np.full(5, SILENCE_CLASS), 10).shape == (0, 3)
-    assert notes_of(np.zeros(0, np.int32), 10).shape == (0, 3)
+    np.testing.assert_allclose(notes_from_classes(classes, 10, shortest=0.2), rows([0.1, 0.3, 31]), atol=1e-6)
+    assert notes_from_classes(np.full(5, SILENCE_CLASS), 10).shape == (0, 3)
+    assert notes_from_classes(np.zeros(0, np.int32), 10).shape == (0, 3)
     with pytest.raises(ValueError, match="0 to 88, not 89"):
-        notes_of(np.array([3, 89]), 10)
+        notes_from_classes(np.array([3, 89]), 10)
 
 
 def test_one_voice():
@@ -94,7 +101,7 @@ def test_moves_by_octaves(pitches, low, high, semitones):
     notes = rows(*[[number, number + 1, pitch] for number, pitch in enumerate(pitches)])
     moved, by = move_to_range(notes, low, high)
     assert by == semitones
-    np.testing.assert_array_equal(moved, transposed(notes, semitones))
+    np.testing.assert_array_equal(moved, transpose(notes, semitones))
     frame_classes(moved, 10, 10)
 
 
@@ -106,4 +113,4 @@ def test_a_melody_wider_than_a_piano_cannot_be_moved():
 
 @pytest.mark.parametrize(("pitch", "name"), [(21, "A0"), (60, "C4"), (69.2, "A4"), (108, "C8"), (61, "C#4")])
 def test_names(pitch, name):
-    assert name_of(pitch) == name
+    assert pitch_name(pitch) == name

@@ -10,7 +10,7 @@ import soundfile
 
 from data_pipelines.audio import writing
 from data_pipelines.audio.reading import AudioFile, read_audio
-from data_pipelines.audio.writing import AudioWriter, format_for, suffix_like, write_wav
+from data_pipelines.audio.writing import AudioWriter, format_for, output_suffix, write_wav
 
 NOISE = np.random.default_rng(0).uniform(-0.9, 0.9, (3000, 2)).astype(np.float32)
 SUFFIXES = {"WAV": ".wav", "FLAC": ".flac", "OGG": ".ogg", "AIFF": ".aiff"}
@@ -84,7 +84,7 @@ def test_a_file_like_another(container, subtype, tmp_path):
     path = tmp_path / f"first{SUFFIXES[container]}"
     soundfile.write(path, NOISE, 48_000, subtype=subtype, format=container)
     file = AudioFile(path)
-    copy = tmp_path / f"copy{suffix_like(path)}"
+    copy = tmp_path / f"copy{output_suffix(path)}"
     kind = format_for(copy, file.subtype, NOISE.size)
     assert kind == (container, subtype)
     with AudioWriter(copy, file.sample_rate, file.channels, kind[1], kind[0]) as out:
@@ -100,7 +100,7 @@ def test_sample_formats_that_a_container_lacks_become_its_usual_one(tmp_path):
     assert format_for(tmp_path / "x.flac", "FLOAT", 10) == ("FLAC", "PCM_24")
     assert format_for(tmp_path / "x.wav", "VORBIS", 10) == ("WAV", "PCM_16")
     assert format_for(tmp_path / "x.wav", "MPEG_LAYER_III", 10) == ("WAV", "PCM_16")
-    assert suffix_like(tmp_path / "x.MP3") == ".wav"
+    assert output_suffix(tmp_path / "x.MP3") == ".wav"
     with pytest.raises(ValueError, match=r"cannot write '.mp4' files; give one of .wav, .flac"):
         format_for(tmp_path / "x.mp4", "PCM_16", 10)
 
@@ -176,7 +176,7 @@ def test_files_that_belong_together_appear_together(tmp_path, monkeypatch):
 
 def written_together(paths):
     writers = []
-    with writing.together(writers):
+    with writing.all_or_none(writers):
         for path in paths:
             writers.append(AudioWriter(path, 8000, 2))
         for writer in writers:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from data_pipelines.corpora.thirds import in_thirds
+from data_pipelines.corpora.thirds import split_in_thirds
 
 
 @pytest.mark.parametrize(
@@ -13,13 +13,13 @@ from data_pipelines.corpora.thirds import in_thirds
     [(3, (1, 1, 1)), (4, (1, 1, 2)), (5, (1, 1, 3)), (50, (16, 16, 18)), (122, (40, 40, 42)), (252, (84,) * 3)],
 )
 def test_sizes(count, sizes):
-    tracks = in_thirds({f"{number:03d}": number for number in range(count)}, Path())
+    tracks = split_in_thirds({f"{number:03d}": number for number in range(count)}, Path())
     assert Counter(track.split for track in tracks) == dict(zip(("train", "validation", "test"), sizes, strict=True))
     assert [track.source for track in tracks] == list(range(count))
 
 
 def test_in_the_order_of_the_names():
-    tracks = in_thirds({"c": 3, "a": 1, "b": 2}, Path())
+    tracks = split_in_thirds({"c": 3, "a": 1, "b": 2}, Path())
     assert [(track.name, track.split, track.source) for track in tracks] == [
         ("a", "train", 1),
         ("b", "validation", 2),
@@ -30,4 +30,4 @@ def test_in_the_order_of_the_names():
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_too_few(count):
     with pytest.raises(ValueError, match=rf"some/where holds {count} tracks: 3 or more are needed, a third of them"):
-        in_thirds({str(number): number for number in range(count)}, Path("some/where"))
+        split_in_thirds({str(number): number for number in range(count)}, Path("some/where"))

@@ -12,7 +12,7 @@ from pictures import number_of, numbered
 
 from data_pipelines import prepare
 from data_pipelines.corpora.urmp import Urmp
-from data_pipelines.corpora.urmp_video import video_of
+from data_pipelines.corpora.urmp_video import find_video
 from data_pipelines.prepared import store
 from data_pipelines.prepared.corpus import open_corpus
 from data_pipelines.video import frames
@@ -161,7 +161,7 @@ def test_an_instrument_means_the_first_of_its_players(source):
 
 def test_no_video_is_read_unless_frames_are_asked_for(source):
     for piece in PIECES:
-        video_of(source / piece).unlink()
+        find_video(source / piece).unlink()
     corpus = Urmp(source, shifts=0)
     corpus.inputs()
     assert all(not stem.frames for track in corpus.tracks(map) for stem in corpus.load(track, RATE))
@@ -188,7 +188,7 @@ def test_corpora_prepared_before_stay_valid(written):
 def test_a_changed_video_or_file_of_boxes_is_a_changed_input(source):
     before = urmp(source).inputs()
     assert len(before) == 2 * 8 + 3 + 1
-    with video_of(source / PIECES[0]).open("ab") as file:
+    with find_video(source / PIECES[0]).open("ab") as file:
         file.write(b"\0" * 8)
     between = urmp(source).inputs()
     assert between != before
@@ -209,7 +209,7 @@ def no_frame(source: Path) -> None:
     """A video of sound alone."""
     import av
 
-    with av.open(str(video_of(source / PIECES[0])), "w") as container:
+    with av.open(str(find_video(source / PIECES[0])), "w") as container:
         stream = container.add_stream("aac", rate=16_000)
         (sound := av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")).rate = 16_000
         container.mux(stream.encode(sound))
@@ -218,9 +218,12 @@ def no_frame(source: Path) -> None:
 
 DAMAGES = {
     "a video without a frame": (no_frame, r"Vid_01_Jupiter_vn_vc.mp4 holds no video"),
-    "no video": (lambda source: video_of(source / PIECES[0]).unlink(), r"01_Jupiter_vn_vc holds 0 videos, Vid_01_Jup"),
+    "no video": (
+        lambda source: find_video(source / PIECES[0]).unlink(),
+        r"01_Jupiter_vn_vc holds 0 videos, Vid_01_Jup",
+    ),
     "a damaged video": (
-        lambda source: video_of(source / PIECES[0]).write_bytes(b"text" * 100),
+        lambda source: find_video(source / PIECES[0]).write_bytes(b"text" * 100),
         r"Vid_01_Jupiter_vn_vc.mp4 cannot be decoded",
     ),
     "a box outside the picture": (

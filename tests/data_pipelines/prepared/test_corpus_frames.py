@@ -41,9 +41,9 @@ def seen(tmp_path_factory):
             )
             yield store.segments(track, [*stems, variant], RATE, with_frames=True)
 
-    folder = store.folder_of(root, "toy", RATE)
+    folder = store.corpus_folder(root, "toy", RATE)
     by_split = {"train": tracks()}
-    store.write(folder, "toy", RATE, 1, by_split, mark="0", options={"kind": "toy"}, with_frames=True)
+    store.write(folder, "toy", RATE, 1, by_split, fingerprint="0", options={"kind": "toy"}, with_frames=True)
     return open_corpus(root, "toy", RATE, "train")
 
 
@@ -160,8 +160,8 @@ def noted(tmp_path_factory):
             shifted = dataclasses.replace(stems[0], name=variant_name("cello", 4), parent="cello", notes=higher)
             yield store.segments(track, [*stems, shifted], RATE)
 
-    folder = store.folder_of(root, "chamber", RATE)
-    store.write(folder, "chamber", RATE, 1, {"train": tracks()}, mark="0", options={"kind": "chamber"})
+    folder = store.corpus_folder(root, "chamber", RATE)
+    store.write(folder, "chamber", RATE, 1, {"train": tracks()}, fingerprint="0", options={"kind": "chamber"})
     return open_corpus(root, "chamber", RATE, "train")
 
 

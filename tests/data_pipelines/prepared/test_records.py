@@ -67,8 +67,10 @@ def test_audio_behind_many_notes(count, toy, tmp_path):
     """Only the head of a record is searched for its audio, unless that is further back."""
     notes = np.tile(np.array([[0.1, 1.0, 60.0]], np.float32), (count, 1))
     stem = Stem("a", toy.audio["train", "t1", "other"][:500], notes=notes)
-    folder = store.folder_of(tmp_path, "noted", 8000)
-    store.write(folder, "noted", 8000, 2, {"train": iter([store.segments("t", [stem], 8000)])}, mark="0", options={})
+    folder = store.corpus_folder(tmp_path, "noted", 8000)
+    store.write(
+        folder, "noted", 8000, 2, {"train": iter([store.segments("t", [stem], 8000)])}, fingerprint="0", options={}
+    )
     opened = records.Records(store.shards(folder, "noted", "train"))
     np.testing.assert_array_equal(opened.audio(0, 2, 3, 400), stem.audio[3:400])
     np.testing.assert_array_equal(np.frombuffer(records.fields(opened[0])["notes"], np.float32).reshape(-1, 3), notes)

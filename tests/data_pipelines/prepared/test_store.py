@@ -65,8 +65,8 @@ def test_many_shards_are_read_as_one(toy, tmp_path, monkeypatch):
     noise = {(t, s): np.random.default_rng([t, s]).integers(-9, 9, (29_999, 1)) for t in range(3) for s in range(2)}
     loaded = [[Stem(f"s{s}", noise[t, s].astype(np.int16)) for s in range(2)] for t in range(3)]
     tracks = iter([store.segments(f"t{t}", stems, 8000) for t, stems in enumerate(loaded)])
-    folder = store.folder_of(tmp_path, "many", 8000)
-    store.write(folder, "many", 8000, 1, {"train": tracks}, mark="0", options={})
+    folder = store.corpus_folder(tmp_path, "many", 8000)
+    store.write(folder, "many", 8000, 1, {"train": tracks}, fingerprint="0", options={})
     assert len(store.shards(folder, "many", "train")) > 3
     corpus = open_corpus(tmp_path, "many", 8000, "train")
     for (t, s), original in noise.items():
@@ -92,10 +92,10 @@ def test_nothing_is_left_beside_the_folder(toy):
 
 
 def test_a_write_that_fails_leaves_the_corpus_before_it(tmp_path):
-    folder = store.folder_of(tmp_path, "c", 8000)
+    folder = store.corpus_folder(tmp_path, "c", 8000)
 
     def write(tracks):
-        store.write(folder, "c", 8000, 1, {"train": tracks}, mark="0", options={})
+        store.write(folder, "c", 8000, 1, {"train": tracks}, fingerprint="0", options={})
 
     def members(fail):
         yield store.segments("t", [Stem("a", np.ones((100, 1), np.int16))], 8000)
@@ -114,11 +114,11 @@ def test_a_write_that_fails_leaves_the_corpus_before_it(tmp_path):
 
 def test_a_replacement_that_is_interrupted_leaves_no_half(tmp_path, monkeypatch):
     """Deleting a folder takes a while: what is being deleted must not lie under the final name any more."""
-    folder = store.folder_of(tmp_path, "c", 8000)
+    folder = store.corpus_folder(tmp_path, "c", 8000)
 
     def write(level):
         track = store.segments("t", [Stem("a", np.full((100, 1), level, np.int16))], 8000)
-        store.write(folder, "c", 8000, 1, {"train": iter([track])}, mark="0", options={})
+        store.write(folder, "c", 8000, 1, {"train": iter([track])}, fingerprint="0", options={})
 
     def interrupted(path, ignore_errors=False):
         if path.exists():

@@ -33,9 +33,9 @@ def corpus(tmp_path_factory):
                 loaded.append(Stem(variant_name(stem, shift), audio, stem if shift else "", notes))
         return store.segments(f"t{number}", loaded, RATE)
 
-    folder = store.folder_of(root, "toy", RATE)
+    folder = store.corpus_folder(root, "toy", RATE)
     tracks = {"train": iter([track(number) for number in range(TRACKS)])}
-    store.write(folder, "toy", RATE, 1, tracks, mark="0", options={"kind": "toy"})
+    store.write(folder, "toy", RATE, 1, tracks, fingerprint="0", options={"kind": "toy"})
     return open_corpus(root, "toy", RATE, "train")
 
 

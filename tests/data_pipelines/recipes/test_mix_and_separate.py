@@ -35,8 +35,8 @@ def corpus(tmp_path_factory):
             stems = [Stem(stem, np.int16(level(stem, track) * ramp)[:, None], notes=NOTES) for stem in STEMS]
             yield store.segments(f"t{track}", stems, RATE)
 
-    folder = store.folder_of(root, "toy", RATE)
-    store.write(folder, "toy", RATE, 1, {"train": tracks()}, mark="0", options={"kind": "chamber"})
+    folder = store.corpus_folder(root, "toy", RATE)
+    store.write(folder, "toy", RATE, 1, {"train": tracks()}, fingerprint="0", options={"kind": "chamber"})
     return open_corpus(root, "toy", RATE, "train")
 
 

@@ -35,7 +35,7 @@ def write(root: Path, name: str, **splits: Tracks) -> None:
             yield store.segments(track, whole, RATE)
 
     by_split = {split: tracks(of_split) for split, of_split in splits.items()}
-    store.write(store.folder_of(root, name, RATE), name, RATE, 1, by_split, mark="0123", options={})
+    store.write(store.corpus_folder(root, name, RATE), name, RATE, 1, by_split, fingerprint="0123", options={})
 
 
 def opened(root: Path, name: str, view: View | None = None) -> Corpus:

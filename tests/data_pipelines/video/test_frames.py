@@ -36,7 +36,7 @@ def test_every_time_gets_its_nearest_frame(rate, count):
     """Cut into segments as `store` does, which are of no whole number of frames."""
     segments, seconds = 9, 1.5
     numbers = [number.to_bytes(2, "little") for number in range(count)]
-    cuts = [frames.first_from(segment * seconds, rate) for segment in range(segments + 1)]
+    cuts = [frames.first_frame_at(segment * seconds, rate) for segment in range(segments + 1)]
     parts = [numbers[first:last] for first, last in itertools.pairwise(cuts)]
     stored = sum(len(part) for part in parts)
     assert stored == min(count, cuts[-1])

@@ -11,14 +11,14 @@ from data_pipelines.video.players import draw, pose_at
 SILENCE = 0.2, 5.0  # before the first note, and long after the last
 
 
-def notes_of(instrument: str) -> np.ndarray:
+def notes_from_classes(instrument: str) -> np.ndarray:
     low, high, _ = INSTRUMENTS[instrument]
     return np.array([[1.0, 1.9, low + 3], [2.0, 2.9, high - 3], [3.0, 3.9, low + 5]], np.float32)
 
 
 @pytest.mark.parametrize("instrument", INSTRUMENTS)
 def test_the_same_for_the_same_arguments_and_moved_by_the_notes(instrument):
-    notes = notes_of(instrument)
+    notes = notes_from_classes(instrument)
 
     def at(moment, size=48):
         return draw(instrument, notes, moment, size, "somebody")
@@ -33,7 +33,7 @@ def test_the_same_for_the_same_arguments_and_moved_by_the_notes(instrument):
 
 
 def test_what_comes_later_is_not_seen():
-    notes = notes_of("violin")
+    notes = notes_from_classes("violin")
     changed = notes.copy()
     changed[2] = [3.5, 3.9, 80.0]
     for moment in (0.5, 1.5, 2.5):
@@ -61,7 +61,7 @@ def test_slides_go_where_the_pitch_is():
 
 
 def test_level_follows_the_notes():
-    notes = notes_of("oboe")
+    notes = notes_from_classes("oboe")
     levels = {moment: pose_at("oboe", notes, moment).level for moment in (0.5, 1.02, 1.5, 2.5, 4.0, 4.5)}
     assert levels[0.5] == levels[4.5] == 0.0
     assert levels[1.5] == levels[2.5] == 1.0
@@ -70,7 +70,7 @@ def test_level_follows_the_notes():
 
 
 def test_what_sounds_is_brighter():
-    notes = notes_of("tuba")
+    notes = notes_from_classes("tuba")
     assert draw("tuba", notes, 1.8, 64, "a").mean() > draw("tuba", notes, 0.5, 64, "a").mean() + 5
 
 
@@ -80,7 +80,7 @@ def test_players_without_notes_sit_still():
 
 
 def test_players_of_one_instrument_differ_from_each_other():
-    notes = notes_of("flute")
+    notes = notes_from_classes("flute")
     seen = [draw("flute", notes, 1.5, 32, f"track{number}/flute").astype(int) for number in range(6)]
     for one in range(6):
         for other in range(one):
@@ -94,7 +94,7 @@ def test_instruments_are_told_apart(size):
 
     def colours(instrument, person):
         moment = moments[rng.integers(4)]
-        image = draw(instrument, notes_of(instrument), moment, size, f"{person}/{instrument}")
+        image = draw(instrument, notes_from_classes(instrument), moment, size, f"{person}/{instrument}")
         return np.bincount((image // 43).reshape(-1, 3) @ [36, 6, 1], minlength=216) ** 0.5 / size
 
     seen = np.array([[colours(name, person) for name in INSTRUMENTS] for person in range(people)])
@@ -108,7 +108,7 @@ def test_instruments_are_told_apart(size):
 @pytest.mark.parametrize(("size", "seconds"), [(32, 0.005), (224, 0.075)])
 def test_drawing_is_quick(size, seconds):
     """Five times what is asked for, as the machine may be busy."""
-    notes, taken = notes_of("tuba"), []
+    notes, taken = notes_from_classes("tuba"), []
     for number in range(20):
         start = time.perf_counter()
         draw("tuba", notes, 1.0 + 0.1 * number, size, "a")
