@@ -31,6 +31,7 @@ from qsep_jax.metrics.protocols import Protocol
 from qsep_jax.metrics.tracks import TrackScores
 from qsep_jax.nn import xla
 from qsep_jax.systems.base import Condition, System, Variables
+from qsep_jax.systems.capabilities import EstimatesSpectrograms, uses_stft
 
 
 def protocol_of(system: System) -> Protocol:
@@ -89,14 +90,14 @@ def by_model(model: Model, told: Callable[[str], MixtureCondition], iterations: 
 
 def by_oracle(model: Model, names: Sequence[Oracle]) -> dict[str, Estimate]:
     """`mixture` for every stem; the ideal ratio or binary masks `irm` and `ibm`, of the model's own STFT."""
-    system: Any = model.system
+    stft_of = uses_stft(model.system)
     masks = {"irm": oracles.ideal_ratio_mask, "ibm": oracles.ideal_binary_mask}
 
     def estimate(name: str, track: str, references: Stems) -> Stems:
         if name == "mixture":
             return dict.fromkeys(references, mixed(references))
         sources = np.stack([_cut(stem, model) for stem in references.values()], axis=1)
-        found = [np.asarray(masks[name](part, system.window_length, system.hop_length)) for part in sources]
+        found = [np.asarray(masks[name](part, stft_of.window_length, stft_of.hop_length)) for part in sources]
         return _joined(np.stack(found), references)
 
     return {name: partial(estimate, name) for name in names}
@@ -123,12 +124,13 @@ def _of_segments(told: MixtureCondition, mixture: np.ndarray) -> Condition:
 
 @partial(xla.jit, static_argnums=(0, 2))
 def _estimates(
-    system: Any, variables: Variables, iterations: tuple[int, ...], rows: Array, condition: Condition
+    system: System, variables: Variables, iterations: tuple[int, ...], rows: Array, condition: Condition
 ) -> Array:
     """Outputs for mixtures `[rows, T]` after each number of Wiener iterations, `[rows, W, K, T]`."""
-    conditions, window_length, hop_length = repeat_condition(condition, rows), system.window_length, system.hop_length
+    conditions, stft_of = repeat_condition(condition, rows), uses_stft(system)
+    window_length, hop_length = stft_of.window_length, stft_of.hop_length
     outputs = system.separate(variables, rows[..., None], conditions)[..., 0]
-    if hasattr(system, "spectrograms"):
+    if isinstance(system, EstimatesSpectrograms):
         spectrograms = system.spectrograms(variables, rows[..., None], conditions)
     else:
         spectrograms = stft(outputs, window_length, hop_length)[..., None]

@@ -24,6 +24,8 @@ from qsep_jax.inference.chunks import plan_of
 from qsep_jax.inference.model import Model
 from qsep_jax.inference.separation import ConditionAt
 from qsep_jax.systems.base import Condition, System, Variables
+from qsep_jax.systems.capabilities import player_frames
+from qsep_jax.systems.visual import PlayerFrames
 
 # A condition of `[1, …]`, or one for each chunk.
 MixtureCondition = Condition | ConditionAt
@@ -79,13 +81,13 @@ def from_corpus(model: Model, corpus: Corpus, sources: Sequence[Excerpt], featur
       ValueError: if a source is of no stem of the model, or there are more players than it has slots for; when asked
         for a chunk, if the corpus lacks frames or features.
     """
-    system: Any = model.system
+    system = model.system
     slots = {index_of(system, source.stem): source for source in sources}
     if not system.cues:
         return ()
     if "labels" in system.cues:
         return from_labels(model, [source.stem for source in sources])
-    seen = system.visual
+    seen = player_frames(system)
     _check_slots(seen, [source.stem for source in sources])
 
     def look(source: Excerpt, start: int) -> np.ndarray:
@@ -107,8 +109,8 @@ def from_video(model: Model, path: Path, boxes: Mapping[str, files.Box]) -> Call
     Raises:
       ValueError: if it cannot be read or has no picture, a box is not within it, or there are too many.
     """
-    system: Any = model.system
-    seen, places = system.visual, {name: place for place, name in enumerate(system.stems)}
+    system = model.system
+    seen, places = player_frames(system), {name: place for place, name in enumerate(system.stems)}
     names = sorted(boxes, key=lambda name: places.get(name, len(places)))
     _check_slots(seen, names)
     slots = [places.get(name, -1 - number) for number, name in enumerate(names)]
@@ -148,7 +150,7 @@ def in_order(begins: Iterable[float], offsets: np.ndarray) -> Iterator[tuple[flo
     yield from sorted(waiting)
 
 
-def _check_slots(seen: Any, players: Sequence[str]) -> None:
+def _check_slots(seen: PlayerFrames, players: Sequence[str]) -> None:
     if len(players) > seen.slots:
         raise ValueError(
             f"there are {len(players)} players ({', '.join(players)}), and the model sees {seen.slots} at most"
@@ -160,11 +162,10 @@ def _seen(model: Model, players: Mapping[int, np.ndarray]) -> Condition:
 
     A number below 0 stands for a player of whom that is not known: then it is said of nobody.
     """
-    system: Any = model.system
     shown = np.stack(list(players.values()))
-    empty = system.visual.slots - len(shown)
+    empty = player_frames(model.system).slots - len(shown)
     padded = np.pad(shown, [(0, empty)] + [(0, 0)] * (shown.ndim - 1))
     told = {FEATURES if shown.dtype == np.float32 else FRAMES: padded[None]}
     if min(players) >= 0:
         told[SLOTS] = np.array([[*players, *[-1] * empty]], np.int32)
-    return _condition(system, model.variables, told)
+    return _condition(model.system, model.variables, told)

@@ -2,22 +2,26 @@
 
 import math
 from functools import partial
-from typing import Any
 
 import jax
 import numpy as np
 from jax import Array
 
+from data_pipelines.annotations.notes import move_to_range
+from data_pipelines.schema import LOWEST_PITCH, SILENCE_CLASS
 from qsep_jax.dsp.griffin_lim import griffin_lim
 from qsep_jax.inference.chunks import default_plan, over_chunks
 from qsep_jax.inference.model import Model
 from qsep_jax.inference.rows import in_rows, repeat_condition, rows_of
-from qsep_jax.inference.transcription import class_of, need, piano_roll
+from qsep_jax.inference.transcription import class_of, piano_roll, transcribe_blocks
 from qsep_jax.nn import xla
 from qsep_jax.systems.base import Condition, Variables
+from qsep_jax.systems.capabilities import Synthesizer, synthesizer
 
 # Seconds that go through Griffin-Lim at a time, and that neighbouring pieces share: about 0.5 GB at 16 kHz.
 PIECE, SHARED = 60.0, 1.0
+# Seconds after the last note of a score, for it to end in.
+TAIL = 0.3
 # Seconds in which one piece takes over from another.
 FADE = 0.04
 # Frames are rounded up to this, so that few lengths are compiled.
@@ -25,7 +29,7 @@ STEP = 128
 
 
 @partial(xla.jit, static_argnums=0)
-def _synthesize(system: Any, variables: Variables, rows: Array, condition: Condition, classes: Array) -> Array:
+def _synthesize(system: Synthesizer, variables: Variables, rows: Array, condition: Condition, classes: Array) -> Array:
     """`[rows, T]` and classes `[rows, N]` → magnitudes `[rows, N, F]`."""
     return system.synthesize(variables, rows[..., None], repeat_condition(condition, rows), piano_roll(classes))
 
@@ -46,8 +50,7 @@ def synthesize(
     Raises:
       ValueError: if the model does not synthesize, there is no audio or there are no notes.
     """
-    need(model.system, "synthesize")
-    system: Any = model.system
+    system = synthesizer(model.system)
     if not len(audio) or not len(classes):
         raise ValueError(
             f"there are {len(audio)} samples of a source and {len(classes)} frames of notes for it to play"
@@ -66,12 +69,39 @@ def synthesize(
     return _sound(magnitudes, system, iterations, momentum)[:, None]
 
 
+def in_register(
+    model: Model, notes: np.ndarray, name: str, audio: np.ndarray, condition: Condition
+) -> tuple[np.ndarray, int, float | None]:
+    """Transpose notes by whole octaves to the register in which a source plays in `audio` `[T, C]` at the model's rate.
+
+    Args:
+      name: What error messages call the notes.
+
+    Returns:
+      The notes, the semitones that they were transposed by, and the median MIDI pitch of the source; None and 0
+      semitones where no note of the source was found.
+
+    Raises:
+      ValueError: if no octave has all notes within the range of a piano.
+    """
+    classes = np.concatenate(list(transcribe_blocks(model, [audio], condition))).argmax(axis=1)
+    sounding = classes[classes != SILENCE_CLASS]
+    if not len(sounding):
+        return notes, 0, None
+    register = float(np.median(sounding)) + LOWEST_PITCH
+    try:
+        moved, semitones = move_to_range(notes, register, register)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    return moved, semitones, register
+
+
 @partial(jax.jit, static_argnums=(1, 2, 3, 4))
 def _griffin_lim(magnitude: Array, window_length: int, hop_length: int, iterations: int, momentum: float) -> Array:
     return griffin_lim(magnitude, window_length, hop_length, iterations, momentum)
 
 
-def _sound(magnitudes: np.ndarray, system: Any, iterations: int, momentum: float) -> np.ndarray:
+def _sound(magnitudes: np.ndarray, system: Synthesizer, iterations: int, momentum: float) -> np.ndarray:
     """`[N, F]` → `[N · hop]`. Pieces share `SHARED` seconds, and meet where these are quietest.
 
     Their phases differ, so the fade is short and keeps the power of sounds that have nothing to do with one another.

@@ -4,53 +4,32 @@ Works with systems whose `tasks` name `transcribe`, `separate_by_score` or `synt
 `hop_length` samples: `data_pipelines.annotations.notes` turns them into rows and files.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 from jax import Array
 
-from data_pipelines.audio.reading import AudioFile, resample_blocks
-from data_pipelines.audio.writing import AudioWriter, format_for
 from data_pipelines.schema import CLASSES, SILENCE_CLASS
 from qsep_jax.inference.chunks import ChunkPlan, default_plan, over_chunks
-from qsep_jax.inference.files import Written
 from qsep_jax.inference.model import Model
 from qsep_jax.inference.rows import in_rows, repeat_condition, rows_of
 from qsep_jax.nn import xla
-from qsep_jax.systems.base import Condition, System, Variables
-
-
-def need(system: System, task: str) -> None:
-    """Make sure that a system has a task.
-
-    Raises:
-      ValueError: if it has not; says what it can.
-    """
-    if task not in system.tasks:
-        words = ", ".join(system.tasks).replace("_", " ")
-        raise ValueError(
-            f"this model ({type(system).__name__}) cannot {task.replace('_', ' ')}, it can {words}: "
-            "give a --model that was trained with configs/lin2021.py"
-        )
-
-
-def frame_rate_of(system: Any) -> float:
-    """Frames per second."""
-    return system.sample_rate / system.hop_length
+from qsep_jax.systems.base import Condition, Variables
+from qsep_jax.systems.capabilities import ScoreInformedSeparator, Transcriber, score_informed, transcriber
 
 
 @partial(xla.jit, static_argnums=0)
-def _transcribe(system: Any, variables: Variables, rows: Array, condition: Condition) -> Array:
+def _transcribe(system: Transcriber, variables: Variables, rows: Array, condition: Condition) -> Array:
     """`[rows, T]` → probabilities `[rows, N, K]`."""
     return system.transcribe(variables, rows[..., None], repeat_condition(condition, rows))
 
 
 @partial(xla.jit, static_argnums=0)
-def _separate(system: Any, variables: Variables, rows: Array, condition: Condition, classes: Array) -> Array:
+def _separate(
+    system: ScoreInformedSeparator, variables: Variables, rows: Array, condition: Condition, classes: Array
+) -> Array:
     """`[rows, T]` and classes `[rows, N]` → `[rows, T]`."""
     conditions = repeat_condition(condition, rows)
     return system.separate_by_score(variables, rows[..., None], conditions, piano_roll(classes))[:, 0, :, 0]
@@ -70,8 +49,7 @@ def transcribe_blocks(model: Model, blocks: Iterable[np.ndarray], condition: Con
     Raises:
       ValueError: if the model does not transcribe, or there are no channels.
     """
-    need(model.system, "transcribe")
-    system: Any = model.system
+    system = transcriber(model.system)
 
     def process(chunks: np.ndarray) -> np.ndarray:
         flat = chunks.reshape(len(chunks), system.chunk_samples)
@@ -92,8 +70,7 @@ def separate_by_score(
     Raises:
       ValueError: if the model does not separate by score, or there are no channels.
     """
-    need(model.system, "separate_by_score")
-    system: Any = model.system
+    system = score_informed(model.system)
 
     def process(chunks: np.ndarray) -> np.ndarray:
         group, samples, _ = chunks.shape
@@ -107,42 +84,6 @@ def separate_by_score(
     plan = ChunkPlan(*(system.hop_length * length for length in (steps.chunk, steps.context, steps.fade)))
     annotated = _annotated(blocks, classes, system.hop_length)
     return over_chunks(annotated, plan, max(1, rows_of(system.chunk_samples)[0] // max(1, channels)), process)
-
-
-def separate_file_by_score(
-    file: AudioFile,
-    model: Model,
-    condition: Condition,
-    classes: np.ndarray,
-    path: Path,
-    advance: Callable[[int], None] = lambda samples: None,
-) -> Written:
-    """`separate_by_score` on a file: its rate, channels, length and sample format are kept.
-
-    The output appears when it is whole. `advance` is told how many samples were read.
-
-    Raises:
-      ValueError: if the file cannot be read or is silent, or the path asks for a format that cannot be written.
-      OSError: if the output cannot be written.
-    """
-    rate, taken, heard = model.system.sample_rate, 0, False
-    container, subtype = format_for(path, file.subtype, file.frames * file.channels)
-
-    def mixture() -> Iterator[np.ndarray]:
-        nonlocal taken, heard
-        for block in file.blocks():
-            taken, heard = taken + len(block), heard or bool(block.any())
-            advance(len(block))
-            yield block
-
-    at_rate = resample_blocks(mixture(), file.sample_rate, rate)
-    found = separate_by_score(model, at_rate, file.channels, condition, classes)
-    with AudioWriter(path, file.sample_rate, file.channels, subtype, container) as writer:
-        for block in resample_blocks((part[0] for part in found), rate, file.sample_rate):
-            writer.write(block[: taken - writer.frames])
-        if not heard:
-            raise ValueError(f"{file.path}: is silent: there is nothing to separate")
-    return Written(path, container, subtype, writer.frames, writer.peak, writer.clipped, 1.0)
 
 
 def _frames(blocks: Iterable[np.ndarray], hop: int) -> Iterator[np.ndarray]:

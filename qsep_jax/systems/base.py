@@ -173,10 +173,6 @@ class System(abc.ABC):
                 batch[stream] = {MIXTURE: target + rest, TARGET: target}
         return batch
 
-    def adaptation_presets(self) -> dict[str, tuple[str, ...]]:
-        """Parts of the parameters that the system's paper adapts to a song, by name, as path prefixes."""
-        return {}
-
     @abc.abstractmethod
     def init(self, key: Array, spec: BatchSpec) -> Variables:
         """Fresh variables; jit-able."""

@@ -22,7 +22,7 @@ from qsep_jax.models import torch_weights
 from qsep_jax.models.resnet import ResNet, ResNetSize, over_frames
 from qsep_jax.models.sound_of_pixels import RESNET_18, FrameHead, SoundNet, Synthesizer
 from qsep_jax.systems.base import Aux, Batch, BatchSpec, Condition, Optimizer, Phase, System, Variables
-from qsep_jax.systems.visual import Seen
+from qsep_jax.systems.visual import PlayerFrames
 
 STREAM = "separation"
 SGD = Optimizer("sgd", learning_rate=1e-3, b1=0.9, l2=1e-4, rates=(("resnet", 0.1),))
@@ -83,8 +83,8 @@ class SoundOfPixels(System):
         return self.frames * self.hop_length
 
     @property
-    def visual(self) -> Seen:
-        return Seen(self.frames_seen, self.spacing, self.size, self.slots)
+    def visual(self) -> PlayerFrames:
+        return PlayerFrames(self.frames_seen, self.spacing, self.size, self.slots)
 
     @property
     def frame_network(self) -> ResNet:

@@ -1,39 +1,41 @@
-"""Systems that are conditioned on video: how many frames of each player they take, and of what size."""
+"""Settings of systems that are conditioned on video: the frames of each player, and the networks that encode them."""
 
 import dataclasses
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from qsep_jax.models.resnet import ResNetSize
 
 
 @dataclasses.dataclass(frozen=True)
-class Visual:
-    """What is seen of each player, and how it becomes one vector (the paper's section 3.2.2).
+class PlayerFrames:
+    """Which frames of each player a system takes.
 
     Attributes:
-      frames: of each player; one at the beginning of the excerpt, or so many, `spacing` seconds apart.
-      size: pixels of their sides.
-      slots: most players; those that are missing are zeros.
-      resnet: the network that each frame goes through.
-      frozen: whether it stays as it was loaded (`train.weights`), its statistics included.
-      summary: `max` of all frames, or the last state of an `lstm` over the slots' frames, one slot after the other.
-      hidden: size of the vector.
+      frames: Number of frames of each player.
+      spacing: Seconds from one frame to the next; the first is at the beginning of the excerpt.
+      size: Height and width of the frames in pixels.
+      slots: Largest number of players; empty slots are zeros.
     """
 
     frames: int = 1
     spacing: float = 1.2
     size: int = 224
     slots: int = 7
+
+
+@dataclasses.dataclass(frozen=True)
+class Visual(PlayerFrames):
+    """The frames of each player and the networks that encode them (Slizovskaia et al. 2021, section 3.2.2).
+
+    Attributes:
+      resnet: Size of the network that encodes each frame.
+      frozen: Whether that network, its batch norm statistics included, stays as it was loaded (`train.weights`).
+      summary: How the frames of all players become one vector: `max` of all frames, or the last state of an `lstm` over
+        the frames of the slots, one slot after the other.
+      hidden: Size of that vector.
+    """
+
     resnet: ResNetSize = ResNetSize()
     frozen: bool = False
     summary: Literal["max", "lstm"] = "max"
     hidden: int = 1024
-
-
-class Seen(NamedTuple):
-    """What is shown of each player: frames, `spacing` seconds apart, and for how many players there is room."""
-
-    frames: int
-    spacing: float
-    size: int
-    slots: int

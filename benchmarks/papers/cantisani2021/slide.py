@@ -26,6 +26,7 @@ from qsep_jax.inference.separation import separate
 from qsep_jax.metrics.aggregate import track_medians
 from qsep_jax.metrics.protocols import Protocol
 from qsep_jax.runs.bundle import find_model
+from qsep_jax.systems.base import System
 from qsep_jax.systems.cantisani2021 import SPLITS, Cantisani2021
 from qsep_jax.systems.one_shot import Adaptation
 from qsep_jax.training.partition import select
@@ -118,13 +119,18 @@ def score(
     return found
 
 
+def _as_cantisani2021(system: System, where: str) -> Cantisani2021:
+    """Narrow the system of a run to Cantisani2021; `where` names the run in the error."""
+    if not isinstance(system, Cantisani2021):
+        raise ValueError(f"{where} holds a {type(system).__name__}: this table is of configs/cantisani2021.py")
+    return system
+
+
 def measure(options: Slide) -> dict[str, dict[str, Any]]:
     """`{strategy: {song: {stem: {metric: [frames]}}}}`, of gated estimates, too (`B0 gated`)."""
     source = find_model(options.model)
     experiment, model = source.load()
-    system = model.system
-    if not isinstance(system, Cantisani2021):
-        raise ValueError(f"{options.model} holds a {type(system).__name__}: this table is of configs/cantisani2021.py")
+    system = _as_cantisani2021(model.system, options.model)
     unknown = set(options.splits) - set(SPLITS)
     if unknown:
         raise ValueError(f"unknown strategy '{min(unknown)}': there are {', '.join(SPLITS)}")
@@ -142,7 +148,7 @@ def measure(options: Slide) -> dict[str, dict[str, Any]]:
         for name, truth in truths.items()
     ]
     for song in heard:
-        activations.need_silence(np.max(song.active, axis=-1), system.stems, song.name)
+        activations.check_has_rest(np.max(song.active, axis=-1), system.stems, song.name)
     found: dict[str, dict[str, Any]] = {}
     for strategy in (BASE, *options.splits):
         missing = [song for song in heard if not _file(options, strategy, song.name).is_file()]
@@ -168,7 +174,7 @@ def _file(options: Slide, strategy: str, song: str) -> Path:
 
 def _adapted(model: Model, heard: Sequence[Song], strategy: str, options: Slide) -> list[Model]:
     """The model as it is, or bent to each song."""
-    system: Any = model.system
+    system = _as_cantisani2021(model.system, options.model)
     if strategy == BASE or not heard:
         return [model] * len(heard)
     settings = settings_of(system, strategy, options)
@@ -224,7 +230,7 @@ def main() -> None:
         raise ValueError(f"which model? Example: {EXAMPLE}")
     console.cache_compilations()
     found = measure(options)
-    system: Any = find_model(options.model).experiment().system
+    system = _as_cantisani2021(find_model(options.model).experiment().system, options.model)
     made = table(found, system)
     write_text(options.out / "table.md", made)
     count = len(next(iter(found.values())))

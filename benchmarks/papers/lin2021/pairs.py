@@ -11,6 +11,7 @@ from data_pipelines.prepared.corpus import Corpus, Excerpt, open_corpus
 from data_pipelines.recipes.instrument_pairs import sounding_parts
 from qsep_jax.runs.bundle import find_model
 from qsep_jax.runs.experiment import Experiment
+from qsep_jax.systems.base import System
 from qsep_jax.systems.lin2021 import STREAM, Lin2021
 
 
@@ -26,6 +27,17 @@ class Source:
 Pair = tuple[Source, Source]
 
 
+def as_lin2021(system: System, where: str) -> Lin2021:
+    """Narrow the system of a run to Lin2021; `where` names the run in the error.
+
+    Raises:
+      ValueError: if it is another system.
+    """
+    if not isinstance(system, Lin2021):
+        raise ValueError(f"{where} holds a {type(system).__name__}: this is of configs/lin2021.py")
+    return system
+
+
 def load_run(workdir: Path, corpus: str, root: str) -> tuple[Experiment, Corpus]:
     """The experiment of a run of configs/lin2021.py, and the test split of its corpus, or of another with notes.
 
@@ -33,8 +45,7 @@ def load_run(workdir: Path, corpus: str, root: str) -> tuple[Experiment, Corpus]
       ValueError: if it is no such run, or the corpus is not prepared.
     """
     experiment = find_model(str(workdir)).experiment()
-    if not isinstance(experiment.system, Lin2021):
-        raise ValueError(f"{workdir} holds a {type(experiment.system).__name__}: this is of configs/lin2021.py")
+    as_lin2021(experiment.system, str(workdir))
     name, root = corpus or experiment.data.streams[STREAM].corpus, root or experiment.data.root
     return experiment, open_corpus(root, name, experiment.system.sample_rate, "test", channels=1)
 

@@ -7,16 +7,16 @@ others (pYIN) hears in it.
 
 import dataclasses
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import tyro
 
 from benchmarks.papers import published
-from benchmarks.papers.lin2021.pairs import Pair, load_run, query, test_pairs, waveforms
+from benchmarks.papers.lin2021.pairs import Pair, as_lin2021, load_run, query, test_pairs, waveforms
 from benchmarks.papers.lin2021.table import name_of
-from data_pipelines.annotations.notes import frame_classes, notes_of
+from data_pipelines.annotations.notes import frame_classes, notes_from_classes
 from data_pipelines.prepared.corpus import Corpus, Excerpt
 from data_pipelines.progress import Progress
 from data_pipelines.schema import CLASSES, LOWEST_PITCH, SILENCE_CLASS
@@ -27,11 +27,10 @@ from qsep_jax.inference.conditions import encode
 from qsep_jax.inference.model import Model
 from qsep_jax.inference.separation import separate
 from qsep_jax.inference.synthesis import synthesize
-from qsep_jax.inference.transcription import need
 from qsep_jax.metrics.aggregate import summarize
 from qsep_jax.metrics.transcription import note_scores
 from qsep_jax.runs.bundle import find_model
-from qsep_jax.systems.lin2021 import Lin2021
+from qsep_jax.systems.capabilities import need
 
 EXAMPLE = "python -m benchmarks.papers.lin2021.synthesis --workdir runs/msi --workdir runs/msi_dis --out runs/synthesis"
 # Below the loudest bin of a recording, where a spectrum is taken to end.
@@ -99,12 +98,12 @@ def heard_notes(signal: np.ndarray, sample_rate: int, hop_length: int) -> np.nda
     pitch, voiced, _ = librosa.pyin(signal, fmin=LOWEST, fmax=HIGHEST, **options)
     midi = np.rint(69 + 12 * np.log2(np.where(voiced, pitch, 440.0) / 440.0)).astype(int) - LOWEST_PITCH
     classes = np.where(voiced, np.clip(midi, 0, CLASSES - 2), SILENCE_CLASS)
-    return notes_of(classes, sample_rate / hop_length, 0.06)
+    return notes_from_classes(classes, sample_rate / hop_length, 0.06)
 
 
 def played(model: Model, corpus: Corpus, pair: Pair, place: int, options: Synthesis) -> tuple[np.ndarray, ...]:
     """Mixture, the new part as rendered, and as synthesized, each `[T]`, with the part's notes."""
-    system: Any = model.system
+    system = as_lin2021(model.system, "the model")
     source, mixture = pair[place], waveforms(corpus, pair, options.seconds).sum(0)
     length = min(round(options.seconds * corpus.sample_rate), corpus.length(source.query_track, source.stem))
     length -= length % system.hop_length
@@ -119,7 +118,7 @@ def played(model: Model, corpus: Corpus, pair: Pair, place: int, options: Synthe
 
 def study(model: Model, corpus: Corpus, pairs: list[Pair], options: Synthesis) -> dict[str, np.ndarray]:
     """Distances and note scores of all sources of all pairs, and those of the rendered parts themselves."""
-    system: Any = model.system
+    system = as_lin2021(model.system, "the model")
     found: dict[str, list[float]] = {"lsd": [], "f1": [], "f1_of_rendered": []}
     with Progress("synthesizing", 2 * len(pairs), unit="source") as progress:
         for pair in pairs:
@@ -176,7 +175,7 @@ def main() -> None:
         _, corpus = load_run(workdir, options.corpus, options.root)
         _, model = find_model(str(workdir)).load()
         need(model.system, "synthesize")
-        system, rate = cast(Lin2021, model.system), corpus.sample_rate
+        system, rate = as_lin2021(model.system, str(workdir)), corpus.sample_rate
         found = study(model, corpus, test_pairs(corpus, options.pairs, options.seed), options)
         summaries = {key: dataclasses.asdict(summarize(values)) for key, values in found.items()}
         facts = {"corpus": corpus.metadata.name, "split": "test", "protocol": PROTOCOL, "seconds": options.seconds}

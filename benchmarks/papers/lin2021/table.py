@@ -8,7 +8,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,8 +16,8 @@ import tyro
 
 from benchmarks.papers import published
 from benchmarks.papers.lin2021 import figures
-from benchmarks.papers.lin2021.pairs import Pair, load_run, query, test_pairs, waveforms
-from data_pipelines.annotations.notes import frame_classes, notes_of
+from benchmarks.papers.lin2021.pairs import Pair, as_lin2021, load_run, query, test_pairs, waveforms
+from data_pipelines.annotations.notes import frame_classes, notes_from_classes
 from data_pipelines.files import write_text
 from data_pipelines.prepared.corpus import Corpus
 from data_pipelines.progress import Progress
@@ -103,7 +103,7 @@ def held(classes: np.ndarray) -> np.ndarray:
 
 def score_pair(model: Model, corpus: Corpus, pair: Pair, seconds: float) -> Scores:
     """The scores of both sources of a pair."""
-    system: Any = model.system
+    system = as_lin2021(model.system, "the model")
     sources = waveforms(corpus, pair, seconds)
     mixture, length = sources.sum(0), sources.shape[1]
     rate, frames = system.frame_rate, -(-length // system.hop_length)
@@ -128,7 +128,7 @@ def score_pair(model: Model, corpus: Corpus, pair: Pair, seconds: float) -> Scor
             one_hot = [np.eye(CLASSES)[classes] for classes in (truths[place], held(written[place]))]
             row["ap"] = frame_average_precision(*one_hot)
             for key, classes in {"f1": written[place], "f1_by_other": written[1 - place]}.items():
-                row[key] = note_scores(notes[place], notes_of(classes, rate, 0.05), offsets=False).f1
+                row[key] = note_scores(notes[place], notes_from_classes(classes, rate, 0.05), offsets=False).f1
         found.append(row)
     return found
 
@@ -253,7 +253,7 @@ def evaluate(workdir: Path, options: Table) -> tuple[list[dict[str, Any]], str]:
     steps = run.steps()[-options.checkpoints :]
     if not steps:
         raise ValueError(f"{workdir} holds no whole checkpoint yet: train it first")
-    pairs, system = test_pairs(corpus, options.pairs, options.seed), cast(Lin2021, experiment.system)
+    pairs, system = test_pairs(corpus, options.pairs, options.seed), as_lin2021(experiment.system, str(options.workdir))
     facts = {"corpus": corpus.metadata.name, "fingerprint": corpus.metadata.fingerprint, "split": "test"}
     facts |= {"protocol": PROTOCOL, "seconds": options.seconds, "seed": options.seed, "pairs": len(pairs)}
     by_step = {}

@@ -8,7 +8,6 @@ and more of the rest of their song leaks, should score lower and lower.
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +21,7 @@ from qsep_jax.figures import spectrograms
 from qsep_jax.inference.model import Model
 from qsep_jax.models import critic
 from qsep_jax.runs.bundle import find_model
+from qsep_jax.systems.base import System
 from qsep_jax.systems.stoller2018 import Stoller2018
 
 EXAMPLE = "python -m benchmarks.papers.stoller2018.critic --workdir runs/va --out runs/critic"
@@ -60,9 +60,7 @@ def load(options: Critic) -> tuple[Path, Model, dict[str, np.ndarray]]:
     """
     source = find_model(options.workdir)
     experiment, model = source.load()
-    system = experiment.system
-    if not isinstance(system, Stoller2018) or not system.critics:
-        raise ValueError(f"{options.workdir} has no critics: give a run of configs/stoller2018.py:v or :va")
+    system = _with_critics(experiment.system, options.workdir)
     stream, root = experiment.judged, options.root or experiment.data.root
     corpus = stream.open(root, options.corpus or stream.corpora[0], system.sample_rate, options.split, 1)
     rng, recipe = np.random.default_rng(options.seed), PairedExcerpt()
@@ -71,9 +69,16 @@ def load(options: Critic) -> tuple[Path, Model, dict[str, np.ndarray]]:
     return options.out or source.path / "critic", model, songs
 
 
+def _with_critics(system: System, where: str) -> Stoller2018:
+    """Narrow the system of a run to Stoller2018 with critics; `where` names the run in the error."""
+    if not isinstance(system, Stoller2018) or not system.critics:
+        raise ValueError(f"{where} has no critics: give a run of configs/stoller2018.py:v or :va")
+    return system
+
+
 def distances(model: Model, songs: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
     """`E[D(true)] − E[D(spoiled)]` of each critic: of true sources with leaks, and of the separator's estimates."""
-    system: Any = model.system
+    system = _with_critics(model.system, "the model")
     score = jax.jit(lambda variables, x: critic.scores(system.critic, variables["params"]["critics"], x))
     seen = jax.jit(system.real_view)
     places = [system.stems.index(stem) for stem in system.critics]
@@ -98,7 +103,7 @@ def distances(model: Model, songs: dict[str, np.ndarray]) -> dict[str, dict[str,
 
 def draw(model: Model, songs: dict[str, np.ndarray], path: Path) -> None:
     """Of the excerpt whose first source is loudest: what each critic sees, the truth, and the gradient of its score."""
-    system: Any = model.system
+    system = _with_critics(model.system, "the model")
     first = system.stems.index(system.critics[0])
     loudest = int(np.argmax(np.square(songs[SOURCES][:, first]).mean((1, 2))))
     seen, gradient = jax.jit(system.critic_view)(model.variables, jnp.asarray(songs[MIXTURE][loudest : loudest + 1]))

@@ -1,0 +1,243 @@
+"""What only some systems can do, as typed protocols: the second contract beside `qsep_jax.systems.base`.
+
+A system declares a capability, by an entry of `tasks` or `cues`, and has the members of its protocol. Code that needs
+the capability narrows the system by a function of this module, which raises one clear ValueError otherwise:
+
+| capability             | declared by                        | protocol                 | narrowed by       |
+| ---------------------- | ---------------------------------- | ------------------------ | ----------------- |
+| transcription          | `"transcribe"` in `tasks`          | `Transcriber`            | `transcriber`     |
+| score-informed         | `"separate_by_score"` in `tasks`   | `ScoreInformedSeparator` | `score_informed`  |
+| synthesis              | `"synthesize"` in `tasks`          | `Synthesizer`            | `synthesizer`     |
+| conditioned on video   | `"frames"` in `cues`               | `ConditionedOnVideo`     | `player_frames`   |
+| adaptation to a song   | `adaptation`                       | `Adaptable`              | `adaptable`       |
+| STFT of its own        | `window_length` and `hop_length`   | `UsesStft`               | `uses_stft`       |
+| complex estimates      | `spectrograms`                     | `EstimatesSpectrograms`  | `isinstance`      |
+"""
+
+from typing import Protocol, runtime_checkable
+
+from jax import Array
+
+from qsep_jax.systems.base import Condition, System, Variables
+from qsep_jax.systems.one_shot import Adaptation
+from qsep_jax.systems.visual import PlayerFrames
+
+
+@runtime_checkable
+class UsesStft(Protocol):
+    """A system that works on STFT frames, with a Hann window of `window_length` samples every `hop_length` samples."""
+
+    @property
+    def sample_rate(self) -> int: ...
+    @property
+    def window_length(self) -> int: ...
+    @property
+    def hop_length(self) -> int: ...
+
+
+@runtime_checkable
+class OnFrames(UsesStft, Protocol):
+    """A system whose chunks are `frames` STFT frames, `chunk_samples = frames · hop_length`, and so are its notes.
+
+    A roll `[B, N, K]` is one-hot, or probabilities, over the `data_pipelines.schema.CLASSES` classes of each frame:
+    MIDI pitches and, last, silence. N is `frames`.
+    """
+
+    @property
+    def frames(self) -> int: ...
+    @property
+    def chunk_samples(self) -> int: ...
+
+
+@runtime_checkable
+class Transcriber(OnFrames, Protocol):
+    """A system with `transcribe` among its tasks."""
+
+    def transcribe(self, variables: Variables, mixture: Array, condition: Condition) -> Array:
+        """Return the probabilities `[B, N, K]` of the notes of the source that `condition` selects in `[B, T, C]`."""
+        ...
+
+
+@runtime_checkable
+class ScoreInformedSeparator(OnFrames, Protocol):
+    """A system with `separate_by_score` among its tasks."""
+
+    def separate_by_score(self, variables: Variables, mixture: Array, condition: Condition, roll: Array) -> Array:
+        """Separate the source with the notes `roll` `[B, N, K]`: `[B, T, C]` → `[B, 1, T, C]`."""
+        ...
+
+
+@runtime_checkable
+class Synthesizer(OnFrames, Protocol):
+    """A system with `synthesize` among its tasks."""
+
+    def synthesize(self, variables: Variables, mixture: Array, condition: Condition, roll: Array) -> Array:
+        """Return magnitudes `[B, N, window_length // 2 + 1]` of the source in `[B, T, C]` playing `roll`."""
+        ...
+
+
+@runtime_checkable
+class ConditionedOnVideo(Protocol):
+    """A system with `frames` among its cues.
+
+    Its `condition` takes `frames` uint8 `[B, S, n, H, W, 3]`, or `features` float32 `[B, S, n, D]` in their place, and
+    `slots` int32 `[B, S]`, the stem that the player in each slot plays, −1 for an empty slot.
+    """
+
+    @property
+    def visual(self) -> PlayerFrames | None:
+        """Which frames of each player it takes; None in a configuration without video."""
+        ...
+
+
+@runtime_checkable
+class Adaptable(Protocol):
+    """A system whose paper, or author, says how it is adapted to a song.
+
+    Systems conditioned on a query can be adapted without it, by their condition.
+    """
+
+    @property
+    def adaptation(self) -> Adaptation:
+        """The settings that `adapt` uses unless its options override them."""
+        ...
+
+    def adaptation_presets(self) -> dict[str, tuple[str, ...]]:
+        """Return, by name, the sets of parameters that can be adapted, as path prefixes under `params`."""
+        ...
+
+
+@runtime_checkable
+class EstimatesSpectrograms(Protocol):
+    """A system whose `separate` is the inverse STFT of complex spectrograms, which a Wiener filter can start from."""
+
+    def spectrograms(self, variables: Variables, mixture: Array, condition: Condition) -> Array:
+        """Return the complex estimates `[B, S, N, F, C]` of a mixture `[B, T, C]`."""
+        ...
+
+
+TASKS: dict[str, type] = {
+    "transcribe": Transcriber,
+    "separate_by_score": ScoreInformedSeparator,
+    "synthesize": Synthesizer,
+}
+
+
+def need(system: System, task: str) -> None:
+    """Check that a system has a task.
+
+    Raises:
+      ValueError: if it has not; names the tasks that it has.
+    """
+    if task not in system.tasks:
+        words = ", ".join(system.tasks).replace("_", " ") or "do no task of inference"
+        raise ValueError(
+            f"this model ({type(system).__name__}) cannot {task.replace('_', ' ')}, it can {words}: "
+            "give a --model that was trained with configs/lin2021.py"
+        )
+
+
+def check_declared(system: System) -> None:
+    """Check that a system has the members of the capabilities that it declares.
+
+    Raises:
+      ValueError: if one is missing; names it.
+    """
+    for task in system.tasks:
+        if task in TASKS:
+            _check_members(system, TASKS[task], f"'{task}' in its tasks")
+    if "frames" in system.cues:
+        _check_members(system, ConditionedOnVideo, "'frames' in its cues")
+
+
+def transcriber(system: System) -> Transcriber:
+    """Narrow a system to one that transcribes.
+
+    Raises:
+      ValueError: if it does not.
+    """
+    need(system, "transcribe")
+    if not isinstance(system, Transcriber):
+        raise _incomplete(system, Transcriber, "'transcribe' in its tasks")
+    return system
+
+
+def score_informed(system: System) -> ScoreInformedSeparator:
+    """Narrow a system to one that separates a source with given notes.
+
+    Raises:
+      ValueError: if it does not.
+    """
+    need(system, "separate_by_score")
+    if not isinstance(system, ScoreInformedSeparator):
+        raise _incomplete(system, ScoreInformedSeparator, "'separate_by_score' in its tasks")
+    return system
+
+
+def synthesizer(system: System) -> Synthesizer:
+    """Narrow a system to one that synthesizes given notes.
+
+    Raises:
+      ValueError: if it does not.
+    """
+    need(system, "synthesize")
+    if not isinstance(system, Synthesizer):
+        raise _incomplete(system, Synthesizer, "'synthesize' in its tasks")
+    return system
+
+
+def player_frames(system: System) -> PlayerFrames:
+    """Return which video frames a system takes of each player.
+
+    Raises:
+      ValueError: if it is not conditioned on video.
+    """
+    visual = system.visual if isinstance(system, ConditionedOnVideo) else None
+    if "frames" not in system.cues or visual is None:
+        raise ValueError(f"this model ({type(system).__name__}) is not conditioned on video: give another --model")
+    return visual
+
+
+def adaptable(system: System) -> Adaptable:
+    """Narrow a system to one that has settings of its own for the adaptation to a song.
+
+    Raises:
+      ValueError: if it has none.
+    """
+    if not isinstance(system, Adaptable):
+        raise ValueError(
+            f"{type(system).__name__} has no settings for adaptation: name the parameters to adapt by --trainable"
+        )
+    return system
+
+
+def uses_stft(system: System) -> UsesStft:
+    """Narrow a system to one that works on STFT frames.
+
+    Raises:
+      ValueError: if it does not.
+    """
+    if not isinstance(system, UsesStft):
+        raise ValueError(f"this model ({type(system).__name__}) has no STFT: it works on the waveform")
+    return system
+
+
+def frame_rate_of(system: System) -> float:
+    """Return how many STFT frames a system has per second.
+
+    Raises:
+      ValueError: if it does not work on STFT frames.
+    """
+    on_stft = uses_stft(system)
+    return on_stft.sample_rate / on_stft.hop_length
+
+
+def _check_members(system: System, protocol: type, declared: str) -> None:
+    if not isinstance(system, protocol):
+        raise _incomplete(system, protocol, declared)
+
+
+def _incomplete(system: System, protocol: type, declared: str) -> ValueError:
+    members = {name for name in dir(protocol) if not name.startswith("_")}
+    missing = ", ".join(sorted(members - set(dir(system))))
+    return ValueError(f"{type(system).__name__} has {declared} and lacks {missing} (protocol {protocol.__name__})")
