@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from qsep_jax.nn.tcn import Block, Kept, channel_layer_norm, product, run, wide
+from qsep_jax.nn.tcn import Block, StoredActivations, channel_layer_norm, product, run, wide
 
 
 class Separator(nn.Module):
@@ -17,7 +17,7 @@ class Separator(nn.Module):
     kernel: int
     blocks: int
     repeats: int
-    keep: Kept
+    keep: StoredActivations
     dtype: jnp.dtype
 
     @nn.compact
@@ -74,7 +74,7 @@ class ConvTasNet(nn.Module):
     kernel: int
     blocks: int
     repeats: int
-    keep: Kept = "hidden"
+    keep: StoredActivations = "hidden"
     dtype: jnp.dtype = jnp.dtype("float32")
 
     @nn.compact

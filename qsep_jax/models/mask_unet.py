@@ -41,7 +41,7 @@ class Decoder(nn.Module):
             features = self.channels[level - 1] if level else self.features
             layer = Conv(features, (3, 3), use_bias=False, dtype=self.dtype, name=f"up_{level}")
             # The input itself has one channel: 17 side by side would cost three times as much as 16 and 1.
-            x = layer(jnp.concatenate([x, skip], axis=-1)) if level else layer(x, beside=skip)
+            x = layer(jnp.concatenate([x, skip], axis=-1)) if level else layer(x, extra=skip)
             x = nn.relu(batch_norm(train, self.dtype, f"norm_{level}")(x))
             if train and self.dropout:
                 x = dropout(x, jax.random.fold_in(key, level), self.dropout)

@@ -1,4 +1,4 @@
-"""Convolution, batch normalisation and ReLU: the block that the networks of Lin et al. 2021 are made of."""
+"""The convolution block of the networks of Lin et al. 2021: convolution, batch normalisation, ReLU."""
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -8,17 +8,18 @@ from qsep_jax.nn.conv import Conv
 from qsep_jax.nn.norms import batch_norm
 
 XAVIER = nn.initializers.xavier_uniform()
-
-
-# What the paper's code keeps of running statistics: PyTorch's momentum is 0.01 there.
+# Decay of the running statistics of batch norm: the paper's code sets PyTorch's momentum to 0.01.
 DECAY = 0.99
 
 
 class ConvBlock(nn.Module):
-    """`layers` times 3×3 convolution without bias, batch normalisation, ReLU: `[B, N, F, C]` → `[B, N, F, features]`.
+    """A stack of 3×3 convolution without bias, batch normalisation and ReLU: `[B, N, F, C]` → `[B, N, F, features]`.
 
     Attributes:
-      plain: the convolutions alone, without normalisation and ReLU.
+      features: Output channels of every convolution.
+      layers: Number of convolutions.
+      plain: Whether to leave out normalisation and ReLU.
+      dtype: Compute type.
     """
 
     features: int
@@ -37,7 +38,7 @@ class ConvBlock(nn.Module):
 
 
 def pool(x: Array, window: tuple[int, int], kind: str) -> Array:
-    """Average or maximum (`kind`) of windows of `[B, N, F, C]` that the image divides into."""
+    """Pool `[B, N, F, C]` by the average or maximum (`kind`) of windows, whose size must divide the image."""
     batch, frames, bins, channels = x.shape
     cut = x.reshape(batch, frames // window[0], window[0], bins // window[1], window[1], channels)
     return cut.max((2, 4)) if kind == "max" else cut.mean((2, 4))

@@ -1,4 +1,4 @@
-"""Convolution layers over images `[B, H, W, C]`; `conv_ops` computes them."""
+"""Convolution layers over images `[B, H, W, C]`, computed by `conv_ops`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ from qsep_jax.nn.conv_ops import CONV, Pair, conv, conv_of_constant, conv_transp
 
 
 def same_padding(taps: int, stride: int) -> Pair:
-    """Padding that turns `n · stride` inputs into `n` outputs; an odd pixel goes to the end."""
+    """Compute the padding that maps `n · stride` inputs to `n` outputs; an odd pixel goes to the end."""
     total = taps - stride
     return total // 2, total - total // 2
 
@@ -20,9 +20,14 @@ def same_padding(taps: int, stride: int) -> Pair:
 class Conv(nn.Module):
     """Convolution `[B, H, W, C]` → `[B, H/s, W/s, features]`, padded so that the stride divides the size exactly.
 
-    With `valid` nothing is padded: `[B, (H − h) / s + 1, …]` of a window of h.
-    With `tiled`, the vector `[B, Z]` is taken as Z further input channels that are constant over the image; with
-    `beside`, an image of few channels as so many more, without laying the two side by side.
+    Attributes:
+      features: Output channels.
+      window: Size of the kernel (height, width).
+      strides: Strides (vertical, horizontal).
+      use_bias: Whether to add a bias to every output channel.
+      dtype: Compute type; parameters are float32.
+      kernel_init: Initialiser of the kernel.
+      valid: Whether to convolve without padding; a window of h then gives `[B, (H − h) / s + 1, …]`.
     """
 
     features: int
@@ -34,9 +39,16 @@ class Conv(nn.Module):
     valid: bool = False
 
     @nn.compact
-    def __call__(self, x: Array, tiled: Array | None = None, beside: Array | None = None) -> Array:
+    def __call__(self, x: Array, tiled: Array | None = None, extra: Array | None = None) -> Array:
+        """Convolve `x` together with further input channels.
+
+        Args:
+          x: `[B, H, W, C]`.
+          tiled: `[B, Z]`, used as Z further input channels that are constant over the image.
+          extra: `[B, H, W, C']` with few channels C', used as further input channels without a concatenation.
+        """
         channels = x.shape[-1]
-        inputs = channels + sum(more.shape[-1] for more in (tiled, beside) if more is not None)
+        inputs = channels + sum(further.shape[-1] for further in (tiled, extra) if further is not None)
         kernel = self.param("kernel", self.kernel_init, (*self.window, inputs, self.features)).astype(self.dtype)
         padding = (same_padding(self.window[0], self.strides[0]), same_padding(self.window[1], self.strides[1]))
         padding = ((0, 0), (0, 0)) if self.valid else padding
@@ -46,8 +58,8 @@ class Conv(nn.Module):
             size = (x.shape[1], x.shape[2])
             constant = kernel[:, :, channels : channels + tiled.shape[-1]]
             y = y + conv_of_constant(tiled.astype(self.dtype), constant, size, self.strides, padding)
-        if beside is not None:
-            y = y + conv(beside.astype(self.dtype), kernel[:, :, -beside.shape[-1] :], self.strides, padding)
+        if extra is not None:
+            y = y + conv(extra.astype(self.dtype), kernel[:, :, -extra.shape[-1] :], self.strides, padding)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
             y = y + bias[None, None, None]
@@ -55,9 +67,9 @@ class Conv(nn.Module):
 
 
 class ConvTranspose(nn.Module):
-    """Transposed convolution `[B, H, W, C]` → `[B, H·s, W·s, features]`, the adjoint of a `Conv` of the same strides.
+    """Transposed convolution `[B, H, W, C]` → `[B, H·s, W·s, features]`: the adjoint of a `Conv` with the same strides.
 
-    The kernel is stored as that convolution's: `[h, w, features, C]`.
+    The kernel has the layout of that convolution's kernel: `[h, w, features, C]`. The attributes are those of `Conv`.
     """
 
     features: int

@@ -1,4 +1,4 @@
-"""Conditioning of feature maps by a vector: adaptive instance normalisation, and FiLM."""
+"""Layers that condition feature maps on a vector: adaptive instance normalisation and FiLM."""
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -8,17 +8,16 @@ from qsep_jax.nn.norms import instance_norm
 
 
 class AdaIN(nn.Module):
-    """Instance normalisation whose scale and bias are linear in a latent: `y_s · (x − μ)/σ + y_b`.
+    """Instance normalisation with scale and bias that are linear in a latent: `y_s · (x − μ)/σ + y_b`.
 
-    `y_s = W_s z`, `y_b = W_b z`, both without bias of their own and without "1 +" on the scale
-    (Lee et al. 2019, Eq. 1).
+    `y_s = W_s z` and `y_b = W_b z`; the linear maps have no bias, and the scale has no "1 +" (Lee et al. 2019, Eq. 1).
     """
 
     dtype: jnp.dtype = jnp.dtype("float32")
 
     @nn.compact
     def __call__(self, x: Array, latent: Array) -> Array:
-        """`x` `[B, H, W, C]`, `latent` `[B, Z]` → `[B, H, W, C]`."""
+        """Condition `x` `[B, H, W, C]` on `latent` `[B, Z]`: `[B, H, W, C]`."""
         features = x.shape[-1]
         scale = nn.Dense(features, use_bias=False, dtype=self.dtype, name="scale")(latent)
         bias = nn.Dense(features, use_bias=False, dtype=self.dtype, name="bias")(latent)
@@ -26,16 +25,16 @@ class AdaIN(nn.Module):
 
 
 class FiLM(nn.Module):
-    """`γ · x + β`, both linear in a vector, for every channel and frequency bin, constant over time.
+    """`γ · x + β` with γ and β linear in a vector, one pair for every channel and frequency bin, constant over time.
 
-    Without "1 +" on the scale. Perez et al. 2018; per bin as in the code of Lin et al. 2021.
+    The scale has no "1 +". Perez et al. 2018; one pair per bin as in the code of Lin et al. 2021.
     """
 
     dtype: jnp.dtype = jnp.dtype("float32")
 
     @nn.compact
     def __call__(self, x: Array, condition: Array) -> Array:
-        """`x` `[B, N, F, C]`, `condition` `[B, Z]` → `[B, N, F, C]`."""
+        """Condition `x` `[B, N, F, C]` on `condition` `[B, Z]`: `[B, N, F, C]`."""
         bins, channels = x.shape[2:]
 
         def linear(name: str) -> Array:
@@ -46,17 +45,17 @@ class FiLM(nn.Module):
 
 
 class ChannelFiLM(nn.Module):
-    """`(1 + γ) · x + β`, γ and β linear in a vector, for every channel, the same at all pixels.
+    """`(1 + γ) · x + β` with γ and β linear in a vector, one pair for every channel, equal at all pixels.
 
-    Perez et al. 2018. Departs from the paper: Slizovskaia et al. 2021, Eq. 9, have no "1 +", but their code has it,
-    and a bias that starts at 0.1.
+    Perez et al. 2018. Departs from the paper: Eq. 9 of Slizovskaia et al. 2021 has no "1 +", but their code has it, and
+    a bias that is initialised to 0.1.
     """
 
     dtype: jnp.dtype = jnp.dtype("float32")
 
     @nn.compact
     def __call__(self, x: Array, condition: Array) -> Array:
-        """`x` `[B, H, W, C]`, `condition` `[B, Z]` → `[B, H, W, C]`."""
+        """Condition `x` `[B, H, W, C]` on `condition` `[B, Z]`: `[B, H, W, C]`."""
         dense = nn.Dense(
             2 * x.shape[-1],
             dtype=self.dtype,

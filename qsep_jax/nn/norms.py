@@ -1,4 +1,4 @@
-"""Normalisation, over the pixels of one example or over a batch; statistics in float32 whatever the compute type."""
+"""Normalisation over the pixels of one example or over a batch; statistics are float32 for every compute type."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ from jax import Array, lax
 
 
 def instance_norm(x: Array, epsilon: float = 1e-5) -> Array:
-    """`(x − μ) / √(σ² + ε)` per example and channel of `[B, H, W, C]`; no scale or bias of its own.
+    """Compute `(x − μ) / √(σ² + ε)` per example and channel of `[B, H, W, C]`, without scale and bias.
 
-    A map of one pixel becomes zero for every input, so the innermost layer of a network that halves down to 1×1 must
-    go without. Ulyanov et al. 2016; ε as in PyTorch.
+    A map of one pixel becomes zero for every input. The innermost layer of a network that halves its maps down to 1×1
+    must therefore not be normalised. Ulyanov et al. 2016, with PyTorch's ε.
     """
     wide = x.astype(jnp.float32)
     mean = wide.mean((1, 2), keepdims=True)
@@ -22,13 +22,18 @@ def instance_norm(x: Array, epsilon: float = 1e-5) -> Array:
 def batch_norm(
     train: bool, dtype: jnp.dtype, name: str | None = None, *, decay: float = 0.9, spread: float = 0.0
 ) -> nn.BatchNorm:
-    """Batch normalisation with PyTorch's ε of 1e-5; `decay` is one minus PyTorch's momentum.
+    """Create a batch normalisation layer with PyTorch's ε of 1e-5.
 
-    With `train` the statistics are the batch's, over all devices, and the running ones (collection `batch_stats`) move:
-    the variance takes in that of the batch as it is, PyTorch's takes it times n / (n − 1), n being the batch's pixels.
+    With `train`, the layer normalises with the statistics of the global batch, over all devices, and updates the
+    running statistics (collection `batch_stats`). The running variance is updated with the variance of the batch;
+    PyTorch multiplies it by n / (n − 1), where n is the number of pixels in the batch.
 
     Args:
-      spread: standard deviation of the scales around 1, at initialisation.
+      train: whether to use and track the statistics of the batch instead of the running ones.
+      dtype: compute type.
+      name: name of the layer.
+      decay: decay of the running statistics, 1 minus PyTorch's momentum.
+      spread: standard deviation of the initial scales, whose mean is 1.
     """
 
     def around_one(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:

@@ -1,7 +1,8 @@
-"""How XLA compiles the networks: as it chooses, but for convolutions on CPU.
+"""Compiler options of XLA for the networks: the defaults, except for convolutions on CPU.
 
-There XLA (of jax 0.10 at least) has two ways, Eigen's and YNNPACK's, and takes YNNPACK's, by which the convolutions of
-these networks were up to four times as slow, and training steps took up to a fifth longer (docs/scaling.md).
+On CPU, XLA (at least in jax 0.10) computes convolutions either with Eigen or with YNNPACK, and prefers YNNPACK. With
+YNNPACK the convolutions of these networks were up to four times as slow, and training steps took up to a fifth longer
+(docs/scaling.md).
 """
 
 import functools
@@ -10,13 +11,16 @@ from typing import Any
 
 import jax
 
-# What YNNPACK is for on CPU: of XLA's own choice all but LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION.
+# The operations for which YNNPACK is used on CPU: XLA's default without LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION.
 YNNPACK = "xla_cpu_experimental_ynn_fusion_type"
 ON_CPU = {YNNPACK: "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
 
 
 def jit(function: Callable[..., Any], **arguments: Any) -> Callable[..., Any]:
-    """`jax.jit` with `options()`, which are asked for at the first call; not to be called within another `jax.jit`."""
+    """Wrap `jax.jit` with the compiler options of `options()`, which are determined at the first call.
+
+    The result must not be called inside another `jax.jit`.
+    """
 
     @functools.cache
     def jitted() -> Callable[..., Any]:
@@ -29,28 +33,30 @@ def jit(function: Callable[..., Any], **arguments: Any) -> Callable[..., Any]:
     return call
 
 
-def options(given: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Compiler options, for `jax.jit`, of what runs on the default devices: `given`, and our own beside them.
+def options(user_options: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Compiler options of `jax.jit` on the default devices: this project's defaults, overridden by `user_options`.
 
     Raises:
-      ValueError: if XLA does not know one of those given, or not its value.
+      ValueError: if XLA does not know one of `user_options` or refuses its value.
     """
     switches = {"true": True, "false": False}
-    asked = {name.removeprefix("--"): switches.get(value.lower(), value) for name, value in (given or {}).items()}
-    refused = _refused(asked)
-    if refused:
-        raise ValueError(f"train.xla_flags {dict(given or {})}: {refused}")
-    return {**_own(), **asked}
+    requested = {
+        name.removeprefix("--"): switches.get(value.lower(), value) for name, value in (user_options or {}).items()
+    }
+    error = _refusal(requested)
+    if error:
+        raise ValueError(f"train.xla_flags {dict(user_options or {})}: {error}")
+    return {**_defaults(), **requested}
 
 
 @functools.cache
-def _own() -> dict[str, Any]:
-    """None on accelerators, nor where XLA knows them no longer: they are about speed alone."""
-    return ON_CPU if jax.default_backend() == "cpu" and not _refused(ON_CPU) else {}
+def _defaults() -> dict[str, Any]:
+    """This project's options, which only affect speed: none on accelerators, and none if XLA no longer knows them."""
+    return ON_CPU if jax.default_backend() == "cpu" and not _refusal(ON_CPU) else {}
 
 
-def _refused(options: dict[str, Any]) -> str:
-    """What XLA says against options, empty if nothing."""
+def _refusal(options: dict[str, Any]) -> str:
+    """Return XLA's error message for options that it refuses, or an empty string."""
     try:
         if options:
             jax.jit(lambda: 0, compiler_options=options).lower().compile()

@@ -16,7 +16,7 @@ from data_pipelines.schema import MIXTURE, SOURCES
 from qsep_jax.dsp.per_device import apply_per_device
 from qsep_jax.models import tasnet_weights, torch_weights
 from qsep_jax.models.conv_tasnet import ConvTasNet
-from qsep_jax.nn.tcn import Kept
+from qsep_jax.nn.tcn import StoredActivations
 from qsep_jax.systems.base import Aux, Batch, BatchSpec, Optimizer, Phase, System, Variables
 from qsep_jax.systems.one_shot import Adaptation
 
@@ -56,7 +56,7 @@ class Cantisani2021(System):
     kernel: int = 3
     blocks: int = 10
     repeats: int = 4
-    keep: Kept = "hidden"
+    keep: StoredActivations = "hidden"
     optimizer: Optimizer = Optimizer(learning_rate=3e-4)
     adaptation: Adaptation = PUBLISHED
     compute_dtype: str = "float32"

@@ -1,4 +1,4 @@
-"""Convolutions against `jax.lax`, in value and in first and second derivative, in float64."""
+"""Tests of convolutions against `jax.lax` in value and in first and second derivative, in float64."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from jax import lax
 from qsep_jax.nn.conv import Conv, ConvTranspose, same_padding
 from qsep_jax.nn.conv_ops import conv, conv_of_constant, conv_transpose, kernel_gradient
 
-# image size, input channels, output channels, window, strides; channels up to 4 take the narrow forms
+# Image size, input channels, output channels, window, strides. Up to 4 channels select the narrow forms.
 CASES = [
     ((8, 12), 1, 5, (4, 4), (1, 2)),
     ((8, 12), 6, 5, (4, 4), (2, 2)),
@@ -20,17 +20,17 @@ CASES = [
     ((7, 7), 5, 5, (1, 1), (1, 1)),
     ((6, 9), 6, 7, (2, 2), (3, 4)),
     ((5, 9), 5, 1, (4, 1), (1, 3)),
-    # Columns are folded into channels: even counts, no stride in time.
+    # Columns are folded into channels: even numbers of columns, no stride in time.
     ((5, 16), 2, 3, (3, 3), (1, 1)),
     ((5, 12), 4, 8, (3, 3), (1, 2)),
     ((5, 16), 8, 2, (3, 3), (1, 1)),
     ((3, 16), 3, 2, (1, 1), (1, 1)),
-    # Fewer channels come out than go in, without a stride: the kernel's gradient the other way round.
+    # Fewer output than input channels without a stride: the kernel gradient swaps the roles of input and cotangent.
     ((5, 8), 9, 6, (3, 3), (1, 1)),
     ((5, 7), 80, 6, (3, 2), (1, 1)),
     ((4, 5), 6, 3, (5, 4), (1, 1)),
 ]
-# Narrow and wide, strided: all that second derivatives compose.
+# Narrow, wide and strided forms, which second derivatives compose.
 SECOND = [
     ((4, 8), 3, 4, (3, 3), (1, 1)),
     ((4, 6), 1, 5, (3, 4), (1, 2)),
@@ -41,7 +41,7 @@ SECOND = [
 
 
 def padding_of(window, strides):
-    """`same_padding`, which is negative, a crop, where the stride is beyond the kernel: none there."""
+    """`same_padding`, or no padding where it would be negative because the stride is larger than the kernel."""
     rows, columns = (
         same_padding(taps, stride) if taps >= stride else (0, 0) for taps, stride in zip(window, strides, strict=True)
     )
@@ -66,13 +66,13 @@ def arrays(case):
     return x, kernel, y, strides, padding
 
 
-def applied(layer, *inputs):
-    """Output of a fresh layer, and its variables."""
+def initialised(layer, *inputs):
+    """Initialise a layer; return its output and its variables."""
     return jax.jit(layer.init_with_output)(jax.random.key(0), *inputs)
 
 
-def close(ours, theirs):
-    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+def close(ours, expected):
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-9 * max(1.0, np.abs(b).max()))
 
 
@@ -82,8 +82,8 @@ def _float64():
         yield
 
 
-def pulled_back(function, cotangent):
-    """Value and gradients of a function of two arrays, given the gradient of its value."""
+def value_and_gradients(function, cotangent):
+    """Return a function that computes value and gradients of a function of two arrays for a cotangent."""
 
     @jax.jit
     def run(*inputs):
@@ -93,8 +93,8 @@ def pulled_back(function, cotangent):
     return run
 
 
-def twice_differentiated(function, weight):
-    """Gradients of the squares of the gradients; they hold the derivatives of every form that a gradient takes."""
+def second_derivatives(function, weight):
+    """Gradients of the squared gradients, which contain the derivative of every form that a gradient uses."""
 
     def first(a, b):
         return jax.grad(lambda a, b: (jnp.sin(function(a, b)) * weight).sum(), (0, 1))(a, b)
@@ -105,35 +105,35 @@ def twice_differentiated(function, weight):
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_conv_and_its_gradients(case):
     x, kernel, y, strides, padding = arrays(case)
-    ours = pulled_back(lambda x, kernel: conv(x, kernel, strides, padding), y)(x, kernel)
-    close(ours, pulled_back(lambda x, kernel: native(x, kernel, strides, padding), y)(x, kernel))
+    ours = value_and_gradients(lambda x, kernel: conv(x, kernel, strides, padding), y)(x, kernel)
+    close(ours, value_and_gradients(lambda x, kernel: native(x, kernel, strides, padding), y)(x, kernel))
     close(jax.jit(lambda x, y: kernel_gradient(x, y, strides, padding, kernel.shape[:2]))(x, y), ours[1][1])
 
 
 @pytest.mark.parametrize("padding", [((0, 0), (0, 0)), ((2, 2), (2, 2)), ((2, 0), (0, 1))], ids=str)
 @pytest.mark.parametrize("channels", [(6, 5), (5, 8), (3, 2)])
-def test_less_padding_and_more(channels, padding):
-    """Without a stride, where the output may be smaller than the image, or larger."""
+def test_output_smaller_or_larger_than_the_image(channels, padding):
+    """Convolutions without stride, with less and with more padding than keeps the size."""
     rng = np.random.default_rng(0)
     x, kernel = rng.standard_normal((2, 7, 9, channels[0])), rng.standard_normal((3, 3, *channels))
     y = rng.standard_normal(native(x, kernel, (1, 1), padding).shape)
-    ours = pulled_back(lambda x, kernel: conv(x, kernel, (1, 1), padding), y)(x, kernel)
-    close(ours, pulled_back(lambda x, kernel: native(x, kernel, (1, 1), padding), y)(x, kernel))
+    ours = value_and_gradients(lambda x, kernel: conv(x, kernel, (1, 1), padding), y)(x, kernel)
+    close(ours, value_and_gradients(lambda x, kernel: native(x, kernel, (1, 1), padding), y)(x, kernel))
 
 
 @pytest.mark.parametrize("case", SECOND, ids=str)
 def test_second_derivatives(case):
     x, kernel, y, strides, padding = arrays(case)
-    ours = twice_differentiated(lambda x, kernel: conv(x, kernel, strides, padding), y)(x, kernel)
-    close(ours, twice_differentiated(lambda x, kernel: native(x, kernel, strides, padding), y)(x, kernel))
+    ours = second_derivatives(lambda x, kernel: conv(x, kernel, strides, padding), y)(x, kernel)
+    close(ours, second_derivatives(lambda x, kernel: native(x, kernel, strides, padding), y)(x, kernel))
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_conv_transpose_and_its_gradients(case):
     x, kernel, y, strides, padding = arrays(case)
-    rest = (strides, padding, x.shape[1:3])
-    ours = pulled_back(lambda y, kernel: conv_transpose(y, kernel, *rest), x)(y, kernel)
-    close(ours, pulled_back(lambda y, kernel: native_transpose(y, kernel, *rest), x)(y, kernel))
+    geometry = (strides, padding, x.shape[1:3])
+    ours = value_and_gradients(lambda y, kernel: conv_transpose(y, kernel, *geometry), x)(y, kernel)
+    close(ours, value_and_gradients(lambda y, kernel: native_transpose(y, kernel, *geometry), x)(y, kernel))
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -144,8 +144,8 @@ def test_conv_of_constant(case):
     def tiled(vector, kernel):
         return native(jnp.broadcast_to(vector[:, None, None], x.shape), kernel, strides, padding)
 
-    ours = pulled_back(lambda vector, kernel: conv_of_constant(vector, kernel, size, strides, padding), y)
-    close(ours(vector, kernel), pulled_back(tiled, y)(vector, kernel))
+    ours = value_and_gradients(lambda vector, kernel: conv_of_constant(vector, kernel, size, strides, padding), y)
+    close(ours(vector, kernel), value_and_gradients(tiled, y)(vector, kernel))
 
 
 @pytest.mark.parametrize("strides", [(1, 2), (2, 2)])
@@ -155,7 +155,7 @@ def test_tiled_inputs_are_constant_channels(strides, channels):
     x, vector = rng.standard_normal((2, 6, 8, channels)), rng.standard_normal((2, 3))
     image = np.concatenate([x, np.broadcast_to(vector[:, None, None], (2, 6, 8, 3))], axis=-1)
     layer = Conv(5, (4, 4), strides, dtype=jnp.dtype("float64"))
-    tiled, variables = applied(layer, x, vector)
+    tiled, variables = initialised(layer, x, vector)
     assert tiled.shape == (2, 6 // strides[0], 8 // strides[1], 5)
     close(tiled, jax.jit(layer.apply)(variables, image))
 
@@ -163,10 +163,10 @@ def test_tiled_inputs_are_constant_channels(strides, channels):
 def test_bias_is_added_to_every_pixel():
     x = np.ones((1, 4, 4, 5))
     for layer in (Conv(3, (4, 4), (2, 2)), ConvTranspose(3, (4, 4), (2, 2))):
-        y, variables = applied(layer, x)
+        y, variables = initialised(layer, x)
         variables["params"]["bias"] = np.array([1.0, 2.0, 3.0])
-        moved = jax.jit(layer.apply)(variables, x) - y
-        np.testing.assert_allclose(moved, np.broadcast_to([1.0, 2.0, 3.0], moved.shape), atol=1e-5)
+        difference = jax.jit(layer.apply)(variables, x) - y
+        np.testing.assert_allclose(difference, np.broadcast_to([1.0, 2.0, 3.0], difference.shape), atol=1e-5)
 
 
 @pytest.mark.parametrize(("channels", "features"), [(5, 6), (1, 6), (6, 1)])
@@ -177,38 +177,38 @@ def test_conv_transpose_layer_is_the_adjoint_of_conv(strides, channels, features
     x, y = rng.standard_normal((2, 6, 8, channels)), rng.standard_normal(small)
     options = {"window": (4, 4), "strides": strides, "use_bias": False, "dtype": jnp.dtype("float64")}
     forward, backward = Conv(features, **options), ConvTranspose(channels, **options)
-    image, variables = applied(forward, x)
+    image, variables = initialised(forward, x)
     adjoint = jax.jit(backward.apply)(variables, y)
     assert adjoint.shape == x.shape
     close(np.vdot(image, y), np.vdot(x, adjoint))
 
 
-def test_fresh_layers_keep_the_scale():
+def test_initialised_layers_preserve_the_variance():
     x = np.random.default_rng(0).standard_normal((2, 16, 16, 256)).astype(np.float32)
-    down, up = (applied(layer, x)[0] for layer in (Conv(32, (4, 4), (2, 2)), ConvTranspose(32, (4, 4), (2, 2))))
+    down, up = (initialised(layer, x)[0] for layer in (Conv(32, (4, 4), (2, 2)), ConvTranspose(32, (4, 4), (2, 2))))
     assert 0.9 < np.square(down[:, 2:-2, 2:-2]).mean() < 1.1
-    # Of the 16 taps that the initialisation counts, 4 reach a pixel.
+    # The initialisation counts 16 taps, of which 4 reach a pixel.
     assert 0.9 < 4 * np.square(up[:, 2:-2, 2:-2]).mean() < 1.1
 
 
-def test_layers_compute_in_their_type_and_keep_float32_parameters():
+def test_layers_compute_in_their_dtype_with_float32_parameters():
     x, half = np.ones((1, 4, 4, 5), np.float32), jnp.dtype("bfloat16")
     with jax.enable_x64(False):
         for layer in (Conv(6, (4, 4), (2, 2), dtype=half), ConvTranspose(6, (4, 4), dtype=half)):
-            y, variables = applied(layer, x)
+            y, variables = initialised(layer, x)
             assert y.dtype == half
             assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(variables))
 
 
-def test_an_image_beside_another_is_more_channels():
+def test_extra_channels_equal_a_concatenation():
     rng = np.random.default_rng(0)
-    x, beside = (jnp.asarray(rng.standard_normal((2, 4, 6, channels)), jnp.float32) for channels in (5, 2))
+    x, extra = (jnp.asarray(rng.standard_normal((2, 4, 6, channels)), jnp.float32) for channels in (5, 2))
     layer = Conv(3, (3, 3))
-    _, variables = applied(layer, jnp.concatenate([x, beside], -1))
-    together = layer.apply(variables, jnp.concatenate([x, beside], -1))
-    np.testing.assert_allclose(layer.apply(variables, x, beside=beside), together, atol=1e-5)
+    _, variables = initialised(layer, jnp.concatenate([x, extra], -1))
+    concatenated = layer.apply(variables, jnp.concatenate([x, extra], -1))
+    np.testing.assert_allclose(layer.apply(variables, x, extra=extra), concatenated, atol=1e-5)
     vector = jnp.asarray(rng.standard_normal((2, 4)), jnp.float32)
     flat = jnp.broadcast_to(vector[:, None, None], (2, 4, 6, 4))
-    _, variables = applied(layer, jnp.concatenate([x, flat, beside], -1))
-    together = layer.apply(variables, jnp.concatenate([x, flat, beside], -1))
-    np.testing.assert_allclose(layer.apply(variables, x, vector, beside), together, atol=1e-5)
+    _, variables = initialised(layer, jnp.concatenate([x, flat, extra], -1))
+    concatenated = layer.apply(variables, jnp.concatenate([x, flat, extra], -1))
+    np.testing.assert_allclose(layer.apply(variables, x, vector, extra), concatenated, atol=1e-5)

@@ -1,4 +1,4 @@
-"""AdaIN and FiLM against numpy and PyTorch."""
+"""Tests of AdaIN and FiLM against numpy and PyTorch."""
 
 import jax
 import numpy as np
@@ -11,7 +11,7 @@ X = (RNG.standard_normal((2, 5, 7, 3)) * 4 + 2).astype(np.float32)
 LATENT = RNG.standard_normal((2, 6)).astype(np.float32)
 
 
-def test_is_a_normalised_map_with_scale_and_bias_linear_in_the_latent():
+def test_adain_scale_and_bias_are_linear_in_the_latent():
     y, variables = jax.jit(AdaIN().init_with_output)(jax.random.key(0), X, LATENT)
     weights = variables["params"]
     assert jax.tree.map(np.shape, weights) == {"scale": {"kernel": (6, 3)}, "bias": {"kernel": (6, 3)}}
@@ -23,7 +23,7 @@ def test_is_a_normalised_map_with_scale_and_bias_linear_in_the_latent():
             np.testing.assert_allclose(y[b, :, :, c], scale[b, c] * normal + bias[b, c], atol=1e-4)
 
 
-def test_a_zero_latent_silences_the_map():
+def test_adain_with_a_zero_latent_gives_zeros():
     y, _ = jax.jit(AdaIN().init_with_output)(jax.random.key(0), X, np.zeros_like(LATENT))
     np.testing.assert_array_equal(y, 0.0)
 
@@ -52,5 +52,5 @@ def test_equals_torch():
         for n in ("scale", "bias")
     )
     normal = torch.nn.functional.instance_norm(torch.from_numpy(X.transpose(0, 3, 1, 2).copy()))
-    theirs = normal * scale[:, :, None, None] + bias[:, :, None, None]
-    np.testing.assert_allclose(y, theirs.numpy().transpose(0, 2, 3, 1), atol=1e-5)
+    expected = normal * scale[:, :, None, None] + bias[:, :, None, None]
+    np.testing.assert_allclose(y, expected.numpy().transpose(0, 2, 3, 1), atol=1e-5)

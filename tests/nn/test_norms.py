@@ -1,4 +1,4 @@
-"""Instance norm against numpy and PyTorch; how batch norm begins."""
+"""Tests of instance norm against numpy and PyTorch, and of the initialisation of batch norm."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ def image(*shape: int) -> np.ndarray:
     return (np.random.default_rng(0).standard_normal(shape) * scale + 3 * scale).astype(np.float32)
 
 
-def test_every_map_is_normalised_by_itself():
+def test_every_map_is_normalised_separately():
     x = image(2, 5, 7, 3)
     y = np.asarray(instance_norm(x))
     for b in range(2):
@@ -25,7 +25,7 @@ def test_every_map_is_normalised_by_itself():
             np.testing.assert_allclose(y[b, :, :, c], expected, atol=1e-5)
 
 
-def test_epsilon_lies_under_the_root():
+def test_epsilon_is_added_under_the_root():
     x = 1e-3 * image(1, 4, 4, 1)
     variance = float(np.var(x.astype(np.float64)))
     np.testing.assert_allclose(np.var(instance_norm(x, 1e-6)), variance / (variance + 1e-6), rtol=1e-4)
@@ -48,11 +48,11 @@ def test_equals_torch():
     import torch
 
     x = image(2, 5, 7, 3)
-    theirs = torch.nn.functional.instance_norm(torch.from_numpy(x.transpose(0, 3, 1, 2).copy()))
-    np.testing.assert_allclose(instance_norm(x), theirs.numpy().transpose(0, 2, 3, 1), atol=1e-5)
+    expected = torch.nn.functional.instance_norm(torch.from_numpy(x.transpose(0, 3, 1, 2).copy()))
+    np.testing.assert_allclose(instance_norm(x), expected.numpy().transpose(0, 2, 3, 1), atol=1e-5)
 
 
-def test_scales_may_begin_around_one():
+def test_initial_scales_may_spread_around_one():
     x = jnp.zeros((1, 2, 2, 1000))
     scale = norms.batch_norm(True, jnp.dtype("float32"), "norm", spread=0.02).init(jax.random.key(0), x)["params"][
         "scale"

@@ -1,4 +1,4 @@
-"""Blocks of Conv-TasNet against plain formulas and convolutions of XLA, in value and gradient."""
+"""Tests of the blocks of Conv-TasNet against plain formulas and XLA's convolutions, in value and gradient."""
 
 import jax
 import jax.numpy as jnp
@@ -43,10 +43,10 @@ def plain_block(x, weights, dilation):
     return x + hidden @ weights.contract
 
 
-def pulled_back(function, *inputs):
-    """Value and gradients, given a gradient of the value that does not depend on it."""
-    like = jax.eval_shape(function, *inputs)
-    value, gradients = jax.jit(lambda *inputs: _pull(function, inputs, normal(*like.shape, seed=9)))(*inputs)
+def value_and_gradients(function, *inputs):
+    """Value and gradients for a random cotangent."""
+    output = jax.eval_shape(function, *inputs)
+    value, gradients = jax.jit(lambda *inputs: _pull(function, inputs, normal(*output.shape, seed=9)))(*inputs)
     return jax.device_get((value, gradients))
 
 
@@ -55,14 +55,14 @@ def _pull(function, inputs, cotangent):
     return value, pull(jnp.asarray(cotangent, value.dtype))
 
 
-def exactly(function, *inputs):
-    """The same in float64."""
+def in_float64(function, *inputs):
+    """Value and gradients in float64."""
     with jax.enable_x64(True):
-        return pulled_back(function, *jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), inputs))
+        return value_and_gradients(function, *jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), inputs))
 
 
-def close(ours, theirs, tolerance=1e-5):
-    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+def close(ours, expected, tolerance=1e-5):
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(expected), strict=True):
         assert np.shape(a) == np.shape(b)
         np.testing.assert_allclose(np.asarray(a, float), b, atol=tolerance * max(np.abs(b).max(), 1e-3))
 
@@ -72,19 +72,22 @@ def norm_inputs(shape, loudness=1.0):
     return loudness * (normal(*shape) + 0.3), np.float32(0.25), scale, bias
 
 
-@pytest.mark.parametrize("loudness", [1.0, 1e-4])  # so quiet that what is added under the root counts
+@pytest.mark.parametrize("loudness", [1.0, 1e-4])  # so quiet that ε matters
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_prelu_norm_and_its_gradients(shape, loudness):
     inputs = norm_inputs(shape, loudness)
-    ours = pulled_back(prelu_norm, *inputs)
+    ours = value_and_gradients(prelu_norm, *inputs)
     assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(ours))
-    close(ours, exactly(plain_norm, *inputs))
+    close(ours, in_float64(plain_norm, *inputs))
 
 
 def test_prelu_norm_in_bfloat16():
     x, *rest = norm_inputs((2, 33, 17))
     narrow = jnp.asarray(x, jnp.bfloat16)
-    (value, gradients), (wide, exact) = pulled_back(prelu_norm, narrow, *rest), exactly(plain_norm, narrow, *rest)
+    (value, gradients), (wide, exact) = (
+        value_and_gradients(prelu_norm, narrow, *rest),
+        in_float64(plain_norm, narrow, *rest),
+    )
     assert value.dtype == gradients[0].dtype == jnp.bfloat16
     assert all(gradient.dtype == np.float32 for gradient in gradients[1:])
     close((value, gradients), (wide, exact), 0.01)
@@ -99,8 +102,8 @@ def test_statistics_of_bfloat16_are_float32():
         np.testing.assert_allclose(np.abs(y.astype(np.float32)), 1.0, atol=0.01)
 
 
-def test_prelu_norm_of_each_example_on_its_own():
-    """Examples see nothing of one another, and under `vmap` songs have parameters of their own."""
+def test_prelu_norm_of_each_example_separately():
+    """Examples are independent, and `vmap` allows different parameters for each song."""
     x, slope, scale, bias = norm_inputs((3, 8, 5))
     slopes, scales, biases = (np.stack([part, 2 * part, -part]) for part in (slope, scale, bias))
     together = jax.vmap(prelu_norm)(x[:, None], slopes, scales, biases)
@@ -125,30 +128,30 @@ def test_channel_layer_norm_of_each_frame(loudness):
 
 @pytest.mark.parametrize("widest", [0, 40])
 @pytest.mark.parametrize("taps", [1, 3, 5])
-@pytest.mark.parametrize("dilation", [1, 2, 4, 16])  # the last one is beyond the signal
+@pytest.mark.parametrize("dilation", [1, 2, 4, 16])  # the last dilation is longer than the signal
 def test_depthwise_and_its_gradients(dilation, taps, widest):
     x, kernel = normal(B, N, H), normal(taps, H)
-    ours = pulled_back(lambda x, kernel: depthwise(x, kernel, dilation, max(widest, dilation)), x, kernel)
-    close(ours, pulled_back(lambda x, kernel: plain_depthwise(x, kernel, dilation), x, kernel))
+    ours = value_and_gradients(lambda x, kernel: depthwise(x, kernel, dilation, max(widest, dilation)), x, kernel)
+    close(ours, value_and_gradients(lambda x, kernel: plain_depthwise(x, kernel, dilation), x, kernel))
 
 
 def test_a_dilation_may_be_traced():
     x, kernels, dilations = normal(B, N, H), normal(3, P, H), [1, 4, 2]
 
     def scanned(x, kernels):
-        return lax.scan(lambda x, each: (depthwise(x, *each, 4), None), x, (kernels, jnp.array(dilations)))[0]
+        return lax.scan(lambda x, inputs: (depthwise(x, *inputs, 4), None), x, (kernels, jnp.array(dilations)))[0]
 
     def in_turn(x, kernels):
         for kernel, dilation in zip(kernels, dilations, strict=True):
             x = plain_depthwise(x, kernel, dilation)
         return x
 
-    close(pulled_back(scanned, x, kernels), pulled_back(in_turn, x, kernels))
+    close(value_and_gradients(scanned, x, kernels), value_and_gradients(in_turn, x, kernels))
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_each_song_with_a_kernel_of_its_own(shared):
-    """Whether each has a signal of its own, too, or all have one."""
+def test_a_separate_kernel_for_each_song(shared):
+    """The songs have different signals or share one."""
     x, kernels = normal(*(() if shared else (4,)), B, N, H), normal(4, P, H)
 
     def of_songs(function):
@@ -156,15 +159,15 @@ def test_each_song_with_a_kernel_of_its_own(shared):
 
     def one_by_one(x, kernels):
         signals = [x] * 4 if shared else list(x)
-        return jnp.stack([plain_depthwise(one, kernel, 2) for one, kernel in zip(signals, kernels, strict=True)])
+        return jnp.stack([plain_depthwise(signal, kernel, 2) for signal, kernel in zip(signals, kernels, strict=True)])
 
-    ours = pulled_back(of_songs(lambda x, kernel: depthwise(x, kernel, 2, 4)), x, kernels)
-    close(ours, pulled_back(one_by_one, x, kernels))
+    ours = value_and_gradients(of_songs(lambda x, kernel: depthwise(x, kernel, 2, 4)), x, kernels)
+    close(ours, value_and_gradients(one_by_one, x, kernels))
 
 
 def random_block(seed: int) -> BlockWeights:
-    like = jax.eval_shape(lambda: Block(C, H, P).init_with_output(jax.random.key(0))[0])
-    leaves = [np.float32(0.5) * normal(*leaf.shape, seed=10 * seed + place) for place, leaf in enumerate(like)]
+    shapes = jax.eval_shape(lambda: Block(C, H, P).init_with_output(jax.random.key(0))[0])
+    leaves = [np.float32(0.5) * normal(*leaf.shape, seed=10 * seed + index) for index, leaf in enumerate(shapes)]
     return BlockWeights(*leaves)
 
 
@@ -173,8 +176,8 @@ BLOCKS = [random_block(seed) for seed in range(4)]
 
 @pytest.mark.parametrize("keep", KEEP)
 @pytest.mark.parametrize("dilations", [[1, 2, 4, 16], [3]], ids=str)
-def test_blocks_run_one_after_the_other(dilations, keep):
-    """Whatever is stored for the backward pass."""
+def test_run_equals_blocks_in_sequence(dilations, keep):
+    """Value and gradients do not depend on what is stored for the backward pass."""
     blocks, x = BLOCKS[: len(dilations)], normal(B, N, C)
 
     def in_turn(x, blocks):
@@ -182,12 +185,12 @@ def test_blocks_run_one_after_the_other(dilations, keep):
             x = plain_block(x, weights, dilation)
         return x
 
-    ours = pulled_back(lambda x, blocks: run(x, blocks, dilations, keep), x, blocks)
-    close(ours, exactly(in_turn, x, blocks), 1e-4)
+    ours = value_and_gradients(lambda x, blocks: run(x, blocks, dilations, keep), x, blocks)
+    close(ours, in_float64(in_turn, x, blocks), 1e-4)
 
 
-def test_what_is_stored_for_the_backward_pass():
-    """Nothing but what enters the blocks, or what enters their first non-linearity besides, or more."""
+def test_activations_stored_for_the_backward_pass():
+    """`none` stores the inputs of the blocks, `hidden` also the inputs of their first non-linearity, `all` more."""
     frames = 50
     x = normal(B, frames, C)
 
@@ -195,16 +198,16 @@ def test_what_is_stored_for_the_backward_pass():
         def pull(x, blocks):
             return jax.vjp(lambda x, blocks: run(x, blocks, [1, 2, 4, 8], keep), x, blocks)[1]
 
-        held = jax.tree.leaves(jax.eval_shape(pull, x, BLOCKS))
-        return sum(leaf.size for leaf in held if frames in leaf.shape)
+        leaves = jax.tree.leaves(jax.eval_shape(pull, x, BLOCKS))
+        return sum(leaf.size for leaf in leaves if frames in leaf.shape)
 
     assert stored("none") == 4 * B * frames * C
     assert stored("hidden") == 4 * B * frames * (C + H)
     assert stored("all") > 4 * B * frames * (C + 2 * H)
 
 
-def test_a_block_begins_as_published():
-    """Xavier-normal as of a grouped convolution, whose kernels have one input channel: 3 taps in, 512 · 3 out."""
+def test_initialisation_is_as_published():
+    """Xavier-normal; a grouped convolution has one input channel per kernel, so 3 inputs and 512 · 3 outputs."""
     features, hidden = 64, 512
     weights = jax.jit(lambda: Block(features, hidden, P).init_with_output(jax.random.key(0))[0])()
     for matrix in (weights.expand, weights.contract):
