@@ -40,7 +40,7 @@ PARTS: tuple[tuple[Any, str, str], ...] = (
     (corpus.Corpus, "add", "adding to the mix"),
     (records.Records, "audio", "finding records and their audio"),
     (records, "_payload", "copying from the file"),
-    (corpus, "_to_float", "int16 to float32, mixdown, gain"),
+    (corpus, "scale_to_float", "int16 to float32, mixdown, gain"),
     (mixing, "rms", "silence check"),
 )
 

@@ -26,7 +26,8 @@ from jax.experimental import multihost_utils
 
 from data_pipelines.pipeline import Data, Pipeline, Shape
 from data_pipelines.prepare import build, built_in_corpus
-from data_pipelines.prepared.corpus import Excerpt, prepare_command
+from data_pipelines.prepared.commands import prepare_command
+from data_pipelines.prepared.corpus import Excerpt
 from data_pipelines.prepared.store import Metadata, corpus_folder, fingerprint
 from data_pipelines.progress import Progress
 from qsep_jax.command_line import console

@@ -1,4 +1,4 @@
-"""Audio files into arrays and blocks, with one clear error for each thing that can be wrong, and from rate to rate."""
+"""Reading of audio files, complete or in blocks, and changes of sample rate, length, channels and sample format."""
 
 import contextlib
 import warnings
@@ -12,22 +12,23 @@ import soxr
 from data_pipelines.schema import AUDIO_DTYPE, FULL_SCALE
 
 LOWEST_RATE, HIGHEST_RATE = 8_000, 192_000
-# Samples per channel that pass at a time.
+# Samples per channel in each block that is read.
 BLOCK = 2**16
 READABLE = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".rf64", ".w64", ".caf")
 
 
 class AudioFile:
-    """An audio file to be read block by block, any number of times.
+    """An audio file that can be read block by block, any number of times.
 
     Attributes:
-      sample_rate: Hz.
-      channels: how many.
-      container, subtype: libsndfile's names of what it is, `WAV` and `PCM_24`.
-      frames: samples per channel as the header has them.
+      sample_rate: Sample rate in Hz.
+      channels: Number of channels.
+      container, subtype: Container and sample format as libsndfile names them, for example `WAV` and `PCM_24`.
+      frames: Samples per channel, according to the header.
 
     Raises:
-      ValueError: if the file is missing, is not audio, is truncated, is empty, or has a rate outside 8 to 192 kHz.
+      ValueError: if the file is missing, is not audio, is truncated, is empty, or has a sample rate outside 8 to
+        192 kHz.
     """
 
     def __init__(self, path: Path | str):
@@ -43,9 +44,9 @@ class AudioFile:
         if self.frames == 0:
             raise ValueError(f"{path}: holds no samples")
         if path.suffix.lower() == ".wav":
-            # A truncated WAV reads without complaint: libsndfile shortens `frames` to what is there. The header tells.
+            # libsndfile reads a truncated WAV without an error and reduces `frames`. Only the header shows the loss.
             with path.open("rb") as file:
-                self._check_whole(_missing_bytes(file.read(4096), path.stat().st_size))
+                self._check_complete(_missing_bytes(file.read(4096), path.stat().st_size))
 
     @property
     def name(self) -> str:
@@ -53,10 +54,10 @@ class AudioFile:
         return str(self.path)
 
     def blocks(self, samples: int = BLOCK) -> Iterator[np.ndarray]:
-        """The file from its beginning as float32 `[n, C]` in −1…1, n = `samples` but for the last block.
+        """Yield the file from its beginning as float32 `[n, C]` in −1…1, with n = `samples` except in the last block.
 
         Raises:
-          ValueError: if it ends too soon, cannot be decoded, or holds samples that are not finite.
+          ValueError: if the file ends too early, cannot be decoded, or holds samples that are not finite.
         """
         done = 0
         with self._opened() as file:
@@ -66,7 +67,7 @@ class AudioFile:
                     raise ValueError(f"{self.path}: sample {bad} is NaN or infinite; repair the file first")
                 done += len(block)
                 yield block
-        self._check_whole(self.frames - done)
+        self._check_complete(self.frames - done)
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[soundfile.SoundFile]:
@@ -77,22 +78,23 @@ class AudioFile:
             reason = _reason(error)
             raise ValueError(f"{self.path}: cannot be read as audio ({reason}); is it damaged or misnamed?") from None
 
-    def _check_whole(self, missing: int) -> None:
+    def _check_complete(self, missing: int) -> None:
         if missing > 0:
             raise ValueError(f"{self.path}: is truncated: its header promises more audio than the file holds")
 
 
 def read_audio(path: Path | str) -> tuple[np.ndarray, int]:
-    """Whole file as float32 `[T, C]` in −1…1, and its sample rate in Hz.
+    """The complete file as float32 `[T, C]` in −1…1, and its sample rate in Hz.
 
     Raises:
-      ValueError: as `AudioFile` and its blocks.
+      ValueError: as `AudioFile` and `AudioFile.blocks` do.
     """
     file = AudioFile(path)
     return np.concatenate(list(file.blocks())), file.sample_rate
 
 
 def check_rate(rate: int, path: Path | str) -> None:
+    """Raise ValueError if the sample rate (Hz) of a file is outside 8 to 192 kHz."""
     if not LOWEST_RATE <= rate <= HIGHEST_RATE:
         raise ValueError(f"{path}: sample rate {rate} Hz is outside {LOWEST_RATE} to {HIGHEST_RATE} Hz; resample it")
 
@@ -102,40 +104,48 @@ def _reason(error: Exception) -> str:
 
 
 def _missing_bytes(head: bytes, size: int) -> int:
-    """Bytes of the data chunk that a RIFF header promises and the file lacks; 0 when the header does not say."""
+    """Bytes of the data chunk that the file lacks according to its RIFF header; 0 if the header does not say.
+
+    Args:
+      head: the first bytes of the file.
+      size: bytes of the file.
+    """
     if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
         return 0
     position = 12
     while position + 8 <= len(head):
         name, length = head[position : position + 4], int.from_bytes(head[position + 4 : position + 8], "little")
         if name == b"data":
-            # Writers that stream leave 0 or the largest number there, and fill it in only when they are closed.
+            # Streaming writers put 0 or the largest number here and replace it only when they are closed.
             return 0 if length in (0, 0xFFFFFFFF, 0xFFFFFFFF - 1) else max(0, position + 8 + length - size)
         position += 8 + length + length % 2
     return 0
 
 
 def resample(audio: np.ndarray, rate: int, target_rate: int) -> np.ndarray:
-    """`[T, C]` at `rate` → float32 `[⌈T · target_rate / rate⌉, C]` (soxr, high quality)."""
+    """Resample `[T, C]` from `rate` to `target_rate` (Hz): float32 `[⌈T · target_rate / rate⌉, C]` (soxr, HQ)."""
     return np.concatenate(list(resample_blocks([audio], rate, target_rate)))
 
 
 def resample_blocks(blocks: Iterable[np.ndarray], rate: int, target_rate: int) -> Iterator[np.ndarray]:
-    """A signal in blocks `[n, C]` at another rate, float32: to the bit what `resample` gives, however it is cut."""
+    """Resample a signal that comes in blocks `[n, C]`, float32.
+
+    The result is bit for bit that of `resample`, wherever the signal is cut into blocks.
+    """
     if rate == target_rate:
         yield from blocks
         return
-    stream, taken, given, channels = None, 0, 0, 1
+    stream, samples_in, samples_out, channels = None, 0, 0, 1
     for block in blocks:
         channels = block.shape[1]
         stream = stream or soxr.ResampleStream(rate, target_rate, channels, dtype="float32", quality="HQ")
-        taken += len(block)
+        samples_in += len(block)
         out = stream.resample_chunk(np.ascontiguousarray(block, np.float32))
-        given += len(out)
+        samples_out += len(out)
         yield out
-    length = -(-taken * target_rate // rate)
+    length = -(-samples_in * target_rate // rate)
     rest = stream.resample_chunk(np.zeros((0, channels), np.float32), last=True) if stream else np.zeros((0, channels))
-    yield fit_length(rest.astype(np.float32, copy=False), length - given)
+    yield fit_length(rest.astype(np.float32, copy=False), length - samples_out)
 
 
 def fit_length(audio: np.ndarray, length: int) -> np.ndarray:
@@ -146,10 +156,10 @@ def fit_length(audio: np.ndarray, length: int) -> np.ndarray:
 
 
 def fit_channels(audio: np.ndarray, channels: int) -> np.ndarray:
-    """`[T, C]` → `[T, channels]`: the mean of all channels for one, copies of a single one for several.
+    """Change the channel count of `[T, C]`: one channel is the mean of all; several are copies of a single one.
 
     Raises:
-      ValueError: for any other change of channel count.
+      ValueError: for any other change of the channel count.
     """
     if audio.shape[1] == channels:
         return audio
@@ -161,14 +171,38 @@ def fit_channels(audio: np.ndarray, channels: int) -> np.ndarray:
 
 
 def to_int16(audio: np.ndarray) -> np.ndarray:
-    """Float −1…1 → int16, rounded; clips, and warns by how much, when samples pass full scale."""
+    """Round float audio in −1…1 to int16. Samples beyond full scale are clipped, with a warning that has the peak."""
     peak = float(np.max(np.abs(audio), initial=0.0))
     if peak > 1.0:
         warnings.warn(f"audio peaks at {peak:.3f} and is clipped to full scale", stacklevel=2)
     return np.clip(np.rint(audio * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype(AUDIO_DTYPE)
 
 
+def scale_to_float(audio: np.ndarray, gain: float, out: np.ndarray) -> np.ndarray:
+    """Convert int16 `[T, C]` to float32 in −1…1, multiply it by `gain` and store it in `out` `[T, channels]`.
+
+    `out` has all channels, their mean, or copies of a single one. `audio` may be overwritten. Full scale is a power of
+    two, so that the product with the gain is rounded as if the samples had been scaled first.
+    """
+    stored, channels = audio.shape[1], out.shape[1]
+    if channels == 1 < stored:
+        gain /= stored
+    if channels == 1 and stored == 2:  # reads both samples of a frame as one integer; `sum` is twenty times slower
+        pairs = audio.view("<i4")
+        right = pairs >> 16
+        pairs <<= 16
+        pairs >>= 16
+        pairs += right
+        np.copyto(out, pairs)
+    elif channels == 1 < stored:
+        np.sum(audio, axis=1, keepdims=True, dtype=np.float32, out=out)
+    else:
+        np.copyto(out, audio)
+    out *= np.float32(gain) / np.float32(FULL_SCALE)
+    return out
+
+
 def read_matching(path: Path, mixture: np.ndarray, rate: int) -> np.ndarray:
-    """The audio of a file at a rate, with the samples and channels of `mixture` `[T, C]`."""
-    audio, own = read_audio(path)
-    return fit_length(fit_channels(resample(audio, own, rate), mixture.shape[1]), len(mixture))
+    """Read a file at `rate` (Hz), with as many samples and channels as `mixture` `[T, C]` has."""
+    audio, file_rate = read_audio(path)
+    return fit_length(fit_channels(resample(audio, file_rate, rate), mixture.shape[1]), len(mixture))

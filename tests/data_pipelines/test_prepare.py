@@ -18,7 +18,8 @@ from data_pipelines import console, prepare, schema
 from data_pipelines.corpora.chamber import Chamber
 from data_pipelines.corpora.folder import Folder
 from data_pipelines.prepared import records, store
-from data_pipelines.prepared.corpus import Excerpt, open_corpus, prepare_command
+from data_pipelines.prepared.commands import prepare_command
+from data_pipelines.prepared.corpus import Excerpt, open_corpus
 
 ROOT = Path(__file__).parents[2]
 TRACKS = {"train/a": ["bass", "drums"], "train/b": ["bass", "drums"], "train/c": ["bass"], "test/d": ["bass", "drums"]}

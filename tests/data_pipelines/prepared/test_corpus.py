@@ -6,7 +6,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from data_pipelines.prepared.corpus import Excerpt, open_corpus, prepare_command
+from data_pipelines.prepared.commands import prepare_command
+from data_pipelines.prepared.corpus import Excerpt, open_corpus
 
 FULL = 32768.0
 SEGMENT = 12_000

@@ -189,7 +189,7 @@ def test_corpora_of_neither_frames_nor_notes_say_so(toy):
 
 
 def test_features_are_found_by_stem_and_time(noted):
-    with pytest.raises(ValueError, match=r"has no features 'net' of 'flute' in 't0'. Make them with:\n") as missing:
+    with pytest.raises(ValueError, match=r"has no features 'net' of 'flute' in 't0'. Compute them with:\n") as missing:
         noted.features("t0", "flute", [0.0], "net")
     root = noted.folder.parents[1]
     command = f"python -m qsep_jax.frame_features --model RUN --root {root} --corpus chamber --name net"
