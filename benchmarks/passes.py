@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from benchmarks.timing import rows
-from benchmarks.timing.agreement import agreement, need_peer
+from benchmarks.timing.agreement import agreement, require_peer
 from benchmarks.timing.contestants import Facts, Run, noise_batch, use_all_cores
 from benchmarks.timing.memory import MIB, check_memory, memory, settle
 from benchmarks.timing.rounds import Contestant, in_turns
@@ -111,7 +111,7 @@ def measure(options: Passes) -> list[rows.Row]:
     )
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "weights.pt"
-        likeness = need_peer(short, 1, weights)
+        likeness = require_peer(short, 1, weights)
         contestants = [
             Contestant("jax", make_jax, system, options.trained),
             Contestant("torch", make_torch, system, options.trained, weights),

@@ -1,4 +1,4 @@
-"""The training step of a system, in JAX and in PyTorch, ready to be timed in a process of its own (`rounds.Make`)."""
+"""Prepare the training step of a system, in JAX or in PyTorch, to be timed in a process of its own (`rounds.Make`)."""
 
 import importlib
 import importlib.util
@@ -26,47 +26,50 @@ Facts = dict[str, Any]
 
 
 def twin_of(system: System) -> ModuleType:
-    """The module with the PyTorch twin of a system. It offers
+    """The module with the PyTorch twin of a system.
 
-    * `Twin(system)`, a module whose children are named as the networks that phases train; its `losses(phase's name,
-      batch, noise)` gives the loss of a phase for what one update takes, drawing noise of its own where none is given;
-      `load(params)` takes the weights of the system, and `named(params)` gives them in its own names and shapes;
-    * `make_optimizer(twin, phase)`, for what the phase trains;
+    The module has
+    * `Twin(system)`, a `torch.nn.Module` whose children have the names of the networks that phases train. Its method
+      `losses(phase_name, batch, noise)` returns the loss of a phase for the batch of one update, and draws the noise
+      itself if none is passed. `load(params)` copies the weights of the system into it, and `named(params)` yields
+      them by the names and in the shapes of the twin;
+    * `make_optimizer(twin, phase)`, the optimizer of the parameters that the phase trains;
     * `jax_noise(system, key, batch)`, the noise that the JAX loss draws from `key`;
-    * where fresh weights hide something, `revealed(params)`: others by which to compare;
-    * where it has no images, `LAYOUTS`, the memory layouts that there are.
+    * `exposed_params(params)`, if some terms of the losses have no effect with freshly initialised weights: the weights
+      changed so that they have;
+    * `LAYOUTS`, the memory layouts to time, if the twin does not compute on images.
 
     Raises:
-      ValueError: if it has none, or PyTorch is not installed.
+      ValueError: if the system has no twin, or PyTorch is not installed.
     """
     if importlib.util.find_spec("torch") is None:
         raise ValueError("comparing with PyTorch needs torch: pip install 'qsep-jax[twins]'")
     name = f"benchmarks.torch_twins.{type(system).__module__.rpartition('.')[2]}"
     if importlib.util.find_spec(name) is None:
-        raise ValueError(f"there is no PyTorch twin of {type(system).__name__}")
+        raise ValueError(f"{type(system).__name__} has no PyTorch twin")
     return importlib.import_module(name)
 
 
 def noise_batch(system: System, batch_size: int, seed: int = 0) -> dict[str, Any]:
-    """A batch of noise of the shapes that the system trains on, the same for the same seed."""
+    """A batch of noise in the shapes that the system trains on; equal seeds give equal batches."""
     return dict(system.noise(np.random.default_rng(seed), batch_size))
 
 
 def updates_of(phase: Phase, batch: dict[str, Any]) -> list[Any]:
-    """What each update of a phase, one or as many as it repeats, takes of a batch of arrays or tensors."""
-    taken = phase.take(batch)
+    """The part of a batch (of arrays or tensors) that each update of a phase uses; one per repeat of the phase."""
+    part = phase.take(batch)
     if phase.repeats == 1:
-        return [taken]
-    return [jax.tree.map(itemgetter(number), taken) for number in range(phase.repeats)]
+        return [part]
+    return [jax.tree.map(itemgetter(number), part) for number in range(phase.repeats)]
 
 
 def make_jax(system: System, train: Train, devices: int, native: bool) -> tuple[Run, Facts]:
-    """The step as training compiles it, state donated, on the first `devices` devices (0: all).
+    """The step as training compiles it, with its state donated, on the first `devices` devices (0: all).
 
     Args:
-      native: with XLA's own gradients of convolutions instead of those of `qsep_jax.nn.conv`.
+      native: Use XLA's own convolutions and gradients of convolutions instead of those of `qsep_jax.nn.conv`.
     """
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # leaves room on a GPU for whom it is compared with
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the twin needs memory of the same GPU
     console.cache_compilations()
     if native:
         use_native_convolutions()
@@ -85,7 +88,7 @@ def make_jax(system: System, train: Train, devices: int, native: bool) -> tuple[
     run()
     first, device = time.perf_counter() - start, mesh.devices.flat[0]
     run()
-    on_device = device.memory_stats() or {}  # None on a CPU, whose process tells
+    on_device = device.memory_stats() or {}  # None on a CPU, where the memory of the process counts
     return run, {
         "device": device.device_kind,
         "platform": device.platform,
@@ -99,13 +102,13 @@ def make_jax(system: System, train: Train, devices: int, native: bool) -> tuple[
 def make_torch(
     system: System, train: Train, layout: str, weights: Path, platform: str, compiled: bool = False
 ) -> tuple[Run, Facts]:
-    """The whole step of the twin: for each update of each phase forward, backward, clipping, optimizer; then averaging.
+    """The complete step of the twin: forward, backward, clipping and optimizer of each update, then weight averaging.
 
     Args:
-      layout: `contiguous` or `channels_last`.
-      weights: what `compare` left there.
-      platform: of JAX: the twin computes on a GPU when JAX does.
-      compiled: whether forward and backward go through `torch.compile`.
+      layout: Memory layout, `contiguous` or `channels_last`.
+      weights: File of weights that `agreement.compare` wrote.
+      platform: Platform of JAX: the twin computes on a GPU if JAX does.
+      compiled: Whether forward and backward go through `torch.compile`.
     """
     module = twin_of(system)
     import torch  # pyright: ignore[reportMissingImports]
@@ -114,7 +117,7 @@ def make_torch(
     device = "cuda" if platform in ("gpu", "cuda") else "cpu"
     if device == "cuda":
         if not torch.cuda.is_available():
-            raise ValueError("JAX sees a GPU and PyTorch does not: install torch with CUDA, or set JAX_PLATFORMS=cpu")
+            raise ValueError("JAX has a GPU and PyTorch has none: install torch with CUDA, or set JAX_PLATFORMS=cpu")
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True  # as JAX does
         torch.backends.cudnn.benchmark = True
     twin = module.Twin(system)
@@ -130,15 +133,15 @@ def make_torch(
     updates = []
     for phase in system.phases():
         optimizer = module.make_optimizer(twin, phase)
-        updates += [(phase, optimizer, taken) for taken in updates_of(phase, batch)]
-    wide = system.compute_dtype == "float32"
+        updates += [(phase, optimizer, part) for part in updates_of(phase, batch)]
+    autocast = system.compute_dtype != "float32"
     losses = torch.compile(twin.losses) if compiled else twin.losses
 
     def run() -> None:
-        for phase, optimizer, taken in updates:
+        for phase, optimizer, part in updates:
             optimizer.zero_grad()
-            with torch.autocast(device, torch.bfloat16, enabled=not wide):
-                loss = losses(phase.name, taken)
+            with torch.autocast(device, torch.bfloat16, enabled=autocast):
+                loss = losses(phase.name, part)
             loss.backward()
             if phase.optimizer.clip_norm:
                 torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], phase.optimizer.clip_norm)
@@ -152,17 +155,17 @@ def make_torch(
     run()
     first = time.perf_counter() - start
     run()
-    most = torch.cuda.max_memory_allocated() / MIB if device == "cuda" else _peak()
-    return run, {"threads": torch.get_num_threads(), "first_step_s": first, "peak_mib": most}
+    peak = torch.cuda.max_memory_allocated() / MIB if device == "cuda" else _peak()
+    return run, {"threads": torch.get_num_threads(), "first_step_s": first, "peak_mib": peak}
 
 
 def use_all_cores(torch: Any) -> None:
-    """Let PyTorch have as many threads as this process may have cores."""
+    """Give PyTorch as many threads as this process has cores."""
     torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 def _peak() -> float | None:
-    """What this process held at its most, MiB, where that can be told."""
+    """The peak memory of this process, MiB; None where it cannot be measured."""
     try:
         check_memory()
     except ValueError:
@@ -171,13 +174,13 @@ def _peak() -> float | None:
 
 
 def use_native_convolutions(put: Callable[[Any, str, Any], None] = setattr) -> None:
-    """Replace the convolutions of `qsep_jax.nn.conv`, in this process and for good, by XLA's own forms.
+    """Replace the convolutions of `qsep_jax.nn.conv` by XLA's own forms, in this process and permanently.
 
-    What this project would be without that file: the yardstick 'before', and what accelerators compute. Only the two
-    functions that its layers call are swapped, so the product needs no switch for it.
+    The result is the step as it was before that file, and as accelerators compute it. Only the two functions that the
+    layers call are replaced, so that the package needs no switch for this.
 
     Args:
-      put: how to set an attribute.
+      put: Function that sets an attribute; tests pass one that restores it.
     """
     from qsep_jax.nn import conv as layers
 

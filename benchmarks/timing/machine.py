@@ -1,4 +1,4 @@
-"""What the machine can do at its best: the yardsticks that steps are held against, measured in the same rounds."""
+"""Measure the peak rates of the machine, by which the times of steps are judged, in the same rounds as the steps."""
 
 import jax
 import jax.numpy as jnp
@@ -8,17 +8,17 @@ from benchmarks.timing import rows
 from benchmarks.timing.contestants import Facts, Run
 from qsep_jax.training import cost
 
-# A square matrix product and a copy that take long enough to be timed, by platform.
+# Sizes of a square matrix product and of a copy that take long enough to be timed, by platform.
 MATRIX, COPY = {"cpu": 1536}, {"cpu": 2**25}
 LARGE_MATRIX, LARGE_COPY = 8192, 2**28
 
 
 def make_product(precision: str, devices: int) -> tuple[Run, Facts]:
-    """A matrix product on each device, in what steps of this precision compute in; `flops` of all together."""
-    found = jax.devices()[: devices or None]
-    size = MATRIX.get(found[0].platform, LARGE_MATRIX)
-    rng, mesh = np.random.default_rng(0), jax.make_mesh((len(found),), ("data",), devices=found)
-    factors = rng.standard_normal((2, len(found), size, size), np.float32)
+    """A matrix product on each device, in the given precision; the fact `flops` is the sum over the devices."""
+    devices_used = jax.devices()[: devices or None]
+    size = MATRIX.get(devices_used[0].platform, LARGE_MATRIX)
+    rng, mesh = np.random.default_rng(0), jax.make_mesh((len(devices_used),), ("data",), devices=devices_used)
+    factors = rng.standard_normal((2, len(devices_used), size, size), np.float32)
     split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, "data"))
     left, right = jax.device_put(jnp.asarray(factors, jnp.dtype(precision)), split)
     product = jax.jit(jnp.matmul)
@@ -31,33 +31,35 @@ def make_product(precision: str, devices: int) -> tuple[Run, Facts]:
 
 
 def make_copy(devices: int) -> tuple[Run, Facts]:
-    """Reads and writes float32 that fit into no cache, on each device; `bytes` of all together."""
-    found = jax.devices()[: devices or None]
-    size = COPY.get(found[0].platform, LARGE_COPY)
-    mesh = jax.make_mesh((len(found),), ("data",), devices=found)
+    """A copy on each device of more float32 than caches hold; the fact `bytes` is the sum over the devices."""
+    devices_used = jax.devices()[: devices or None]
+    size = COPY.get(devices_used[0].platform, LARGE_COPY)
+    mesh = jax.make_mesh((len(devices_used),), ("data",), devices=devices_used)
     split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
-    numbers = jax.device_put(np.ones((len(found), size), np.float32), split)
-    moved = jax.jit(lambda x: x + 1.0, donate_argnums=0)  # in place: taking new memory would be timed, too
+    numbers = jax.device_put(np.ones((len(devices_used), size), np.float32), split)
+    copy = jax.jit(lambda x: x + 1.0, donate_argnums=0)  # in place: an allocation would be timed, too
 
     def run() -> None:
         nonlocal numbers
-        numbers = jax.block_until_ready(moved(numbers))
+        numbers = jax.block_until_ready(copy(numbers))
 
-    moving = 2.0 * numbers.nbytes
+    traffic = 2.0 * numbers.nbytes
     run()
-    return run, {"bytes": moving}
+    return run, {"bytes": traffic}
 
 
 def bounds(costs: cost.Costs, flops_per_s: float, bytes_per_s: float) -> list[rows.Row]:
-    """For each module the least seconds that it could take, and what binds it: `compute` or `memory`; longest first.
+    """A row per module with its minimal time (`least_s`) and its bound, `compute` or `memory`; the longest first.
 
-    The roofline: no faster than its operations at the best rate, nor than its bytes at the best rate, if nothing stays
-    in a cache from one product to the next.
+    This is the roofline: a module needs at least the time of its operations and at least the time of its bytes, each at
+    the best rate of the machine, if no data stay in a cache between two products.
     """
-    found: list[rows.Row] = []
-    for module, each in costs.items():
-        seconds = {"compute": each.flops / flops_per_s, "memory": each.bytes / bytes_per_s}
+    modules: list[rows.Row] = []
+    for module, module_cost in costs.items():
+        flops, moved_bytes = module_cost.flops, module_cost.bytes
+        seconds = {"compute": flops / flops_per_s, "memory": moved_bytes / bytes_per_s}
         bound = max(seconds, key=lambda name: seconds[name])
-        found.append({"module": module, "flops": each.flops, "bytes": each.bytes, "bound": bound})
-        found[-1]["least_s"] = seconds[bound]
-    return sorted(found, key=lambda row: -row["least_s"])
+        modules.append(
+            {"module": module, "flops": flops, "bytes": moved_bytes, "bound": bound, "least_s": seconds[bound]}
+        )
+    return sorted(modules, key=lambda row: -row["least_s"])

@@ -1,10 +1,10 @@
-"""Timing several implementations of one thing fairly: in turns, each in a process of its own.
+"""Time several implementations of the same work fairly: in turns, each in a process of its own.
 
-Machines are noisy and get slower and faster within minutes. So the contestants take turns, and what counts is the ratio
-within a round. Each lives in its own process, so that one's threads and memory are not in the other's way while it
-waits. And each runs twice in its turn, of which the second is timed: the steps of a training follow one another, but
-a first one after a pause was seen to take up to twice as long, presumably for pages that a virtual machine has given
-back to its host.
+Machines are noisy, and their speed changes within minutes. Therefore the contestants take turns, and the result is the
+ratio within a round. Each runs in its own process, so that the threads and the memory of a waiting contestant do not
+disturb the one that runs. In its turn, each runs twice, and only the second run is timed: the steps of a training
+follow one another without a pause, but a first step after a pause was seen to take up to twice as long, presumably
+because the virtual machine had returned pages to its host.
 """
 
 import multiprocessing
@@ -17,22 +17,23 @@ from typing import Any
 
 from qsep_jax.command_line import huge_pages
 
-# Makes a contestant in its process: `make(*arguments) → (run, facts)`. A call of `run` is what is timed; it returns
-# when its work is done. `facts` come back once.
+# Prepares a contestant in its process: `make(*arguments) → (run, facts)`. Calls of `run` are timed; `run` returns when
+# its work is done. `facts` are sent back once.
 Make = Callable[..., tuple[Callable[[], None], dict[str, Any]]]
 
-# Between turns: thread pools spin for a moment after their last work before they go to sleep.
+# Pause between turns: thread pools spin for a moment after their last work before they sleep.
 PAUSE_S = 0.05
 
 
 class Contestant:
-    """A process that makes something and then runs it on demand.
+    """A process that prepares some work (`make`) and then runs it on demand.
 
     Args:
-      environment: what else it finds there; what gives it huge pages, as the commands have them, if left out.
+      environment: Environment variables to add in the process; by default those that give it huge pages, which the
+        commands have as well.
 
     Raises:
-      ValueError: what its process raised, or that it ended.
+      ValueError: if the process raised an error, or if it ended; from `facts` and `seconds`.
     """
 
     def __init__(self, name: str, make: Make, *arguments: Any, environment: dict[str, str] | None = None):
@@ -50,18 +51,18 @@ class Contestant:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the making said; waits for it."""
+        """The facts that `make` returned in the process; waits for them."""
         facts = self._receive() if self._facts is None else self._facts
         self._facts = facts
         return facts
 
     def seconds(self) -> float:
-        """Run twice; how long the second took."""
+        """Run twice and return the time of the second run."""
         self._ours.send("run")
         return self._receive()
 
     def close(self) -> None:
-        self._ours.close()  # ends the process when it next looks for work
+        self._ours.close()  # ends the process when it next waits for work
         self._process.join(timeout=5)
         if self._process.is_alive():
             self._process.kill()
@@ -75,27 +76,27 @@ class Contestant:
 
     def _receive(self) -> Any:
         try:
-            said = self._ours.recv()
+            message = self._ours.recv()
         except EOFError:
             self._process.join()
             code = self._process.exitcode
             hint = ": is there enough memory?" if code == -9 else ""
             raise ValueError(f"the process of '{self.name}' ended with exit code {code}{hint}") from None
-        if isinstance(said, Exception):
-            raise ValueError(f"{self.name}: {said}") from said
-        return said
+        if isinstance(message, Exception):
+            raise ValueError(f"{self.name}: {message}") from message
+        return message
 
 
 def facts_of(name: str, make: Make, *arguments: Any) -> dict[str, Any]:
-    """The facts of something that is made, in a process of its own, and then never run."""
+    """The facts that `make` returns in a process of its own; the work is not run."""
     with Contestant(name, make, *arguments) as contestant:
         return contestant.facts
 
 
 def in_turns(contestants: list[Contestant], rounds: int, warm_up: int = 1) -> dict[str, list[float]]:
-    """Seconds of `rounds` runs of each, by name, taken in turns; the first `warm_up` rounds are not counted.
+    """The seconds of `rounds` runs of each contestant, by name, in turns, after `warm_up` rounds that do not count.
 
-    Every second round goes the other way round, so that nobody always follows the same one.
+    Every second round has the reverse order, so that no contestant always follows the same one.
     """
     times: dict[str, list[float]] = {contestant.name: [] for contestant in contestants}
     with ExitStack() as stack:
@@ -117,11 +118,11 @@ def _serve(pipe: Connection, make: Make, arguments: tuple[Any, ...]) -> None:
         run, facts = make(*arguments)
         pipe.send(facts)
         while pipe.recv() == "run":
-            run()  # what the others' turns undid
+            run()  # restores what the turns of the others displaced, such as caches and pages
             start = time.perf_counter()
             run()
             pipe.send(time.perf_counter() - start)
     except EOFError:
-        pass  # nobody asks any more
-    except Exception as error:  # said by the process that asked
+        pass  # the other process has closed the pipe
+    except Exception as error:  # the other process raises it
         pipe.send(ValueError(f"{type(error).__name__}: {error}"))

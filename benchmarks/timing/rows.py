@@ -1,8 +1,7 @@
-"""What benchmarks report: rows of numbers with the machine they hold for, as JSON and as a table on the console."""
+"""Store and print the results of benchmarks: rows of numbers with the machine they were measured on."""
 
 import datetime
 import importlib.metadata
-import json
 import os
 import platform
 import shlex
@@ -12,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from data_pipelines.files import read_json, write_json
 from qsep_jax.command_line import huge_pages
 
 Row = dict[str, Any]
 
 
 def summary(seconds: list[float]) -> Row:
-    """`median_s` and `p90_s` of repeated measurements, and how many there were."""
+    """The median (`median_s`), the 90 % quantile (`p90_s`) and the number (`rounds`) of repeated measurements."""
     return {
         "median_s": float(np.median(seconds)),
         "p90_s": float(np.quantile(seconds, 0.9)),
@@ -27,12 +27,12 @@ def summary(seconds: list[float]) -> Row:
 
 
 def paired_ratio(seconds: list[float], other: list[float]) -> float:
-    """Median over the rounds of `seconds / other`: what slows a round down slows both."""
-    return float(np.median([mine / theirs for mine, theirs in zip(seconds, other, strict=True)]))
+    """The median over the rounds of `seconds / other`; a slow round slows both, and so leaves its ratio unchanged."""
+    return float(np.median([first / second for first, second in zip(seconds, other, strict=True)]))
 
 
 def circumstances(*packages: str) -> Row:
-    """Date, processor, versions of Python and of `packages` where installed, commit, options of glibc, the command."""
+    """The date, processor, commit, options of glibc, command, and versions of Python and of installed `packages`."""
     from qsep_jax.runs.folder import commit
 
     versions = {"python": platform.python_version()}
@@ -55,11 +55,11 @@ def circumstances(*packages: str) -> Row:
 
 
 def check_writable(path: Path) -> None:
-    """Make the folder of `path`, and fail now rather than after minutes of measuring.
+    """Create the folder of `path` and check that rows can be added to the file, before minutes of measurements.
 
     Raises:
-      OSError: if nothing can be written there.
-      ValueError: if something else than rows is there.
+      OSError: if the file cannot be written.
+      ValueError: if the file exists and does not contain rows.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and path.stat().st_size:
@@ -74,27 +74,21 @@ def read(path: Path) -> list[Row]:
     """The rows in a file.
 
     Raises:
-      ValueError: if it holds something else.
+      ValueError: if the file cannot be read or contains anything else.
     """
-    try:
-        found = json.loads(path.read_text())
-    except ValueError:
-        found = None
-    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
-        raise ValueError(f"{path} is no list of rows of a benchmark")
-    return found
+    content = read_json(path, "give the file of a benchmark's rows")
+    if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
+        raise ValueError(f"{path} is not a list of rows of a benchmark")
+    return content
 
 
 def write(path: Path, rows: list[Row]) -> None:
-    """Add the rows to the JSON list in a file, which is there whole before and after."""
-    rows = [*(read(path) if path.exists() else []), *rows]
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    unfinished.write_text(json.dumps(rows, indent=2) + "\n")
-    os.replace(unfinished, path)
+    """Add the rows to the JSON list in a file; the file is complete at every moment."""
+    write_json(path, [*(read(path) if path.exists() else []), *rows])
 
 
 def table(rows: list[Row], columns: tuple[str, ...]) -> str:
-    """The given columns of the rows as aligned text; `-` where a row has nothing."""
+    """The columns of the rows as aligned text, with `-` where a row has no value."""
     cells = [list(columns)] + [[_cell(row.get(column)) for column in columns] for row in rows]
     widths = [max(len(line[column]) for line in cells) for column in range(len(columns))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]

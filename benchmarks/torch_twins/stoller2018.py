@@ -173,7 +173,7 @@ class Twin(Loading):
         return self._seen(audio)[:, 1:-1, 1:]
 
 
-def revealed(params: Tree) -> Tree:
+def exposed_params(params: Tree) -> Tree:
     """The weights, changed until every term of the losses shows.
 
     Fresh separators draw zeros in most places, beyond which there is no gradient; where critics are shown nothing but

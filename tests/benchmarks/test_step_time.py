@@ -1,4 +1,4 @@
-"""The benchmark of training steps, and the twin that it compares with."""
+"""Tests of the benchmark of training steps, and of the PyTorch twins that it compares with."""
 
 import dataclasses
 import json
@@ -31,21 +31,21 @@ def test_rows_of_a_step(tmp_path, monkeypatch, capsys):
     assert (row["system"], row["implementation"], row["batch"], row["devices"]) == ("Lee2019", "jax", 2, 2)
     assert 0 < row["median_s"] <= row["p90_s"]
     assert min(row["mfu"], row["roofline"], row["peak_mib"], row["first_step_s"], row["audio_s_per_s"]) > 0
-    assert sum(each["least_s"] for each in row["modules"]) <= row["roofline"] * row["median_s"] * (1 + 1e-6)
+    assert sum(module["least_s"] for module in row["modules"]) <= row["roofline"] * row["median_s"] * (1 + 1e-6)
     assert "median_s" in capsys.readouterr().out
 
 
 def test_rows_of_a_comparison():
-    """The better layout counts; ratios are those within a round, whatever the machine did between rounds."""
+    """The faster layout counts, and ratios are taken within a round, so that slow rounds do not change them."""
     times = {
         "jax": [1.0, 10.0, 2.0],
         "jax-native": [4.0, 40.0, 8.0],
         "torch contiguous": [2.0, 20.0, 4.0],
         "torch channels_last": [3.0, 30.0, 6.0],
     }
-    made = {"torch contiguous": {"peak_mib": 5.0}, "torch channels_last": {"peak_mib": 6.0}}
-    agreed = {"max_relative_difference": 1e-6, "where": "loss"}
-    jax, native, torch = step_time.compared(times, agreed, made)
+    facts = {"torch contiguous": {"peak_mib": 5.0}, "torch channels_last": {"peak_mib": 6.0}}
+    twin_facts = {"max_relative_difference": 1e-6, "where": "loss"}
+    jax, native, torch = step_time.comparison_rows(times, twin_facts, facts)
     assert (jax["implementation"], jax["ratio_to_torch"]) == ("jax", 0.5)
     assert (native["ratio_to_jax"], native["ratio_to_torch"]) == (4.0, 2.0)
     assert (torch["ratio_to_jax"], torch["layout"], torch["median_s"]) == (2.0, "contiguous", 4.0)
@@ -53,17 +53,17 @@ def test_rows_of_a_comparison():
     assert torch["peak_mib"] == 5.0
 
 
-def test_what_fails_in_a_process_is_said_here():
+def test_an_error_in_a_process_is_raised_here():
     with pytest.raises(ValueError, match="somebody: ValueError: invalid literal"):
         in_turns([Contestant("somebody", int, "no such thing")], rounds=1)
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [({"rounds": 0}, "at least 1"), ({"compare": "torch", "devices": 2}, "has one device")],
 )
-def test_refused(changes, said):
-    with pytest.raises(ValueError, match=said):
+def test_options_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
         step_time.StepTime(**changes).check()
 
 
@@ -79,9 +79,9 @@ def test_each_update_of_a_phase_that_repeats_has_a_slice_of_its_own():
     critics, separator = (updates_of(phase, batch) for phase in system.phases())
     assert (len(critics), len(separator)) == (2, 1)
     assert separator[0]["mixtures"] is batch["mixtures"]
-    for number, taken in enumerate(critics):
-        assert set(taken) == {"critic_mixtures", "vocals", "accompaniment"}
-        np.testing.assert_array_equal(taken["vocals"]["target"], batch["vocals"]["target"][number])
+    for number, part in enumerate(critics):
+        assert set(part) == {"critic_mixtures", "vocals", "accompaniment"}
+        np.testing.assert_array_equal(part["vocals"]["target"], batch["vocals"]["target"][number])
 
 
 def test_ratio_of_pairs():
@@ -140,7 +140,7 @@ def test_the_twin_of_lin2021_gives_the_same_losses_and_gradients_in_both_phases(
 
 
 @pytest.mark.torch
-def test_a_kernel_the_wrong_way_round_is_noticed_in_lin2021(tmp_path, monkeypatch):
+def test_a_flipped_kernel_is_detected_in_lin2021(tmp_path, monkeypatch):
     system = load_config("configs/lin2021.py:msi,debug").system
     twins = twin_of(system)
     load = twins.Twin.load
@@ -159,14 +159,14 @@ def test_a_kernel_the_wrong_way_round_is_noticed_in_lin2021(tmp_path, monkeypatc
 
 @pytest.mark.torch
 @pytest.mark.parametrize("config", ["lin2021.py:msi,debug", "stoller2018.py:va,debug", "cantisani2021.py:debug"])
-def test_each_phase_of_a_twin_moves_what_it_trains(config):
+def test_each_phase_of_a_twin_changes_the_networks_that_it_trains(config):
     import torch
 
     system = load_config(f"configs/{config}").system
     twins = twin_of(system)
     twin = twins.Twin(system)
     for weight in twin.parameters():
-        weight.data.abs_()  # so that every ReLU lets something through
+        weight.data.abs_()  # so that every ReLU has positive inputs
     batch = jax.tree.map(torch.from_numpy, noise_batch(system, 2))
     for phase in system.phases():
         before = {name: weight.detach().clone() for name, weight in twin.named_parameters()}
@@ -174,8 +174,8 @@ def test_each_phase_of_a_twin_moves_what_it_trains(config):
         optimizer.zero_grad()
         twin.losses(phase.name, updates_of(phase, batch)[0]).backward()
         optimizer.step()
-        moved = {name.split(".")[0] for name, weight in twin.named_parameters() if (weight != before[name]).any()}
-        assert moved == set(phase.trainable)
+        changed = {name.split(".")[0] for name, weight in twin.named_parameters() if (weight != before[name]).any()}
+        assert changed == set(phase.trainable)
 
 
 @pytest.mark.torch
@@ -195,7 +195,7 @@ def test_the_twin_of_slizovskaia2021_gives_the_same_loss_and_gradients(variant, 
 
 
 @pytest.mark.torch
-def test_dropout_of_its_own_is_noticed_in_slizovskaia2021(tmp_path, monkeypatch):
+def test_another_dropout_is_detected_in_slizovskaia2021(tmp_path, monkeypatch):
     system = load_config("configs/slizovskaia2021.py:exp9,debug").system
     monkeypatch.setattr(twin_of(system), "jax_noise", lambda system, key, batch: ())
     _, facts = compare(system, 4, tmp_path / "weights.pt")
@@ -212,7 +212,7 @@ def test_the_twin_of_stoller2018_gives_the_same_losses_and_gradients(variant, tm
 
 
 @pytest.mark.torch
-def test_other_places_of_the_penalty_are_noticed_in_stoller2018(tmp_path, monkeypatch):
+def test_other_points_of_the_penalty_are_detected_in_stoller2018(tmp_path, monkeypatch):
     system = load_config("configs/stoller2018.py:va,debug").system
     monkeypatch.setattr(twin_of(system), "jax_noise", lambda system, key, batch: ())
     _, facts = compare(system, 2, tmp_path / "weights.pt")
@@ -221,24 +221,24 @@ def test_other_places_of_the_penalty_are_noticed_in_stoller2018(tmp_path, monkey
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize(("by", "accepted"), [(1.05, True), (1.5, False)])
-def test_what_float32_alone_gets_wrong_is_decided_in_float64(by, accepted, tmp_path, monkeypatch):
-    """As where a unit is so close to its kink that float32 puts it on the other side, but not where more is wrong."""
-    of_phase = agreement._of_phase
+@pytest.mark.parametrize(("factor", "accepted"), [(1.05, True), (1.5, False)])
+def test_an_error_of_float32_alone_is_decided_in_float64(factor, accepted, tmp_path, monkeypatch):
+    """An error as of a unit so near its kink that float32 puts it on the other side; a larger one is not accepted."""
+    of_system = agreement._of_system
 
     def beyond_a_kink(phase, *arguments):
-        loss, gradients = of_phase(phase, *arguments)
+        loss, gradients = of_system(phase, *arguments)
         if phase.name == "critics":
             layer = gradients["critics"]["down_1"]
-            layer["bias"] = layer["bias"] * (by if layer["bias"].dtype == np.float32 else 1.0)
+            layer["bias"] = layer["bias"] * (factor if layer["bias"].dtype == np.float32 else 1.0)
         return loss, gradients
 
-    monkeypatch.setattr(agreement, "_of_phase", beyond_a_kink)
+    monkeypatch.setattr(agreement, "_of_system", beyond_a_kink)
     _, facts = compare(load_config("configs/stoller2018.py:va,debug").system, 2, tmp_path / "weights.pt")
     assert facts["is_peer"] == accepted
     assert facts["where"].startswith("critics: critics.")
     assert facts["where"].endswith("down.1.bias")
-    assert facts["max_relative_difference"] == pytest.approx(by - 1, rel=1e-3)
+    assert facts["max_relative_difference"] == pytest.approx(factor - 1, rel=1e-3)
     if accepted:
         assert facts["float64_relative_difference"] < 1e-6
     else:
@@ -246,7 +246,7 @@ def test_what_float32_alone_gets_wrong_is_decided_in_float64(by, accepted, tmp_p
 
 
 @pytest.mark.torch
-def test_another_slope_is_no_kink_in_stoller2018(tmp_path, monkeypatch):
+def test_another_slope_is_not_taken_for_a_kink_in_stoller2018(tmp_path, monkeypatch):
     system = load_config("configs/stoller2018.py:va,debug").system
     functional = twin_of(system).functional
     leaky_relu = functional.leaky_relu
@@ -268,7 +268,7 @@ def test_the_twin_of_cantisani2021_gives_the_same_loss_and_gradients(keep, tmp_p
 
 
 @pytest.mark.torch
-def test_dilations_in_another_order_are_noticed_in_cantisani2021(tmp_path, monkeypatch):
+def test_dilations_in_another_order_are_detected_in_cantisani2021(tmp_path, monkeypatch):
     system = load_config("configs/cantisani2021.py:debug").system
     depthwise = twin_of(system).Depthwise
     monkeypatch.setattr(
