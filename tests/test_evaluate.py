@@ -121,7 +121,7 @@ def test_folders_of_estimates(folders):
     }
     expected = bss_eval(read["references"], read["estimates"][:, : 2 * RATE], RATE)
     path = folders / "out" / "tracks" / "estimates" / "b.json"
-    scores = TrackScores.from_json(path.read_text(), "b")
+    scores = TrackScores.from_file(path)
     for metric, values in expected.items():
         np.testing.assert_allclose([scores.stems[stem][metric] for stem in ("rest", "voice")], values, atol=1e-6)
     content = json.loads(path.read_text())

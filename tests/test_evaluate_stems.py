@@ -66,7 +66,7 @@ def test_whole_tracks(bundles, corpus, tmp_path, name):
         audio = {stem: corpus.read(Excerpt(track, stem, 0, length)) for stem in stems}
         told = cues.from_corpus(model, corpus, cues.playing(corpus, track))
         estimates = separate(model, sum(audio.values()), told)
-        scores = TrackScores.from_json((tmp_path / "tracks" / "model" / f"{track}.json").read_text(), track)
+        scores = TrackScores.from_file(tmp_path / "tracks" / "model" / f"{track}.json")
         assert tuple(scores.stems) == stems
         for stem in stems:
             expected = si_sdr(audio[stem].ravel(), estimates[STEMS.index(stem)].ravel())

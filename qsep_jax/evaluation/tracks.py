@@ -26,7 +26,7 @@ from qsep_jax.inference.model import Model
 from qsep_jax.inference.separation import separate_blocks
 from qsep_jax.metrics import oracles
 from qsep_jax.metrics.protocols import Protocol
-from qsep_jax.metrics.tracks import TrackScores, improvements, rows
+from qsep_jax.metrics.tracks import TrackScores, summary_rows, with_improvement
 
 Ask = Literal["mean", "gt", "iterative", "nearest"]
 Oracle = Literal["mixture", "irm", "ibm"]
@@ -205,7 +205,7 @@ def _before(path: Path, track: ScoredTrack, protocol: Protocol) -> TrackScores |
     """The scores of an earlier evaluation of the same thing."""
     if not path.exists():
         return None
-    scores = TrackScores.from_json(path.read_text(), str(path))
+    scores = TrackScores.from_file(path)
     same = (scores.track, scores.protocol, scores.facts) == (track.name, protocol, track.facts)
     return scores if same else None
 
@@ -218,8 +218,8 @@ def report(scored: list[TrackScores], run: str, corpus: str, split: str, out: Pa
     """
     mixtures = {scores.track: scores for scores in scored if scores.estimate == "mixture"}
     if mixtures:
-        scored = [improvements(scores, mixtures[scores.track]) for scores in scored]
-    found = rows(scored, run, corpus, split)
+        scored = [with_improvement(scores, mixtures[scores.track]) for scores in scored]
+    found = summary_rows(scored, run, corpus, split)
     if not found:
         raise ValueError(f"no stem of {corpus} has a score: in every frame one of them is silent")
     write_text(out / "results.json", json.dumps([_plain(row) for row in found], indent=2))

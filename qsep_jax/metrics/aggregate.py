@@ -1,4 +1,4 @@
-"""From the scores of single signals, or of the frames of tracks, to the numbers of a table."""
+"""Summaries of scores: over single signals, or over the frames of tracks and then over the tracks."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,7 +8,11 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """Mean and median of `count` finite scores, and the half width of the mean's 95 % interval (normal, 1.96 σ/√n)."""
+    """Mean and median of `count` finite scores.
+
+    Attributes:
+      ci95: Half width of the 95 % confidence interval of the mean (normal, 1.96 σ/√n).
+    """
 
     mean: float
     median: float
@@ -18,11 +22,13 @@ class Summary:
 
 @dataclasses.dataclass(frozen=True)
 class TrackSummary(Summary):
-    """Median of the medians of `count` tracks; mean and its 95 % interval of those `count − infinite` that are finite.
+    """Summary of the medians of `count` tracks.
+
+    `median` is over all of them; `mean` and `ci95` are over the `count − infinite` tracks whose median is finite.
 
     Attributes:
-      infinite: tracks whose median is infinite.
-      unscored: tracks in which no frame has a score; they are in none of the other numbers.
+      infinite: Number of tracks whose median is infinite.
+      unscored: Number of tracks in which no frame has a score. The other numbers leave them out.
     """
 
     infinite: int
@@ -30,10 +36,10 @@ class TrackSummary(Summary):
 
 
 def summarize(scores: np.ndarray) -> Summary:
-    """Summary of `[n]` scores; those that are not finite are left out of all four numbers.
+    """Summarize `[n]` scores; all four numbers leave out scores that are not finite.
 
     Raises:
-      ValueError: if none is finite.
+      ValueError: if no score is finite.
     """
     finite = np.asarray(scores, np.float64)
     finite = finite[np.isfinite(finite)]
@@ -45,35 +51,36 @@ def summarize(scores: np.ndarray) -> Summary:
 
 
 def track_medians(frames: Sequence[np.ndarray]) -> np.ndarray:
-    """Median over each track's `[frames]` that are not NaN, `[tracks]` float64; NaN where all of them are.
+    """The median of each track's `[frames]`, ignoring NaN: `[tracks]` float64, NaN for a track without any score.
 
-    An infinite frame is a value like any other: a track is +∞ when half of its frames or more are perfect.
+    Infinite frames count: the median of a track is +∞ if at least half of its frames are perfect.
     """
-    scored = [np.asarray(track, np.float64)[~np.isnan(track)] for track in frames]
-    return np.array([np.median(track) if track.size else np.nan for track in scored])
+    scores = [np.asarray(track, np.float64)[~np.isnan(track)] for track in frames]
+    return np.array([np.median(track) if track.size else np.nan for track in scores])
 
 
 def summarize_tracks(frames: Sequence[np.ndarray]) -> TrackSummary:
-    """Summary of tracks, each of `[frames]` scores: the protocol of SiSEC 2018 (Stöter et al. 2018, museval).
+    """Summarize tracks, each given by its `[frames]`, as SiSEC 2018 does (Stöter et al. 2018, museval).
 
-    Median over frames, then median over tracks: `median`; mean over tracks instead: `mean` and `ci95`, NaN if no track
-    has a finite median. An infinite track median counts in the median over tracks, and not in the mean.
+    Each track is first reduced to the median over its frames. `median` is the median over tracks, `mean` and `ci95` are
+    those of the mean over tracks, or NaN if no track has a finite median. An infinite median of a track counts in
+    `median`, but not in `mean`.
     # Departs from the paper: museval drops infinite frames, which would score a track by its imperfect frames alone.
 
     Raises:
       ValueError: if no track has a score.
     """
     medians = track_medians(frames)
-    scored = medians[~np.isnan(medians)]
-    if not scored.size:
+    scores = medians[~np.isnan(medians)]
+    if not scores.size:
         raise ValueError(f"none of the {len(medians)} tracks has a frame with a score")
-    infinite = int(np.isinf(scored).sum())
-    finite = Summary(np.nan, np.nan, np.nan, 0) if infinite == scored.size else summarize(scored)
+    infinite = int(np.isinf(scores).sum())
+    finite = Summary(np.nan, np.nan, np.nan, 0) if infinite == scores.size else summarize(scores)
     return TrackSummary(
         mean=finite.mean,
-        median=float(np.median(scored)),
+        median=float(np.median(scores)),
         ci95=finite.ci95,
-        count=scored.size,
+        count=scores.size,
         infinite=infinite,
-        unscored=medians.size - scored.size,
+        unscored=medians.size - scores.size,
     )

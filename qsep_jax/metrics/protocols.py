@@ -1,4 +1,4 @@
-"""Scoring protocols by name: which metrics of a track, in which frames, and what a table says of them."""
+"""Scoring protocols by name: the metrics of a track, the frames that they are computed in, and a description."""
 
 import dataclasses
 from typing import Literal
@@ -8,11 +8,13 @@ import numpy as np
 
 from qsep_jax.metrics.bss_eval import METRICS, bss_eval
 from qsep_jax.metrics.ratios import sd_sdr, si_sdr, snr, utterance_sdr
-from qsep_jax.metrics.segments import METRICS as OF_SEGMENTS
+from qsep_jax.metrics.segments import METRICS as SEGMENT_METRICS
 from qsep_jax.metrics.segments import segment_scores
 from qsep_jax.metrics.silence import energy_at_predicted_silence, predicted_energy_at_silence
 
-Name = Literal["bss_eval_v4", "bss_eval_v4_sdr", "bss_eval_v3", "whole_track", "segments"]
+# Protocols for complete tracks.
+TrackProtocolName = Literal["bss_eval_v4", "bss_eval_v4_sdr", "bss_eval_v3", "whole_track"]
+Name = TrackProtocolName | Literal["segments"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,11 +22,12 @@ class Protocol:
     """How the stems of a track are scored.
 
     Attributes:
-      name: `bss_eval_v4`: SDR, ISR, SIR and SAR as museval computes them; `bss_eval_v4_sdr`: its SDR alone, which is
-        much faster; `bss_eval_v3`: SDR, SIR and SAR as mir_eval's `bss_eval_sources`, channels mixed down;
-        `whole_track`: SI-SDR, SD-SDR, SNR, utterance SDR, PES and EPS; `segments`: SI-SDR, SD-SDR, PES and version 3
-        of each `window`, by itself.
-      window, hop: of a frame, seconds; for version 4, PES and EPS; the window of segments, too.
+      name: `bss_eval_v4` computes SDR, ISR, SIR and SAR as museval does; `bss_eval_v4_sdr` computes the same SDR
+        without the other three, which is much faster; `bss_eval_v3` computes SDR, SIR and SAR as mir_eval's
+        `bss_eval_sources` does, with the channels mixed down; `whole_track` computes SI-SDR, SD-SDR, SNR, utterance
+        SDR, PES and EPS; `segments` computes SI-SDR, SD-SDR, PES and BSS Eval version 3 in each `window` separately.
+      window: Length of a frame in seconds, for BSS Eval version 4, PES and EPS; length of a segment.
+      hop: Distance between the starts of two frames in seconds.
     """
 
     name: Name = "bss_eval_v4"
@@ -33,17 +36,18 @@ class Protocol:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """In the order of the table; the first is drawn as boxes."""
+        """Names of the metrics in the order of the table; the box plot shows the first."""
         return {
             "bss_eval_v4": METRICS,
             "bss_eval_v4_sdr": ("SDR",),
             "bss_eval_v3": ("SDR", "SIR", "SAR"),
             "whole_track": ("SI-SDR", "SD-SDR", "SNR", "uSDR", "PES", "EPS"),
-            "segments": OF_SEGMENTS,
+            "segments": SEGMENT_METRICS,
         }[self.name]
 
     @property
     def framed(self) -> bool:
+        """Whether all metrics have one score for each frame, and not one for the track."""
         return self.name.startswith("bss_eval_v4") or self.name == "segments"
 
     def __str__(self) -> str:
@@ -59,7 +63,7 @@ class Protocol:
         }[self.name]
 
     def score(self, references: np.ndarray, estimates: np.ndarray, sample_rate: int) -> dict[str, np.ndarray]:
-        """The metrics of `[S, T, C]` estimates against references, each `[S, frames]`."""
+        """Score `[S, T, C]` estimates against references: by metric, an array `[S, frames]`."""
         if self.name == "segments":
             return segment_scores(references, estimates, round(self.window * sample_rate))
         if self.framed:
@@ -74,14 +78,17 @@ class Protocol:
 def _whole_track(
     references: np.ndarray, estimates: np.ndarray, sample_rate: int, window: float, hop: float
 ) -> dict[str, np.ndarray]:
-    """NaN for the ratios of a stem whose reference is all zero, and for scale-free ones whose estimate is."""
+    """The metrics of `whole_track`, `[S, 1]` each.
+
+    Ratios are NaN for a stem whose reference is all zero; scale-free ratios also where the estimate is all zero.
+    """
     flat = [jnp.asarray(signals).reshape(len(signals), -1) for signals in (references, estimates)]
-    scores = {"SI-SDR": si_sdr(*flat), "SD-SDR": sd_sdr(*flat), "SNR": snr(*flat)}
-    scores["uSDR"] = utterance_sdr(jnp.asarray(references), jnp.asarray(estimates))
-    sounding, made = (signals.reshape(len(signals), -1).any(axis=1) for signals in (references, estimates))
-    found = {name: np.where(sounding, np.asarray(values), np.nan) for name, values in scores.items()}
-    found |= {name: np.where(made, found[name], np.nan) for name in ("SI-SDR", "SD-SDR")}
-    at_silence = {"PES": predicted_energy_at_silence, "EPS": energy_at_predicted_silence}
-    for name, level in at_silence.items():
-        found[name] = np.asarray(level(jnp.asarray(references), jnp.asarray(estimates), sample_rate, window, hop))
-    return {name: values[:, None] for name, values in found.items()}
+    ratios = {"SI-SDR": si_sdr(*flat), "SD-SDR": sd_sdr(*flat), "SNR": snr(*flat)}
+    ratios["uSDR"] = utterance_sdr(jnp.asarray(references), jnp.asarray(estimates))
+    in_reference, in_estimate = (signals.reshape(len(signals), -1).any(axis=1) for signals in (references, estimates))
+    scores = {name: np.where(in_reference, np.asarray(values), np.nan) for name, values in ratios.items()}
+    scores |= {name: np.where(in_estimate, scores[name], np.nan) for name in ("SI-SDR", "SD-SDR")}
+    levels = {"PES": predicted_energy_at_silence, "EPS": energy_at_predicted_silence}
+    for name, level in levels.items():
+        scores[name] = np.asarray(level(jnp.asarray(references), jnp.asarray(estimates), sample_rate, window, hop))
+    return {name: values[:, None] for name, values in scores.items()}

@@ -1,11 +1,12 @@
-"""What sounds where nothing should, and what is missed where nothing sounds: PES and EPS, for frames without an SDR.
+"""Energies in silent frames, which have no SDR: predicted energy at silence and energy at predicted silence.
 
-Both are energies in dB, relative to one sample at full scale; lower is better. They grow with the length of a frame, so
-its window belongs beside the number. Frames are those of `bss_eval`: whole ones only, a signal shorter than a window
-being one frame. A frame is silent if every sample of every channel is zero; very soft does not count.
+PES is the energy of an estimate where its reference is silent; EPS is the energy of a reference where its estimate is
+silent. Both are in dB relative to one sample at full scale, and lower is better. They grow with the length of a frame,
+so state the window beside the number. Frames are those of `bss_eval`: only complete ones count, and a signal shorter
+than a window is one frame. A frame is silent if every sample of every channel is exactly zero.
 
-Source: Schulze-Forster et al. 2019, "Weakly informed audio source separation". ε sets the floor, which is the score of
-a silence that is met: 1e-8, −80 dB, is what Slizovskaia et al. 2021 computed with; 1e-12, −120 dB, the first authors.
+Source: Schulze-Forster et al. 2019, "Weakly informed audio source separation". ε sets the lowest possible score, which
+a silent estimate of silence gets: Slizovskaia et al. 2021 used 1e-8 (−80 dB), the first authors 1e-12 (−120 dB).
 """
 
 from functools import partial
@@ -25,14 +26,16 @@ def predicted_energy_at_silence(
 ) -> Array:
     """PES: mean of `10 log₁₀(Σ ŝ² + ε)` dB over the frames in which the reference is silent, `[S, T, C]` → `[S]`.
 
-    NaN for a source that is silent in no frame. The sum is over the samples and channels of a frame.
+    The sum is over the samples and channels of a frame. The result is NaN for a source that is silent in no frame.
 
     Args:
-      sample_rate: Hz.
-      window, hop: of a frame, seconds.
+      sample_rate: Sample rate in Hz.
+      window: Length of a frame in seconds.
+      hop: Distance between the starts of two frames in seconds.
+      epsilon: ε, which sets the lowest possible score.
 
     Raises:
-      ValueError: if the shapes do not fit, or a frame has no sample.
+      ValueError: if the shapes differ or are not `[S, T, C]`, or a frame has no sample.
     """
     size, step = _frame(references, estimates, sample_rate, window, hop)
     return _level_at_silence(estimates, references, size, step, epsilon)
@@ -48,16 +51,16 @@ def energy_at_predicted_silence(
 ) -> Array:
     """EPS: mean of `10 log₁₀(Σ s² + ε)` dB over the frames in which the estimate is silent, `[S, T, C]` → `[S]`.
 
-    NaN for an estimate that is silent in no frame. Frames in which the reference is silent, too, count at the floor, as
-    in the authors' code; the tables of their paper left them out. Arguments and errors as in
-    `predicted_energy_at_silence`.
+    The result is NaN for an estimate that is silent in no frame. Frames in which the reference is silent as well count
+    with the lowest possible score, as in the authors' code; the tables of their paper leave them out. Arguments and
+    errors are those of `predicted_energy_at_silence`.
     """
     size, step = _frame(references, estimates, sample_rate, window, hop)
     return _level_at_silence(references, estimates, size, step, epsilon)
 
 
 def _frame(references: Array, estimates: Array, sample_rate: float, window: float, hop: float) -> tuple[int, int]:
-    """Samples in a frame and between frames."""
+    """The length of a frame and the distance between the starts of two frames, in samples."""
     if references.ndim != 3 or references.shape != estimates.shape or not references.size:
         raise ValueError(f"references {references.shape} and estimates {estimates.shape} must both be [S, T, C]")
     size, step = min(references.shape[1], round(window * sample_rate)), round(hop * sample_rate)
@@ -67,12 +70,12 @@ def _frame(references: Array, estimates: Array, sample_rate: float, window: floa
 
 
 @partial(jax.jit, static_argnums=(2, 3))
-def _level_at_silence(measured: Array, watched: Array, size: int, step: int, epsilon: float) -> Array:
-    """Mean level of `measured` over the frames in which `watched` is silent, one frame after the other."""
+def _level_at_silence(measured: Array, silenced: Array, size: int, step: int, epsilon: float) -> Array:
+    """The mean level of `measured` over the frames in which `silenced` is silent; frames are processed in sequence."""
 
     def frame(start: Array) -> tuple[Array, Array]:
         energy = jnp.square(lax.dynamic_slice_in_dim(measured, start, size, axis=1).astype(jnp.float32)).sum((1, 2))
-        sounds = (lax.dynamic_slice_in_dim(watched, start, size, axis=1) != 0).any((1, 2))
+        sounds = (lax.dynamic_slice_in_dim(silenced, start, size, axis=1) != 0).any((1, 2))
         return 10.0 * jnp.log10(energy + epsilon), ~sounds
 
     levels, silent = lax.map(frame, jnp.arange(0, measured.shape[1] - size + 1, step))

@@ -1,7 +1,7 @@
-"""Transcription: frame by frame on piano rolls, and note by note as MIREX counts.
+"""Scores of transcription: for the frames of piano rolls, and for notes as in MIREX.
 
-Where there is nothing in the reference and nothing in the estimate, precision, recall and F1 are NaN, which summaries
-leave out; where there is nothing in one of them, they are 0.
+If both the reference and the estimate are empty, precision, recall and F1 are NaN, which summaries leave out. If one
+of them is empty, they are 0.
 """
 
 import dataclasses
@@ -12,7 +12,13 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Detection:
-    """Shares in 0 … 1: of what was found, what is right; of what is there, what was found; their harmonic mean."""
+    """Precision, recall and F1 of a detection task, each in 0 … 1.
+
+    Attributes:
+      precision: Share of the detections that are correct.
+      recall: Share of the reference that was detected.
+      f1: Harmonic mean of precision and recall.
+    """
 
     precision: float
     recall: float
@@ -20,50 +26,52 @@ class Detection:
 
 
 def frame_scores(reference: np.ndarray, estimate: np.ndarray, threshold: float = 0.5) -> Detection:
-    """Precision, recall and F1 over all cells of a roll (micro average): truth 0 or 1 `[N, K]`, probabilities `[N, K]`.
+    """Precision, recall and F1 over all cells of a piano roll (micro average).
 
-    A cell is found if its probability is at least the threshold.
+    The reference is 0 or 1, `[N, K]`; the estimate holds probabilities, `[N, K]`. A cell is detected if its probability
+    is at least the threshold.
 
     Raises:
       ValueError: if the shapes differ, the reference is not 0 or 1, or the estimate holds NaN.
     """
     reference, estimate = _rolls(reference, estimate)
-    found = estimate >= threshold
-    return _detection(int((reference & found).sum()), int(found.sum()), int(reference.sum()))
+    detected = estimate >= threshold
+    return _detection(int((reference & detected).sum()), int(detected.sum()), int(reference.sum()))
 
 
 def frame_average_precision(reference: np.ndarray, estimate: np.ndarray) -> float:
-    """Micro average precision of a roll: truth 0 or 1 `[N, K]`, probabilities `[N, K]` → 0 … 1.
+    """Micro average precision of a piano roll, in 0 … 1: reference 0 or 1 `[N, K]`, probabilities `[N, K]`.
 
-    `Σ_n (R_n − R_{n−1}) P_n`, precision and recall over all cells at every probability that occurs, highest first: the
-    "precision" of the tables of Lin et al. 2021. Their code passes one-hot rolls on both sides, the argmax of the
-    network, with silence as a class; of those, with a share `a` of frames right, it is `a² + (1 − a) / K`. NaN if
-    the reference is empty.
+    It is `Σ_n (R_n − R_{n−1}) P_n`, with precision and recall over all cells at every probability that occurs, highest
+    first. The tables of Lin et al. 2021 call it "precision". Their code computes it from one-hot rolls for both
+    reference and estimate (the argmax of the network, with silence as a class); if a share `a` of the frames is
+    correct, its value is then `a² + (1 − a) / K`. The result is NaN if the reference is empty.
 
     Raises:
       ValueError: as in `frame_scores`.
     """
-    truth, scores = (roll.ravel() for roll in _rolls(reference, estimate))
+    truth, probabilities = (roll.ravel() for roll in _rolls(reference, estimate))
     if not truth.any():
         return float("nan")
-    order = np.argsort(-scores)
+    order = np.argsort(-probabilities)
     hits = np.cumsum(truth[order])
-    ends = np.flatnonzero(np.diff(scores[order], append=-np.inf))  # equal probabilities come in together
+    ends = np.flatnonzero(np.diff(probabilities[order], append=-np.inf))  # equal probabilities share a threshold
     recall, precision = hits[ends] / hits[-1], hits[ends] / (ends + 1)
     return float(np.diff(recall, prepend=0.0) @ precision)
 
 
 def note_scores(reference: np.ndarray, estimate: np.ndarray, offsets: bool = True) -> Detection:
-    """Precision, recall and F1 of notes, rows of onset s, offset s and MIDI pitch: `[n, 3]`, `[m, 3]`.
+    """Precision, recall and F1 of notes `[n, 3]` and `[m, 3]`, rows of onset s, offset s and MIDI pitch.
 
-    The protocol of MIREX by `mir_eval.transcription` (Raffel et al. 2014): a note is right if one of the reference
-    that no other claims begins within 50 ms of it and is within 50 cents, and, with `offsets`, ends within 50 ms or
-    20 % of the reference's length, whichever is more. Any empty array is no notes.
+    This is the protocol of MIREX as `mir_eval.transcription` computes it (Raffel et al. 2014). An estimated note is
+    correct if it is matched to a reference note whose onset is within 50 ms and whose pitch is within 50 cents. With
+    `offsets`, the offset must also be within 50 ms or 20 % of the length of the reference note, whichever is more.
+    Each reference note is matched at most once. An empty array of any shape stands for no notes.
 
     Raises:
       ValueError: if an array is not `[n, 3]`, or a note begins before 0 or does not end after its onset.
     """
-    # Here, for it takes longer to import than all of this package.
+    # Imported here because its import takes longer than that of this whole package.
     from mir_eval import transcription, util
 
     notes = _notes("reference", reference), _notes("estimate", estimate)
@@ -73,14 +81,15 @@ def note_scores(reference: np.ndarray, estimate: np.ndarray, offsets: bool = Tru
     return _detection(len(matched), len(notes[1]), len(notes[0]))
 
 
-def _detection(hits: int, found: int, there: int) -> Detection:
-    if not found and not there:
+def _detection(hits: int, detected: int, relevant: int) -> Detection:
+    """The scores for numbers of correct detections, of all detections, and of reference items."""
+    if not detected and not relevant:
         return Detection(float("nan"), float("nan"), float("nan"))
-    return Detection(hits / max(found, 1), hits / max(there, 1), 2 * hits / (found + there))
+    return Detection(hits / max(detected, 1), hits / max(relevant, 1), 2 * hits / (detected + relevant))
 
 
 def _rolls(reference: np.ndarray, estimate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The reference as booleans, the estimate as float64."""
+    """Check two piano rolls, and convert the reference to booleans and the estimate to float64."""
     reference, estimate = np.asarray(reference), np.asarray(estimate, np.float64)
     if reference.ndim != 2 or reference.shape != estimate.shape:
         raise ValueError(f"reference {reference.shape} and estimate {estimate.shape} must both be [N, K]")
@@ -92,6 +101,7 @@ def _rolls(reference: np.ndarray, estimate: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _notes(name: str, notes: np.ndarray) -> np.ndarray:
+    """Check notes and convert them to float64 `[n, 3]`; `name` identifies them in error messages."""
     notes = np.asarray(notes, np.float64)
     if not notes.size:
         return notes.reshape(0, 3)

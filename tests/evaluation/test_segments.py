@@ -170,7 +170,7 @@ def test_rows_and_table(judged):
 
 def test_each_segment_can_be_found_again(judged):
     """For paired tests: stem, segment and its time."""
-    content = TrackScores.from_json((judged / "tracks" / "model_w2" / "duet.json").read_text(), "duet")
+    content = TrackScores.from_file(judged / "tracks" / "model_w2" / "duet.json")
     assert list(content.stems) == list(STEMS)
     assert all(len(values) == 3 for stem in content.stems.values() for values in stem.values())
     assert np.isnan(content.stems["violin"]["SI-SDR"]).tolist() == [False, True, False]

@@ -1,4 +1,4 @@
-"""Summaries of scores, and of tracks of frames."""
+"""Summaries of single scores, and of the frames of tracks."""
 
 import numpy as np
 import pytest
@@ -8,14 +8,14 @@ from qsep_jax.metrics.aggregate import Summary, TrackSummary, summarize, summari
 NAN, INF = np.nan, np.inf
 
 
-def test_numbers():
+def test_mean_median_and_interval():
     summary = summarize(np.array([1.0, 2.0, 3.0, 10.0]))
     half = 1.96 * np.sqrt((9 + 4 + 1 + 36) / 3) / 2
     assert (summary.mean, summary.median, summary.count) == (4.0, 2.5, 4)
     assert summary.ci95 == pytest.approx(half)
 
 
-def test_what_is_not_finite_is_left_out():
+def test_scores_that_are_not_finite_are_left_out():
     assert summarize(np.array([np.nan, 1.0, np.inf, 3.0, -np.inf])) == summarize(np.array([1.0, 3.0]))
 
 
@@ -24,7 +24,7 @@ def test_one_score_has_no_spread():
 
 
 @pytest.mark.parametrize("scores", [[], [np.nan, np.inf]])
-def test_refuses_nothing(scores):
+def test_no_finite_score_is_refused(scores):
     with pytest.raises(ValueError, match="no finite score"):
         summarize(np.array(scores))
 
@@ -42,8 +42,8 @@ def test_tracks_without_a_score_are_left_out_and_counted():
     silent = [np.array([NAN, NAN]), np.array([])]
     frames = [np.array([1.0, 2.0, 6.0]), silent[0], np.array([4.0]), silent[1]]
     np.testing.assert_array_equal(track_medians(frames), [2.0, NAN, 4.0, NAN])
-    found = summarize_tracks(frames)
-    assert (found.mean, found.median, found.count, found.unscored) == (3.0, 3.0, 2, 2)
+    summary = summarize_tracks(frames)
+    assert (summary.mean, summary.median, summary.count, summary.unscored) == (3.0, 3.0, 2, 2)
 
 
 @pytest.mark.parametrize(
@@ -62,18 +62,18 @@ def test_an_infinite_frame_is_a_value(frames, median):
 
 
 def test_an_infinite_track_counts_in_the_median_and_not_in_the_mean():
-    found = summarize_tracks([np.array([1.0]), np.array([INF]), np.array([3.0])])
-    assert (found.median, found.mean, found.count, found.infinite) == (3.0, 2.0, 3, 1)
-    assert found.ci95 == summarize(np.array([1.0, 3.0])).ci95
+    summary = summarize_tracks([np.array([1.0]), np.array([INF]), np.array([3.0])])
+    assert (summary.median, summary.mean, summary.count, summary.infinite) == (3.0, 2.0, 3, 1)
+    assert summary.ci95 == summarize(np.array([1.0, 3.0])).ci95
 
 
 def test_only_perfect_tracks():
-    found = summarize_tracks([np.array([INF, INF]), np.array([INF])])
-    assert (found.median, found.count, found.infinite, found.unscored) == (INF, 2, 2, 0)
-    assert np.isnan([found.mean, found.ci95]).all()
+    summary = summarize_tracks([np.array([INF, INF]), np.array([INF])])
+    assert (summary.median, summary.count, summary.infinite, summary.unscored) == (INF, 2, 2, 0)
+    assert np.isnan([summary.mean, summary.ci95]).all()
 
 
 @pytest.mark.parametrize("frames", [[], [np.array([NAN]), np.array([])]])
-def test_refuses_tracks_without_any_score(frames):
+def test_tracks_without_any_score_are_refused(frames):
     with pytest.raises(ValueError, match=f"none of the {len(frames)} tracks has a frame with a score"):
         summarize_tracks(frames)

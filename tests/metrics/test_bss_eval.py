@@ -1,4 +1,4 @@
-"""BSS Eval: version 4 beside a direct least-squares fit (and museval, where it is), version 3 beside mir_eval."""
+"""BSS Eval: version 4 against a direct least-squares fit (and museval, if installed), version 3 against mir_eval."""
 
 import warnings
 
@@ -8,11 +8,11 @@ import pytest
 from qsep_jax.metrics.bss_eval import METRICS, bss_eval
 
 RATE = 1000
-FEW_TAPS = 96  # what a direct fit can afford
+FEW_TAPS = 96  # few enough for a direct fit
 
 
 def sounds(kind: str, stems: int, samples: int, channels: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """References, and estimates with leakage, a delay and noise."""
+    """Draw references, and estimates with leakage, a delay and noise."""
     rng = np.random.default_rng(seed)
     references = rng.normal(0.0, 0.1, (stems, samples, channels))
     if kind == "music":
@@ -28,30 +28,30 @@ def sounds(kind: str, stems: int, samples: int, channels: int, seed: int = 0) ->
 
 
 def delayed(signals: np.ndarray) -> np.ndarray:
-    """`[S, T, C]` → `[T + taps − 1, S · C · taps]`: every channel with every delay."""
+    """Stack every channel with every delay: `[S, T, C]` → `[T + taps − 1, S · C · taps]`."""
     columns = signals.swapaxes(1, 2).reshape(-1, signals.shape[1])
     return np.stack(
         [np.pad(column, (lag, FEW_TAPS - 1 - lag)) for column in columns for lag in range(FEW_TAPS)], axis=1
     )
 
 
-def directly(references: np.ndarray, estimates: np.ndarray, window: int) -> dict[str, np.ndarray]:
-    """Version 4 by its definition: one matrix with all delays, one least-squares fit, then frame by frame."""
+def bss_eval_directly(references: np.ndarray, estimates: np.ndarray, window: int) -> dict[str, np.ndarray]:
+    """Compute version 4 by its definition: one matrix with all delays, one least-squares fit, then each frame."""
     stems, length, _ = references.shape
     scores = {name: np.empty((stems, length // window)) for name in METRICS}
     padded = np.pad(estimates, ((0, 0), (0, FEW_TAPS - 1), (0, 0)))
     for stem in range(stems):
-        among_all = np.linalg.lstsq(delayed(references), padded[stem], rcond=None)[0]
-        among_own = np.linalg.lstsq(delayed(references[stem : stem + 1]), padded[stem], rcond=None)[0]
+        all_filters = np.linalg.lstsq(delayed(references), padded[stem], rcond=None)[0]
+        own_filters = np.linalg.lstsq(delayed(references[stem : stem + 1]), padded[stem], rcond=None)[0]
         for frame in range(length // window):
             part = slice(frame * window, (frame + 1) * window)
-            true, estimate = (np.pad(a[stem, part], ((0, FEW_TAPS - 1), (0, 0))) for a in (references, estimates))
-            matched = delayed(references[stem : stem + 1, part]) @ among_own
-            projected = delayed(references[:, part]) @ among_all
-            spatial, interference, artefacts = matched - true, projected - matched, estimate - projected
+            reference, estimate = (np.pad(a[stem, part], ((0, FEW_TAPS - 1), (0, 0))) for a in (references, estimates))
+            matched = delayed(references[stem : stem + 1, part]) @ own_filters
+            projected = delayed(references[:, part]) @ all_filters
+            spatial, interference, artefacts = matched - reference, projected - matched, estimate - projected
             for name, (signal, distortion) in {
-                "SDR": (true, spatial + interference + artefacts),
-                "ISR": (true, spatial),
+                "SDR": (reference, spatial + interference + artefacts),
+                "ISR": (reference, spatial),
                 "SIR": (matched, interference),
                 "SAR": (projected, artefacts),
             }.items():
@@ -60,26 +60,26 @@ def directly(references: np.ndarray, estimates: np.ndarray, window: int) -> dict
 
 
 @pytest.mark.parametrize("channels", [1, 2])
-def test_version_4_is_its_definition(channels, monkeypatch):
+def test_version_4_equals_its_definition(channels, monkeypatch):
     monkeypatch.setattr("qsep_jax.metrics.bss_eval.TAPS", FEW_TAPS)
     references, estimates = sounds("noise", 2, 3000, channels)
-    expected, found = directly(references, estimates, RATE), bss_eval(references, estimates, RATE)
-    assert set(found) == set(METRICS)
+    expected, result = bss_eval_directly(references, estimates, RATE), bss_eval(references, estimates, RATE)
+    assert set(result) == set(METRICS)
     for name in METRICS:
-        assert found[name].shape == (2, 3)
-        np.testing.assert_allclose(found[name], expected[name], atol=1e-6)
+        assert result[name].shape == (2, 3)
+        np.testing.assert_allclose(result[name], expected[name], atol=1e-6)
 
 
-def test_references_that_depend_on_one_another(monkeypatch):
-    """A stem in the centre of a stereo image, whose channels are equal, and one that is another one delayed."""
+def test_linearly_dependent_references(monkeypatch):
+    """One stem is in the centre of the stereo image, so its channels are equal; one is a delayed copy of another."""
     monkeypatch.setattr("qsep_jax.metrics.bss_eval.TAPS", FEW_TAPS)
     references, estimates = sounds("noise", 3, 3000, 2)
     references[0, :, 1] = references[0, :, 0]
     references[2] = np.roll(references[1], 2, axis=0)
     references[:, :FEW_TAPS] = references[:, -FEW_TAPS:] = 0
-    expected, found = directly(references, estimates, RATE), bss_eval(references, estimates, RATE)
+    expected, result = bss_eval_directly(references, estimates, RATE), bss_eval(references, estimates, RATE)
     for name in METRICS:
-        np.testing.assert_allclose(found[name], expected[name], atol=1e-6)
+        np.testing.assert_allclose(result[name], expected[name], atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["music", "noise"])
@@ -89,11 +89,11 @@ def test_version_4_agrees_with_museval(kind, channels):
     references, estimates = sounds(kind, 3, 4321, channels)
     references[1, RATE : 2 * RATE] = 0
     expected = museval.bss_eval(references, estimates, window=RATE, hop=RATE)
-    found = bss_eval(references, estimates, RATE)
+    result = bss_eval(references, estimates, RATE)
     for name, scores in zip(METRICS, expected, strict=False):
-        np.testing.assert_array_equal(np.isnan(found[name]), np.isnan(scores))
+        np.testing.assert_array_equal(np.isnan(result[name]), np.isnan(scores))
         below = scores < 100
-        np.testing.assert_allclose(found[name][below], scores[below], atol=1e-6 if name == "SDR" else 0.01)
+        np.testing.assert_allclose(result[name][below], scores[below], atol=1e-6 if name == "SDR" else 0.01)
 
 
 @pytest.mark.parametrize("kind", ["music", "noise"])
@@ -103,16 +103,16 @@ def test_version_3_agrees_with_mir_eval(kind):
     references, estimates = sounds(kind, 3, 4000, 1)
     estimates = estimates[[2, 0, 1]]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it will go
+        warnings.simplefilter("ignore")  # a deprecation
         *expected, order = bss_eval_sources(references[..., 0], estimates[..., 0], True)
-    found = bss_eval(references, estimates, RATE, "v3", metrics=("SDR", "SIR", "SAR"), permute=True)
-    np.testing.assert_array_equal(found["permutation"], order)
+    result = bss_eval(references, estimates, RATE, "v3", metrics=("SDR", "SIR", "SAR"), permute=True)
+    np.testing.assert_array_equal(result["permutation"], order)
     for name, scores in zip(("SDR", "SIR", "SAR"), expected, strict=True):
-        assert found[name].shape == (3, 1)
-        np.testing.assert_allclose(found[name][:, 0], scores, atol=1e-6 if name == "SDR" else 0.01)
+        assert result[name].shape == (3, 1)
+        np.testing.assert_allclose(result[name][:, 0], scores, atol=1e-6 if name == "SDR" else 0.01)
 
 
-def test_sdr_alone_is_the_same_number():
+def test_sdr_alone_equals_sdr_with_the_other_metrics():
     references, estimates = sounds("music", 2, 3500, 2)
     alone = bss_eval(references, estimates, RATE, metrics=("SDR",), window=0.5, hop=0.25)
     assert set(alone) == {"SDR"}
@@ -144,13 +144,13 @@ def test_a_stem_that_is_all_zero_is_nan_and_the_others_are_scored_without_it(met
     without = bss_eval(references[[0, 2]], estimates[[0, 2]], RATE, metrics=metrics)
     references[1] = 0
     with pytest.warns(UserWarning, match="scored NaN: stem 1 of 3 is all zero"):
-        found = bss_eval(references, estimates, RATE, metrics=metrics)
+        result = bss_eval(references, estimates, RATE, metrics=metrics)
     for name in metrics:
-        assert np.isnan(found[name][1]).all()
-        np.testing.assert_allclose(found[name][[0, 2]], without[name], atol=1e-9)
+        assert np.isnan(result[name][1]).all()
+        np.testing.assert_allclose(result[name][[0, 2]], without[name], atol=1e-9)
 
 
-def test_no_error_at_all_is_infinite():
+def test_an_estimate_without_error_is_infinite():
     references, _ = sounds("noise", 2, 2000, 2)
     assert (bss_eval(references, references, RATE)["SDR"] == np.inf).all()
     assert (bss_eval(references, references, RATE, metrics=("SDR",))["SDR"] == np.inf).all()
@@ -166,12 +166,12 @@ def test_no_error_at_all_is_infinite():
         ({"window": 0.0}, "at least a sample long, not 0.0"),
     ],
 )
-def test_mistakes(options, message):
+def test_wrong_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         bss_eval(*sounds("noise", 2, 2000, 2), RATE, **options)
 
 
-def test_signals_that_do_not_fit():
+def test_unusable_signals_are_refused():
     references, estimates = sounds("noise", 2, 2000, 2)
     with pytest.raises(ValueError, match=r"must both be \[S, T, C\]"):
         bss_eval(references, estimates[:1], RATE)

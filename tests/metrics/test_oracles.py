@@ -1,4 +1,4 @@
-"""The ideal ratio and binary masks: bounds they must keep, who owns a bin."""
+"""Ideal ratio and binary masks: properties that they must have, and which source gets a bin."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def test_better_than_the_mixture(mask):
 
 
 @pytest.mark.parametrize("mask", MASKS)
-def test_sources_without_common_bins_come_back(mask):
+def test_sources_without_common_bins_are_recovered(mask):
     sources = np.stack([np.sin(2 * np.pi * f * TIME) for f in (500, 2000)]).astype(np.float32)
     assert np.asarray(si_sdr(sources, mask(sources))).min() > 35
 
@@ -50,14 +50,14 @@ def test_a_ratio_mask_shares_a_bin_and_a_binary_one_gives_it_to_the_loudest():
     np.testing.assert_allclose(ideal_binary_mask(sources), np.stack([0 * sine, sine, 0 * sine]), atol=1e-5)
 
 
-def test_the_first_of_equals_has_the_bin():
+def test_the_first_of_equally_loud_sources_gets_the_bin():
     source = np.random.default_rng(0).standard_normal(2048).astype(np.float32)
     estimates = np.asarray(ideal_binary_mask(np.stack([0.1 * source, source, source, -source]), 512, 128))
     np.testing.assert_array_equal(estimates[[0, 2, 3]], 0.0)
     np.testing.assert_allclose(estimates[1], 1.1 * source, atol=1e-4)
 
 
-def test_a_binary_mask_is_its_definition():
+def test_a_binary_mask_equals_its_definition():
     sources = np.random.default_rng(0).standard_normal((3, 4096)).astype(np.float32)
     spectrograms = np.asarray(stft(sources, 512, 128))
     for source, estimate in enumerate(ideal_binary_mask(sources, 512, 128)):

@@ -1,4 +1,4 @@
-"""SI-SDR, SD-SDR, SNR and the SDR of whole songs: known values, what each is free of, silence."""
+"""SI-SDR, SD-SDR, SNR and uSDR: known values, invariances and silence."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +11,7 @@ RATIOS = (si_sdr, sd_sdr, snr)
 
 
 def signal_and_orthogonal_noise(length: int = 4000) -> tuple[np.ndarray, np.ndarray]:
-    """Two orthogonal signals of equal energy."""
+    """Draw three pairs of orthogonal signals of equal energy."""
     signal, noise = RNG.standard_normal((2, 3, length))
     noise -= (noise * signal).sum(-1, keepdims=True) / np.square(signal).sum(-1, keepdims=True) * signal
     noise *= np.linalg.norm(signal, axis=-1, keepdims=True) / np.linalg.norm(noise, axis=-1, keepdims=True)
@@ -22,13 +22,13 @@ def signal_and_orthogonal_noise(length: int = 4000) -> tuple[np.ndarray, np.ndar
 @pytest.mark.parametrize("level", [-20.0, 0.0, 6.0, 40.0])
 def test_orthogonal_noise_gives_its_level(level, ratio):
     signal, noise = signal_and_orthogonal_noise()
-    found = ratio(signal, signal + 10 ** (-level / 20) * noise)
-    assert found.shape == (3,)
-    np.testing.assert_allclose(found, level, atol=1e-2)
+    ratios = ratio(signal, signal + 10 ** (-level / 20) * noise)
+    assert ratios.shape == (3,)
+    np.testing.assert_allclose(ratios, level, atol=1e-2)
 
 
 @pytest.mark.parametrize("scale", [-1.0, 1e-3, 0.3, 100.0])
-def test_si_sdr_is_free_of_the_scale_of_either_signal(scale):
+def test_si_sdr_does_not_depend_on_scales(scale):
     signal, noise = signal_and_orthogonal_noise()
     estimate = signal + 0.2 * noise
     expected = si_sdr(signal, estimate)
@@ -37,8 +37,8 @@ def test_si_sdr_is_free_of_the_scale_of_either_signal(scale):
 
 
 @pytest.mark.parametrize("scale", [0.1, 0.5, 2.0])
-def test_what_a_wrong_scale_costs(scale):
-    """Of the error, `(1 − scale)²` times the signal; of SD-SDR's target, the square of the scale, too."""
+def test_a_wrong_scale_lowers_snr_and_sd_sdr(scale):
+    """The error gains `(1 − scale)²` times the signal; the target of SD-SDR is also scaled by `scale²`."""
     signal, noise = signal_and_orthogonal_noise()
     estimate = scale * signal + 0.1 * noise
     expected = -10 * np.log10((1 - scale) ** 2 + 0.01)
@@ -61,16 +61,16 @@ def test_a_constant_offset_is_distortion(ratio):
 
 
 @pytest.mark.parametrize("ratio", RATIOS)
-def test_silence_and_perfection_are_finite_and_far_away(ratio):
+def test_silence_and_perfect_estimates_are_finite(ratio):
     signal, silence = RNG.standard_normal(1000).astype(np.float32), np.zeros(1000, np.float32)
     assert 100 < ratio(signal, signal) < np.inf
     assert -np.inf < ratio(silence, signal) < -100
     assert ratio(silence, silence) == 0
 
 
-def test_an_estimate_of_silence():
+def test_a_silent_estimate():
     signal, silence = RNG.standard_normal(1000).astype(np.float32), np.zeros(1000, np.float32)
-    # Neither target nor distortion is there; no target, but all is distortion; distortion as loud as the signal.
+    # SI-SDR has neither target nor distortion; SD-SDR has distortion alone; the noise of SNR is as loud as the signal.
     assert si_sdr(signal, silence) == 0
     assert -np.inf < sd_sdr(signal, silence) < -100
     assert snr(signal, silence) == 0
@@ -79,24 +79,24 @@ def test_an_estimate_of_silence():
 def test_utterance_sdr_by_hand():
     reference = np.array([[[1.0, 2.0], [0.0, 2.0]], [[3.0, 0.0], [0.0, 1.0]]])
     estimate = reference + np.array([[[0.0, 0.3], [0.0, 0.0]], [[0.0, 0.0], [1.0, 0.0]]])
-    found = utterance_sdr(reference, estimate)
-    assert found.shape == (2,)
-    assert found.dtype == jnp.float32
-    np.testing.assert_allclose(found, 10 * np.log10([9 / 0.09, 10 / 1]), atol=1e-4)
+    ratios = utterance_sdr(reference, estimate)
+    assert ratios.shape == (2,)
+    assert ratios.dtype == jnp.float32
+    np.testing.assert_allclose(ratios, 10 * np.log10([9 / 0.09, 10 / 1]), atol=1e-4)
 
 
-def test_utterance_sdr_takes_channels_together():
+def test_utterance_sdr_pools_channels():
     reference, error = RNG.standard_normal((2, 4, 500, 2))
     error[..., 0] *= 0.01
-    together = utterance_sdr(reference, reference + error)
-    apart = snr(reference.swapaxes(-1, -2), (reference + error).swapaxes(-1, -2)).mean(-1)
-    laid_out = snr(reference.reshape(4, -1), (reference + error).reshape(4, -1))
-    np.testing.assert_allclose(together, laid_out, atol=1e-3)
-    assert (np.abs(together - apart) > 5).all()
+    pooled = utterance_sdr(reference, reference + error)
+    by_channel = snr(reference.swapaxes(-1, -2), (reference + error).swapaxes(-1, -2)).mean(-1)
+    concatenated = snr(reference.reshape(4, -1), (reference + error).reshape(4, -1))
+    np.testing.assert_allclose(pooled, concatenated, atol=1e-3)
+    assert (np.abs(pooled - by_channel) > 5).all()
 
 
 def test_utterance_sdr_of_silence():
-    """ε is 1e-7 on both sides: energies of 9e-7 and 1e-7 are ten and two of it."""
+    """ε = 1e-7 is added to both energies: 9e-7 and 1e-7 become 10 ε and 2 ε."""
     silence = np.zeros((2, 1))
     assert utterance_sdr(silence, silence) == 0
     np.testing.assert_allclose(utterance_sdr(silence, silence + np.sqrt(4.5e-7)), -10, atol=1e-3)
@@ -115,7 +115,7 @@ def test_improvement_is_the_difference_from_the_mixture(ratio):
 
 
 @pytest.mark.parametrize("ratio", [*RATIOS, utterance_sdr])
-def test_refuses_signals_of_different_shapes(ratio):
+def test_different_shapes_are_refused(ratio):
     with pytest.raises(ValueError, match=r"\(2, 5\) and estimate \(2, 6\)"):
         ratio(np.zeros((2, 5)), np.zeros((2, 6)))
     with pytest.raises(ValueError, match="differ in shape"):

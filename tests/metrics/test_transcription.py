@@ -1,4 +1,4 @@
-"""Transcription scores: rolls and notes by hand, average precision by its definition and beside scikit-learn."""
+"""Transcription scores: piano rolls and notes by hand; average precision against its definition and scikit-learn."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from qsep_jax.metrics.transcription import Detection, frame_average_precision, f
 
 TRUTH = np.array([[1, 0, 1], [0, 1, 0]])
 C4, E4 = 60.0, 64.0
-NOTHING = np.zeros((0, 3))
+NO_NOTES = np.zeros((0, 3))
 
 
 def as_tuple(scores: Detection) -> tuple[float, float, float]:
@@ -16,22 +16,22 @@ def as_tuple(scores: Detection) -> tuple[float, float, float]:
 
 def test_frames_by_hand():
     estimate = np.array([[0.9, 0.6, 0.4], [0.5, 0.5, 0.1]])
-    # At 0.5 four cells are found, two of them right, and one of three is missed; above it, one of two is right.
+    # At 0.5 four cells are detected, two correctly, and one of three is missed; above it, one of two is correct.
     assert as_tuple(frame_scores(TRUTH, estimate)) == pytest.approx((2 / 4, 2 / 3, 4 / 7))
     assert as_tuple(frame_scores(TRUTH, estimate, threshold=0.51)) == pytest.approx((1 / 2, 1 / 3, 2 / 5))
     assert as_tuple(frame_scores(TRUTH, TRUTH)) == (1, 1, 1)
 
 
-def test_rolls_with_nothing_in_them():
-    nothing = np.zeros_like(TRUTH)
-    assert np.isnan(as_tuple(frame_scores(nothing, nothing))).all()
-    assert as_tuple(frame_scores(TRUTH, nothing)) == (0, 0, 0)
-    assert as_tuple(frame_scores(nothing, TRUTH)) == (0, 0, 0)
-    assert np.isnan(frame_average_precision(nothing, TRUTH))
+def test_empty_rolls():
+    empty = np.zeros_like(TRUTH)
+    assert np.isnan(as_tuple(frame_scores(empty, empty))).all()
+    assert as_tuple(frame_scores(TRUTH, empty)) == (0, 0, 0)
+    assert as_tuple(frame_scores(empty, TRUTH)) == (0, 0, 0)
+    assert np.isnan(frame_average_precision(empty, TRUTH))
 
 
 def test_average_precision_by_hand():
-    # In falling order: right, wrong, right, then a right and a wrong one that are equal, then a wrong one.
+    # In falling order: correct, wrong, correct, then a correct and a wrong one that are equal, then a wrong one.
     estimate = np.array([[0.9, 0.8, 0.7], [0.4, 0.4, 0.1]])
     expected = 1 / 3 * 1 + 1 / 3 * 2 / 3 + 1 / 3 * 3 / 5
     assert frame_average_precision(TRUTH, estimate) == pytest.approx(expected)
@@ -40,7 +40,7 @@ def test_average_precision_by_hand():
 
 
 def by_thresholds(truth: np.ndarray, estimate: np.ndarray) -> float:
-    """Average precision by a pass over the roll for every threshold there is."""
+    """Compute average precision with a pass over the roll for each threshold."""
     area, before = 0.0, 0.0
     for threshold in sorted(set(estimate.ravel()), reverse=True):
         scores = frame_scores(truth, estimate, threshold)
@@ -57,7 +57,7 @@ def rolls(ties: bool) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("ties", [False, True])
-def test_average_precision_is_its_definition(ties):
+def test_average_precision_equals_its_definition(ties):
     truth, estimate = rolls(ties)
     assert frame_average_precision(truth, estimate) == pytest.approx(by_thresholds(truth, estimate), abs=1e-12)
 
@@ -70,18 +70,18 @@ def test_average_precision_agrees_with_scikit_learn(ties):
     assert frame_average_precision(truth, estimate) == pytest.approx(expected, abs=1e-12)
 
 
-def test_average_precision_asks_for_the_order_alone():
+def test_average_precision_depends_on_the_order_alone():
     truth, estimate = rolls(False)
     assert frame_average_precision(truth, estimate**3 / 7) == frame_average_precision(truth, estimate)
 
 
-def test_average_precision_of_one_hot_rolls_is_that_of_their_accuracy():
+def test_average_precision_of_one_hot_rolls_follows_from_accuracy():
     classes = 5
     truth, estimate = np.random.default_rng(0).integers(0, classes, (2, 200))
     estimate[::2] = truth[::2]
-    right = (truth == estimate).mean()
-    found = frame_average_precision(np.eye(classes)[truth], np.eye(classes)[estimate])
-    assert found == pytest.approx(right**2 + (1 - right) / classes)
+    accuracy = (truth == estimate).mean()
+    score = frame_average_precision(np.eye(classes)[truth], np.eye(classes)[estimate])
+    assert score == pytest.approx(accuracy**2 + (1 - accuracy) / classes)
 
 
 @pytest.mark.parametrize("score", [frame_scores, frame_average_precision])
@@ -94,7 +94,7 @@ def test_average_precision_of_one_hot_rolls_is_that_of_their_accuracy():
         (TRUTH, np.full((2, 3), np.nan), "the estimated roll holds NaN"),
     ],
 )
-def test_rolls_that_do_not_fit(score, reference, estimate, message):
+def test_unusable_rolls_are_refused(score, reference, estimate, message):
     with pytest.raises(ValueError, match=message):
         score(reference, estimate)
 
@@ -114,7 +114,7 @@ def test_rolls_that_do_not_fit(score, reference, estimate, message):
         ((1.0, 2.59, C4), 1, 0),
     ],
 )
-def test_what_a_right_note_is(note, onset_only, with_offset):
+def test_tolerances_of_a_correct_note(note, onset_only, with_offset):
     reference, estimate = np.array([[1.0, 3.0, C4]]), np.array([note])
     assert as_tuple(note_scores(reference, estimate, offsets=False)) == (onset_only,) * 3
     assert as_tuple(note_scores(reference, estimate)) == (with_offset,) * 3
@@ -127,14 +127,14 @@ def test_the_end_of_a_short_note_may_be_50_ms_off(offset, right):
 
 def test_notes_by_hand():
     reference = np.array([[0.0, 1.0, C4], [1.0, 2.0, C4], [2.0, 3.0, E4]])
-    # The first one twice, of which one is right; the second too long; the third not at all; two that are not there.
+    # The first note twice, one of them correct; the second too long; the third missing; two extra notes.
     estimate = np.array([[0.0, 1.0, C4], [0.02, 1.0, C4], [1.0, 2.9, C4], [5.0, 6.0, C4], [6.0, 7.0, E4]])
     assert as_tuple(note_scores(reference, estimate)) == pytest.approx((1 / 5, 1 / 3, 1 / 4))
     assert as_tuple(note_scores(reference, estimate, offsets=False)) == pytest.approx((2 / 5, 2 / 3, 1 / 2))
 
 
-def test_notes_are_matched_so_that_most_are_right():
-    """The estimate at 40 ms is near to both; with the first of the reference, it would leave the second without any."""
+def test_matching_is_maximal():
+    """The estimate at 40 ms fits both reference notes; matched with the first, it would leave the second unmatched."""
     reference = np.array([[0.0, 1.0, C4], [0.08, 1.08, C4]])
     estimate = np.array([[0.04, 1.04, C4], [0.0, 1.0, C4]])
     for order in ([0, 1], [1, 0]):
@@ -152,25 +152,25 @@ def test_order_does_not_matter():
 
 
 @pytest.mark.parametrize("offsets", [False, True])
-def test_mir_eval_says_the_same(offsets):
+def test_notes_agree_with_mir_eval(offsets):
     from mir_eval.transcription import precision_recall_f1_overlap
 
     rng = np.random.default_rng(0)
     onsets, pitches = 2 * rng.random((2, 60, 1)), rng.integers(60, 63, (2, 60, 1))
     notes = np.concatenate([onsets, onsets + 0.1 + 0.5 * rng.random((2, 60, 1)), pitches], axis=2)
-    given = [column for part in notes for column in (part[:, :2], 440 * 2 ** ((part[:, 2] - 69) / 12))]
-    expected = precision_recall_f1_overlap(*given, offset_ratio=0.2 if offsets else None)[:3]
+    columns = [column for part in notes for column in (part[:, :2], 440 * 2 ** ((part[:, 2] - 69) / 12))]
+    expected = precision_recall_f1_overlap(*columns, offset_ratio=0.2 if offsets else None)[:3]
     assert 0.05 < expected[0] < 0.95
     assert as_tuple(note_scores(*notes, offsets=offsets)) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("nothing", [NOTHING, np.array([]), []])
+@pytest.mark.parametrize("empty", [NO_NOTES, np.array([]), []])
 @pytest.mark.parametrize("offsets", [False, True])
-def test_no_notes(nothing, offsets):
+def test_no_notes(empty, offsets):
     notes = np.array([[1.0, 3.0, C4]])
-    assert as_tuple(note_scores(notes, nothing, offsets)) == (0, 0, 0)
-    assert as_tuple(note_scores(nothing, notes, offsets)) == (0, 0, 0)
-    assert np.isnan(as_tuple(note_scores(nothing, nothing, offsets))).all()
+    assert as_tuple(note_scores(notes, empty, offsets)) == (0, 0, 0)
+    assert as_tuple(note_scores(empty, notes, offsets)) == (0, 0, 0)
+    assert np.isnan(as_tuple(note_scores(empty, empty, offsets))).all()
 
 
 @pytest.mark.parametrize(
@@ -183,8 +183,8 @@ def test_no_notes(nothing, offsets):
         ([[0.0, 1.0, np.nan]], "0 ≤ onset < offset and a pitch"),
     ],
 )
-def test_notes_that_do_not_fit(wrong, message):
+def test_unusable_notes_are_refused(wrong, message):
     with pytest.raises(ValueError, match=f"reference notes must .*{message}"):
-        note_scores(np.array(wrong), NOTHING)
+        note_scores(np.array(wrong), NO_NOTES)
     with pytest.raises(ValueError, match=f"estimate notes must .*{message}"):
-        note_scores(NOTHING, np.array(wrong))
+        note_scores(NO_NOTES, np.array(wrong))

@@ -117,7 +117,7 @@ def read(workdir: Path, corpus: str, split: str) -> Run:
     chosen = corpus or experiment.judged.corpora[0]
     folder = source.evaluation / f"{chosen}_{split}_segments" / "tracks"
     scores = {
-        kind.name: [TrackScores.from_json(path.read_text(), str(path)) for path in sorted(kind.glob("*.json"))]
+        kind.name: [TrackScores.from_file(path) for path in sorted(kind.glob("*.json"))]
         for kind in sorted(folder.glob("*"))
     }
     if not any(scores.get(kind) for kind in ("model_w0", "model_w2")):

@@ -69,7 +69,7 @@ def read(workdir: Path, split: str) -> Run:
         corpus = folder.name.removesuffix(f"_{split}_bss_eval_v3")
         for kind, corpora in found.items():
             paths = sorted((folder / "tracks" / kind).glob("*.json"))
-            songs = [TrackScores.from_json(path.read_text(), str(path)) for path in paths]
+            songs = [TrackScores.from_file(path) for path in paths]
             if songs:
                 corpora[corpus] = {song.track: _of_song(song) for song in songs}
     if not found["model"]:
