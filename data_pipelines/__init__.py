@@ -1,1 +1,1 @@
-"""From files on disk to batches of waveforms: numpy, grain, tensorflow-datasets, soundfile; never jax."""
+"""Preparation of corpora and batches of waveforms, with numpy, grain, tensorflow-datasets and soundfile, without jax."""

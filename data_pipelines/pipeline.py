@@ -1,8 +1,8 @@
-"""The Grain chain from a corpus to batches: draw, mix, batch, shard, prefetch.
+"""The Grain pipeline from corpora to batches: draw, mix, batch, shard and prefetch.
 
-Every example is a function of the seed, the stream and its number alone, and example `n` of the run is row `n mod B` of
-batch `n div B`. So the batch of step t is the same for any number of processes and workers and after any restart, a
-position is just a number of batches, and any batch can be made again on its own.
+Each example depends only on the seed, the stream and its number, and example `n` of the run is row `n mod B` of batch
+`n div B`. Therefore, the batch of step t is the same for any number of processes and workers and after any restart. A
+position in the data is a number of batches, and any batch can be computed again independently of the others.
 """
 
 import dataclasses
@@ -22,10 +22,10 @@ from data_pipelines.recipes.mixing import RandomSplit, Remix
 from data_pipelines.recipes.unpaired import PairedExcerpt, SoloExcerpt, UnpairedMixture
 
 Batch = dict[str, dict[str, np.ndarray]]
-# `recipe(rng, corpus, samples) → example`.
+# A recipe is called as `recipe(rng, corpus, samples)` and returns an example.
 Recipe = RandomSplit | InstrumentPairs | MixAndSeparate | PairedExcerpt | UnpairedMixture | SoloExcerpt | Remix
 
-# Batches are numbered below this; a run never gets there.
+# Number of batches of a stream, which no run reaches.
 _ENDLESS = 2**40
 
 
@@ -34,12 +34,13 @@ class Stream:
     """One stream of examples.
 
     Attributes:
-      corpus: name of a prepared corpus, or of several, joined by `+`: an example is of one of them, each being drawn as
-        often as it has tracks.
-      recipe: how an example is made of it.
-      view: the stems that the recipe sees, each a sum of stored ones; by default all that are not part of another.
-      channels: of the examples; 1 mixes down.
-      first, tracks: of the training split only so many tracks, from this one on, counted from 0 (0: all the rest).
+      corpus: Name of a prepared corpus, or names of several, joined by `+`. Each example comes from one of them, drawn
+        with a probability proportional to its number of tracks.
+      recipe: Recipe that draws and mixes an example.
+      view: Stems that the recipe reads, each the sum of stored stems; by default all that are not part of another.
+      channels: Audio channels of the examples; 1 mixes down.
+      first: Number of the first track of the training split to use, counted from 0.
+      tracks: Number of tracks of the training split to use, from `first` on; 0 uses all remaining tracks.
     """
 
     corpus: str = "chamber"
@@ -51,10 +52,15 @@ class Stream:
 
     @property
     def corpora(self) -> tuple[str, ...]:
+        """Names of the corpora."""
         return tuple(self.corpus.split("+"))
 
     def open(self, root: Path | str, corpus: str, sample_rate: int, split: str, channels: int | None = None) -> Corpus:
-        """One of its corpora, as `open_corpus` does, with its tracks."""
+        """Open one of the corpora through the view of this stream, restricted to its tracks.
+
+        Raises:
+          ValueError: as `open_corpus`.
+        """
         channels = self.channels if channels is None else channels
         first, tracks = (self.first, self.tracks) if split == "train" else (0, 0)
         return open_corpus(root, corpus, sample_rate, split, self.view, channels, first=first, tracks=tracks)
@@ -62,10 +68,12 @@ class Stream:
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """Where examples come from: a folder of prepared corpora, and a stream for each one that the system asks for.
+    """The folder of prepared corpora, and a stream of examples for each stream that the system requires.
 
     Attributes:
-      validation: streams that validation takes from elsewhere than training does.
+      root: Folder of the prepared corpora.
+      streams: Streams of training, and of validation unless `validation` replaces them.
+      validation: Streams that validation uses in place of those of training with the same name.
     """
 
     root: str = "data"
@@ -79,7 +87,13 @@ class Data:
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """What a system asks of a stream: samples of an example, Hz, and batches per step."""
+    """The examples that a system requires of a stream.
+
+    Attributes:
+      samples: Length of an example in samples.
+      sample_rate: Sample rate in Hz.
+      repeats: Batches of this stream in each step.
+    """
 
     samples: int
     sample_rate: int
@@ -95,7 +109,7 @@ class _Mix(grain.transforms.RandomMap):
     def random_map(self, element: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         corpus = self.corpora[0]
         if len(self.corpora) > 1:
-            counts = np.array([len(each.all_tracks) for each in self.corpora])
+            counts = np.array([len(candidate.all_tracks) for candidate in self.corpora])
             corpus = self.corpora[rng.choice(len(counts), p=counts / counts.sum())]
         return self.recipe(rng, corpus, self.samples)
 
@@ -104,12 +118,14 @@ class Pipeline:
     """Batches `{stream: {key: [B, T, C]}}` of one split, or `[R, B, T, C]` for a stream with R > 1 repeats.
 
     Args:
-      shapes: what is asked of each stream; `data` must have them all, and nothing else to train on.
-      batch_size: examples over all processes.
-      process, processes: which share of each batch this process makes, as contiguous rows.
+      shapes: the examples that the system requires of each stream. `data` must have all of these streams, and no others
+        for training.
+      batch_size: examples in a batch, over all processes.
+      process, processes: number of this process and of all processes. Each process computes an equal share of the rows
+        of a batch.
 
     Raises:
-      ValueError: if the streams do not match, a corpus is not prepared, or the processes do not divide the batch.
+      ValueError: if the streams do not match, a corpus is not prepared, or the batch cannot be divided equally.
     """
 
     def __init__(
@@ -140,13 +156,13 @@ class Pipeline:
         self._chain: Any = grain.experimental.ZipMapDataset(tuple(chains.values()))
 
     def batch(self, number: int) -> Batch:
-        """This process's rows of one batch, made here and now."""
+        """This process's rows of one batch, computed in the calling thread."""
         return self._named(self._chain[number])
 
     def batches(self, start: int = 0, workers: int = 0) -> Generator[Batch]:
-        """This process's rows of the batches from number `start` on, made ahead by `workers` processes.
+        """Yield this process's rows of the batches from number `start` on, prefetched by `workers` processes.
 
-        Close the iterator (or leave it to be collected) to end the workers.
+        The workers end when the iterator is closed or garbage-collected.
         """
         chain = self._chain[start:].to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=4))
         if workers:
@@ -165,11 +181,16 @@ class Pipeline:
 
 
 def stream_seed(seed: int, split: str, stream: str) -> int:
-    """Of the examples of a stream: a number of 32 bits. The split keeps validation from repeating training."""
+    """The 32-bit seed of a stream. It depends on the split, so that validation does not repeat training."""
     return zlib.crc32(f"{seed}/{split}/{stream}".encode())
 
 
 def open_corpora(name: str, stream: Stream, root: str, sample_rate: int, split: str) -> Iterator[Corpus]:
+    """Yield the corpora of the stream `name`, opened.
+
+    Raises:
+      ValueError: as `open_corpus`, with the name of the stream.
+    """
     for corpus in stream.corpora:
         try:
             yield stream.open(root, corpus, sample_rate, split)
@@ -178,7 +199,7 @@ def open_corpora(name: str, stream: Stream, root: str, sample_rate: int, split: 
 
 
 def _parse_flags() -> None:
-    """Grain 0.2.18 reads absl flags when it starts workers and fails where the program never parsed any."""
+    """Mark the absl flags as parsed: Grain 0.2.18 reads them when it starts workers and fails if they are not."""
     from absl import flags
 
     if not flags.FLAGS.is_parsed():

@@ -1,7 +1,8 @@
-"""What worker processes have in common: how they end, and what glibc does with memory that they freed.
+"""Settings of worker processes: when they end, and whether glibc returns freed memory to the system.
 
-Memory that glibc gives back to the system is faulted in anew, page by page, when the next array of that size is made;
-for arrays that come and go with every batch this can take a fifth of the time. Other C libraries are left as they are.
+If glibc returns memory to the system, the next array of the same size causes a page fault for each page. For arrays
+that are allocated and freed with every batch, this can take a fifth of the time. These functions change nothing where
+the C library is not glibc.
 """
 
 import contextlib
@@ -11,12 +12,12 @@ import os
 import signal
 import threading
 
-# Of malloc.h.
+# Constants of malloc.h.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
 
 def end_with_parent(*_: int) -> None:
-    """End this process once the one that started it is gone: a killed command cannot end its workers itself."""
+    """End this process when its parent has ended, since a killed command cannot end its workers itself."""
     parent = multiprocessing.parent_process()
 
     def watch() -> None:
@@ -28,15 +29,19 @@ def end_with_parent(*_: int) -> None:
 
 
 def ignore_termination(*_: int) -> None:
-    """`end_with_parent`, and not before: whoever asks all processes of a run to end means the one that can save it."""
+    """Ignore SIGTERM, and end this process when its parent has ended.
+
+    A scheduler sends SIGTERM to all processes of a run, but the main process still needs its workers to save a
+    checkpoint.
+    """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     end_with_parent()
 
 
 def keep_freed_memory() -> None:
-    """Keep up to 256 MiB.
+    """Keep up to 256 MiB of freed memory for the next batch, which is as large as the last one.
 
-    Every batch is as large as the last. Faulting its memory in anew takes as long as mixing it.
+    The page faults of new memory would take as long as mixing the batch.
     """
     _set_malloc({_MMAP_THRESHOLD: 32 << 20, _TRIM_THRESHOLD: 256 << 20})
 
@@ -44,7 +49,7 @@ def keep_freed_memory() -> None:
 def return_freed_memory() -> None:
     """Return large arrays to the system when they are freed.
 
-    Left to itself glibc keeps what one call freed and puts the next one's large matrix beside it.
+    By default, glibc keeps the memory of one call and allocates the large matrix of the next call beside it.
     """
     _set_malloc({_MMAP_THRESHOLD: 8 << 20, _TRIM_THRESHOLD: 256 << 20})
 

@@ -1,4 +1,4 @@
-"""What a corpus is: a list of tracks, how to load one, and what its content depends on."""
+"""The interface of a corpus: it lists its tracks, loads a track, and reports what its content depends on."""
 
 import abc
 import dataclasses
@@ -7,13 +7,19 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-# `ordered_map(function, items)`: results in the order of the items, computed by as many processes as the caller likes.
+# `ordered_map(function, items)` yields the results in the order of the items; the caller chooses the processes.
 OrderedMap = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Track:
-    """A track to be built: `source` is whatever the corpus needs to load it (picklable)."""
+    """A track of a corpus.
+
+    Attributes:
+      name: Name of the track, unique in the corpus.
+      split: Name of its split.
+      source: Data that the corpus needs to load it; must be picklable.
+    """
 
     name: str
     split: str
@@ -22,10 +28,15 @@ class Track:
 
 @dataclasses.dataclass(frozen=True)
 class Stem:
-    """One stem of a loaded track: `audio` int16 `[T, C]`; `parent` names the stem that a sub-stem is part of.
+    """One stem of a loaded track.
 
-    `notes` are rows of onset s, offset s and MIDI pitch `[n, 3]`, empty where the corpus has none.
-    `frames` are JPEGs of its player, `frame_rate` of them a second from the start of the track on; none by default.
+    Attributes:
+      name: Name of the stem.
+      audio: Samples, int16 `[T, C]`.
+      parent: Name of the stem that a sub-stem is part of, or that a pitch-shifted variant was made from; else empty.
+      notes: Rows of onset (s), offset (s) and MIDI pitch, `[n, 3]`; empty if the corpus has no notes.
+      frames: JPEGs of the player of the stem, from the start of the track on; empty if the corpus has no video.
+      frame_rate: Frames per second.
     """
 
     name: str
@@ -37,30 +48,30 @@ class Stem:
 
 
 class CorpusBuilder(abc.ABC):
-    """A frozen dataclass whose fields are the corpus's options; one file of this folder each."""
+    """A kind of corpus: a frozen dataclass whose fields are the options of the corpus, in a file of its own here."""
 
     kind: ClassVar[str]
-    # Raised when the same options give other content than before.
+    # Increase this number when the same options give other content than before.
     version: ClassVar[int]
 
     @abc.abstractmethod
     def inputs(self) -> list[str]:
-        """One line for each thing outside the options that the content depends on: files, package versions.
+        """One line for each file or package version, other than the options, that the content depends on.
 
-        Quick: this is what notices that an input has changed.
+        The lines must change when an input changes. This function is called often and must be fast.
 
         Raises:
-          ValueError: if the input is not there.
+          ValueError: if an input is missing.
         """
 
     @abc.abstractmethod
     def sample_rate(self) -> int:
-        """The rate in Hz that is stored when none is asked for: the corpus's own, at most 44,100."""
+        """The default sample rate in Hz to store: that of the source, at most 44,100."""
 
     @abc.abstractmethod
     def tracks(self, ordered_map: OrderedMap) -> list[Track]:
-        """The tracks, in the order in which they are stored."""
+        """The tracks in the order in which they are to be stored."""
 
     @abc.abstractmethod
     def load(self, track: Track, sample_rate: int) -> list[Stem]:
-        """The stems of `track` at `sample_rate`, all of the same length and channel count."""
+        """The stems of `track` at `sample_rate` (Hz), all with the same length and channel count."""

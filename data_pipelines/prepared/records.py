@@ -1,8 +1,9 @@
-"""Records on disk and in memory: array_record files of serialised `tf.train.Example`, read without TensorFlow.
+"""Reader of array_record files that hold serialised `tf.train.Example` records, without TensorFlow.
 
-What is read here is what `store` writes, and nothing else: one uncompressed record per chunk. The samples that a crop
-needs come straight from the mapped file, which takes a third of the time that array_record's reader takes for the whole
-record (50 µs for 1.5 s at 22.05 kHz, most of it for a checksum and copies; TFDS's decoder takes several times that).
+It reads only files in the form that `store` writes: one uncompressed record per chunk. The samples of a crop are copied
+straight from the memory-mapped file. This takes a third of the time in which array_record's own reader reads the
+complete record (50 µs for 1.5 s at 22.05 kHz, mostly for a checksum and copies). The decoder of TFDS takes several
+times as long.
 """
 
 import mmap
@@ -13,22 +14,23 @@ import numpy as np
 
 from data_pipelines.schema import AUDIO_DTYPE
 
-# A map entry of the example begins with its key (field 1); what follows is the feature (field 2).
+# A map entry of the example begins with its key (field 1), which the feature (field 2) follows.
 _AUDIO_KEY = b"\n\x05audio\x12"
-# The audio begins within so many bytes, unless there are many notes in front of it.
+# The audio begins within this many bytes of a record, unless many notes precede it.
 _HEAD = 512
 
-# Riegeli, the format below array_record: a file is blocks, each with a header of its own, wherever in a chunk it falls;
-# a chunk is a header (size of the data at byte 8, type at 24, number of records after it) and its data.
+# array_record is based on the format Riegeli. A file consists of blocks of fixed size, each with a header, also in the
+# middle of a chunk. A chunk consists of a header (size of the data at byte 8, type at byte 24, then the number of
+# records) and its data.
 _BLOCK, _BLOCK_HEADER, _CHUNK_HEADER = 65536, 24, 40
 _PAYLOAD = _BLOCK - _BLOCK_HEADER
 _DAMAGED = "the corpus is damaged, prepare it again"
 
 
 class Records:
-    """The records of some files, in order, by random access.
+    """Random access to the records of several files, numbered in the order of the files.
 
-    Positions within a file leave out the headers of blocks.
+    Positions within a file do not count the headers of blocks.
 
     Raises:
       ValueError: if a file is truncated or not in the form that `store` writes.
@@ -39,43 +41,44 @@ class Records:
         self._files = [_map(path) for path in paths]
         self._chunks = [_chunks(path, file) for path, file in zip(paths, self._files, strict=True)]
         self._ends = list(accumulate(len(chunks) for chunks in self._chunks))
-        self._audio: dict[int, tuple[np.ndarray, int, int]] = {}  # where it lies, of the records read so far
+        # File, position and size of the audio of each record that has been read.
+        self._audio: dict[int, tuple[np.ndarray, int, int]] = {}
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
     def __getitem__(self, number: int) -> bytes:
-        """A whole record."""
-        file, position, length = self._place(number)
+        """The bytes of a complete record."""
+        file, position, length = self._locate(number)
         return _payload(file, position, length).tobytes()
 
     def audio(self, number: int, channels: int, start: int, stop: int) -> np.ndarray:
-        """Samples `start … stop` of a record, int16 `[stop − start, C]`.
+        """Samples `start` to `stop` (exclusive) of a record, int16 `[stop − start, C]`.
 
         Raises:
-          ValueError: if the record has no audio of whole frames, or less of it.
+          ValueError: if the record has fewer samples or another number of channels.
         """
-        place = self._audio.get(number)
-        if place is None:
-            place = self._audio[number] = self._place_of_audio(number)
-        file, position, size = place
+        location = self._audio.get(number)
+        if location is None:
+            location = self._audio[number] = self._locate_audio(number)
+        file, position, size = location
         width = AUDIO_DTYPE().itemsize * channels
         if size % width or not 0 <= start <= stop <= size // width:
             raise ValueError(f"a record has no samples {start} to {stop} of {channels} channels: {_DAMAGED}")
         samples = _payload(file, position + width * start, width * (stop - start))
         return samples.view(AUDIO_DTYPE).reshape(-1, channels)
 
-    def _place_of_audio(self, number: int) -> tuple[np.ndarray, int, int]:
-        """File, position and bytes of the audio of a record."""
-        file, position, length = self._place(number)
+    def _locate_audio(self, number: int) -> tuple[np.ndarray, int, int]:
+        """File, position and size in bytes of the audio of a record."""
+        file, position, length = self._locate(number)
         head = _payload(file, position, min(length, _HEAD)).tobytes()
-        if _AUDIO_KEY not in head[:-16]:  # with the lengths that follow it
+        if _AUDIO_KEY not in head[:-16]:  # the head must also hold the lengths that follow the key
             head = self[number]
-        first, size = _locate_audio(head, length)
+        first, size = _find_audio(head, length)
         return file, position + first, size
 
-    def _place(self, number: int) -> tuple[np.ndarray, int, int]:
-        """File, position and length of a record."""
+    def _locate(self, number: int) -> tuple[np.ndarray, int, int]:
+        """File, position and length in bytes of a record."""
         shard = bisect_right(self._ends, number)
         chunks = self._chunks[shard]
         position, length = chunks[number - self._ends[shard] + len(chunks)]
@@ -91,20 +94,20 @@ def _map(path: str) -> np.ndarray:
 
 
 def _chunks(path: str, file: np.ndarray) -> list[tuple[int, int]]:
-    """Position and length of the records of a file, found by walking from chunk to chunk."""
+    """Position and length of each record of a file, found by walking from chunk to chunk."""
     from array_record.python.array_record_module import ArrayRecordReader
 
     try:
-        reader = ArrayRecordReader(path)  # checks the end of the file, which says how many records it has
+        reader = ArrayRecordReader(path)  # checks the end of the file, which holds the number of records
         count = reader.num_records()
         reader.close()
     except RuntimeError:
         raise ValueError(f"{path} is cut short: {_DAMAGED}") from None
-    found, position = [], _CHUNK_HEADER  # behind the signature, a chunk without data
+    chunks, position = [], _CHUNK_HEADER  # after the signature of the file, which is a chunk without data
     for _ in range(count):
         header = _payload(file, position, _CHUNK_HEADER).tobytes()
         size = int.from_bytes(header[8:16], "little")
-        # A compression byte of 0 and the length of the length, then the length of the record, then the record.
+        # The data are a compression byte of 0, the size of the next field, the length of the record, and the record.
         data = _payload(file, position + _CHUNK_HEADER, min(size, 12)).tobytes()
         if header[24:32] != b"r\1\0\0\0\0\0\0" or data[:1] != b"\0":
             raise ValueError(f"{path} is compressed or grouped, which is not how a corpus is stored: {_DAMAGED}")
@@ -112,13 +115,13 @@ def _chunks(path: str, file: np.ndarray) -> list[tuple[int, int]]:
         if first + length != size:
             raise ValueError(f"{path}: a record is cut short: {_DAMAGED}")
         position += _CHUNK_HEADER
-        found.append((position + first, length))
+        chunks.append((position + first, length))
         position += size
-    return found
+    return chunks
 
 
 def _payload(file: np.ndarray, position: int, count: int) -> np.ndarray:
-    """A copy of `count` bytes without the headers of blocks, uint8."""
+    """A copy of `count` bytes from `position` on, uint8, without the headers of blocks."""
     out, done = np.empty(count, np.uint8), 0
     while done < count:
         block, offset = divmod(position + done, _PAYLOAD)
@@ -132,24 +135,24 @@ def _payload(file: np.ndarray, position: int, count: int) -> np.ndarray:
 
 
 def audio(record: bytes, channels: int) -> np.ndarray:
-    """Read-only int16 `[T, C]` view of the audio of a record.
+    """A read-only view of the audio of a record, int16 `[T, C]`.
 
     Raises:
-      ValueError: if the record has no audio of whole frames.
+      ValueError: if the record has no audio, or not the same number of samples in each channel.
     """
-    position, length = _locate_audio(record, len(record))
+    position, length = _find_audio(record, len(record))
     if length % (2 * channels):
         raise ValueError(f"the audio of a record is cut short: {_DAMAGED}")
     return np.frombuffer(record, AUDIO_DTYPE, length // 2, position).reshape(-1, channels)
 
 
-def _locate_audio(head: bytes, total: int) -> tuple[int, int]:
-    """Position and bytes of the audio in a record of `total` bytes that begins with `head`."""
+def _find_audio(head: bytes, total: int) -> tuple[int, int]:
+    """Position and size in bytes of the audio in a record of `total` bytes that begins with `head`."""
     key = head.find(_AUDIO_KEY)
     if key < 0:
         raise ValueError(f"the record holds no audio: {_DAMAGED}")
     position = key + len(_AUDIO_KEY)
-    for _ in range(2):  # lengths of the feature and of its list of bytes, each followed by the tag of field 1
+    for _ in range(2):  # skips the lengths of the feature and of its list of bytes, each followed by a tag of field 1
         _, position = _varint(head, position)
         position += 1
     length, position = _varint(head, position)
@@ -159,14 +162,14 @@ def _locate_audio(head: bytes, total: int) -> tuple[int, int]:
 
 
 def fields(record: bytes) -> dict[str, bytes]:
-    """Every feature of a record by name, as its packed bytes: text as it is, integers as varints, floats as float32."""
-    found = {}
+    """The packed bytes of each feature of a record by name: text is UTF-8, integers are varints, floats are float32."""
+    by_name = {}
     for _, features in _messages(record):
         for _, entry in _messages(features):
             (_, name), (_, feature) = _messages(entry)
             (_, values), *_ = _messages(feature)
-            found[name.decode()] = next((value for _, value in _messages(values)), b"")
-    return found
+            by_name[name.decode()] = next((value for _, value in _messages(values)), b"")
+    return by_name
 
 
 def integer(packed: bytes) -> int:
@@ -175,20 +178,20 @@ def integer(packed: bytes) -> int:
 
 
 def _messages(buffer: bytes) -> list[tuple[int, bytes]]:
-    """Length-delimited fields of a message, as (number, bytes)."""
-    out, position = [], 0
+    """The length-delimited fields of a message, as (field number, bytes)."""
+    messages, position = [], 0
     while position < len(buffer):
         tag, position = _varint(buffer, position)
         if tag & 7 != 2:
-            raise ValueError("the record is not a tf.train.Example: the corpus is damaged, prepare it again")
+            raise ValueError(f"the record is not a tf.train.Example: {_DAMAGED}")
         length, position = _varint(buffer, position)
-        out.append((tag >> 3, buffer[position : position + length]))
+        messages.append((tag >> 3, buffer[position : position + length]))
         position += length
-    return out
+    return messages
 
 
 def _varint(buffer: bytes, position: int) -> tuple[int, int]:
-    """An unsigned base-128 number and the position behind it."""
+    """An unsigned base-128 number, and the position after it."""
     value = shift = 0
     while True:
         byte = buffer[position]

@@ -116,4 +116,4 @@ def encode(image: np.ndarray) -> bytes:
 
 
 def _reason(error: Exception) -> str:
-    return "it is none" if isinstance(error, UnidentifiedImageError) else str(error).rstrip(".")
+    return "it is not a JPEG" if isinstance(error, UnidentifiedImageError) else str(error).rstrip(".")

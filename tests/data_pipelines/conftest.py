@@ -1,5 +1,6 @@
-"""Tiny prepared corpora whose every sample is known."""
+"""Fixtures with tiny prepared corpora whose samples are all known."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +19,13 @@ PARENTS = {"kick": "drums", "hat": "drums"}
 
 @dataclasses.dataclass(frozen=True)
 class Toy:
-    """The corpus `toy`: noise in stereo, half silent in `rests`; `audio[split, track, stem]` is the int16 original."""
+    """The prepared corpus `toy`: stereo noise at 8 kHz.
+
+    Attributes:
+      root: Folder of prepared corpora that holds it.
+      audio: Original int16 samples by split, track and stem.
+      notes: Notes that every stem has.
+    """
 
     root: Path
     audio: dict[tuple[str, str, str], np.ndarray]
@@ -34,7 +41,7 @@ class Toy:
 
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
-    """Four stems and two sub-stems of 6 training and 4 test tracks, 3.1 to 5 s long; `t0` lacks the bass."""
+    """Four stems and two sub-stems in each of 6 training and 4 test tracks of 3.1 to 5 s; `t0` lacks the bass."""
     rng = np.random.default_rng(0)
     notes = np.array([[0.0, 1.0, 60.0], [1.4, 1.6, 62.0], [2.0, 2.5, 64.0]], np.float32)
     audio, tracks = {}, {"train": [], "test": []}
@@ -56,13 +63,13 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
 
 @pytest.fixture
 def write_corpus(tmp_path: Path) -> Callable[..., Corpus]:
-    """`write_corpus({track: {stem: float [T, C]}})`: a prepared corpus of these training tracks, opened."""
+    """A function that writes a corpus of training tracks `{track: {stem: float [T, C]}}` and opens it."""
 
     def write(tracks: dict[str, dict[str, np.ndarray]]) -> Corpus:
         def members() -> Iterator[list[store.Record]]:
             for track, stems in tracks.items():
-                whole = [Stem(name, np.int16(np.rint(audio * 32767))) for name, audio in stems.items()]
-                yield store.segments(track, whole, RATE)
+                loaded = [Stem(name, np.int16(np.rint(audio * 32767))) for name, audio in stems.items()]
+                yield store.segments(track, loaded, RATE)
 
         channels = next(iter(next(iter(tracks.values())).values())).shape[1]
         folder = store.corpus_folder(tmp_path / "prepared", "own", RATE)
@@ -73,17 +80,6 @@ def write_corpus(tmp_path: Path) -> Callable[..., Corpus]:
 
 
 @pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tracks are loaded in this process, which saves the start of another."""
-
-    class Here:
-        def __init__(self, workers: int):
-            pass
-
-        def __enter__(self):
-            return map
-
-        def __exit__(self, *_: object):
-            pass
-
-    monkeypatch.setattr(prepare, "_pool", Here)
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Load tracks in the process of the test, which saves the start of a worker."""
+    monkeypatch.setattr(prepare, "worker_pool", lambda workers: contextlib.nullcontext(map))

@@ -1,4 +1,4 @@
-"""The prepare command: whole or not there, continued after a kill, and it knows what a corpus was made from."""
+"""`prepare` shows only complete corpora, continues after a kill, and notices changed options and inputs."""
 
 import os
 import signal
@@ -30,13 +30,15 @@ def build(source: Path, out: Path, **options) -> Path:
 
 
 def content(folder: Path) -> dict[str, object]:
-    """Every file, those of records as their fields: protobuf writes these in another order every time."""
-    found = {path.name: path.read_bytes() for path in folder.iterdir() if "array_record" not in path.name}
+    """The content of every file; records as their fields, since protobuf writes these in a varying order."""
+    files: dict[str, object] = {
+        path.name: path.read_bytes() for path in folder.iterdir() if "array_record" not in path.name
+    }
     for path in folder.glob("*array_record*"):
         reader = ArrayRecordReader(str(path))
-        found[path.name] = [records.fields(reader.read([place])[0]) for place in range(reader.num_records())]
+        files[path.name] = [records.fields(reader.read([number])[0]) for number in range(reader.num_records())]
         reader.close()
-    return found
+    return files
 
 
 def times(folder: Path) -> dict[str, int]:
@@ -48,7 +50,7 @@ def source(tmp_path) -> Path:
     return write_tracks(tmp_path / "source", TRACKS)
 
 
-def test_builds_what_is_in_the_folder(source, tmp_path):
+def test_the_corpus_holds_the_samples_of_the_folder(source, tmp_path):
     folder = build(source, tmp_path / "data")
     assert folder == tmp_path / "data" / "folder" / "8000"
     assert [path.name for path in folder.parent.iterdir()] == ["8000"]
@@ -64,93 +66,122 @@ def test_builds_what_is_in_the_folder(source, tmp_path):
     assert rows == TRACKS
 
 
-WATCHED = """
+LOGGED = """
 import os, sys, time
 from pathlib import Path
 from data_pipelines.prepared import store
 from data_pipelines.corpora.folder import Folder
 from data_pipelines.prepare import build
 
-def hold(place):
-    if os.environ["HOLD"] == place:
-        Path(sys.argv[2], "held").touch()
+def pause(moment):
+    if os.environ["PAUSE"] == moment:
+        Path(sys.argv[2], "paused").touch()
         time.sleep(300)
 
-class Watched(Folder):
+class LoggedFolder(Folder):
     def load(self, track, rate):
         if track.name == "c":
-            hold("loading")
+            pause("loading")
         with open(os.environ["LOADED"], "a") as log:
             log.write(track.name)
         return super().load(track, rate)
 
 if __name__ == "__main__":
     copy = store._store_uncompressed
-    store._store_uncompressed = lambda *args: (copy(*args), hold("writing"))[0]
-    build(Watched(Path(sys.argv[1])), Path(sys.argv[2], "data"), sample_rate=8000, workers=1)
+    store._store_uncompressed = lambda *args: (copy(*args), pause("writing"))[0]
+    options = {"sample_rate": 8000, "workers": 1, "overwrite": bool(sys.argv[3])}
+    build(LoggedFolder(Path(sys.argv[1])), Path(sys.argv[2], "data"), **options)
 """
 
 
-def run_watched(source: Path, place: Path, hold: str = "") -> subprocess.Popen:
-    (place / "watched.py").write_text(WATCHED)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOLD": hold, "LOADED": str(place / "loaded")}
-    command = [sys.executable, "watched.py", str(source), str(place)]
-    return subprocess.Popen(command, cwd=place, env=environment, start_new_session=True)
+def start_logged(source: Path, folder: Path, pause: str = "", overwrite: str = "") -> subprocess.Popen:
+    """Start a build in another process, which logs the tracks that it loads and may pause."""
+    (folder / "logged.py").write_text(LOGGED)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PAUSE": pause, "LOADED": str(folder / "loaded")}
+    command = [sys.executable, "logged.py", str(source), str(folder), overwrite]
+    return subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True)
 
 
-def wait_until(happened, seconds: float = 60.0) -> None:
+def wait_until(condition, seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < end, "it did not happen in time"
+    while not condition():
+        assert time.monotonic() < end, "the condition did not become true in time"
         time.sleep(0.05)
 
 
 def alive_in_session(session: int) -> list[int]:
-    """Processes that the command left behind; those that only wait to be collected do not count."""
-    found = []
+    """Processes of a session that still run; zombies do not count."""
+    alive = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
-            state, _, _, of = path.read_text().rsplit(")", 1)[1].split()[:4]
+            state, _, _, session_id = path.read_text().rsplit(")", 1)[1].split()[:4]
         except OSError:
             continue
-        if int(of) == session and state != "Z":
-            found.append(int(path.parent.name))
-    return found
+        if int(session_id) == session and state != "Z":
+            alive.append(int(path.parent.name))
+    return alive
+
+
+def kill_when_paused(process: subprocess.Popen, folder: Path) -> None:
+    try:
+        wait_until(lambda: (folder / "paused").exists() or process.poll() is not None)
+        process.kill()
+        process.wait()
+        # The worker ends by itself, also if it would not have received another track.
+        wait_until(lambda: not alive_in_session(process.pid), 10.0)
+    finally:
+        for survivor in alive_in_session(process.pid):
+            os.kill(survivor, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("moment", ["loading", "writing"])
 def test_a_killed_build_is_continued(moment, source, tmp_path):
-    process = run_watched(source, tmp_path, hold=moment)
-    try:
-        wait_until(lambda: (tmp_path / "held").exists() or process.poll() is not None)
-        process.kill()
-        process.wait()
-        # Its worker notices, even one that will never be given another track.
-        wait_until(lambda: not alive_in_session(process.pid), 10.0)
-    finally:
-        for left in alive_in_session(process.pid):
-            os.kill(left, signal.SIGKILL)
+    kill_when_paused(start_logged(source, tmp_path, pause=moment), tmp_path)
     folder = tmp_path / "data" / "folder" / "8000"
     assert not folder.exists()
     assert (tmp_path / "loaded").read_text() == {"loading": "ab", "writing": "abcd"}[moment]
 
-    assert run_watched(source, tmp_path).wait() == 0
+    assert start_logged(source, tmp_path).wait() == 0
     assert (tmp_path / "loaded").read_text() == "abcd"
     assert [path.name for path in folder.parent.iterdir()] == ["8000"]
     again = build(source, tmp_path / "uninterrupted")
     assert content(folder) == content(again)
 
 
-def test_the_same_command_again_does_nothing(source, tmp_path, here):
+def test_overwrite_does_not_use_the_tracks_of_a_killed_build_without_it(source, tmp_path):
+    kill_when_paused(start_logged(source, tmp_path, pause="loading"), tmp_path)
+    assert (tmp_path / "loaded").read_text() == "ab"
+    (tmp_path / "paused").unlink()
+    kill_when_paused(start_logged(source, tmp_path, pause="loading", overwrite="yes"), tmp_path)
+    assert (tmp_path / "loaded").read_text() == "abab"
+    assert start_logged(source, tmp_path, overwrite="yes").wait() == 0
+    assert (tmp_path / "loaded").read_text() == "ababcd"
+    assert [path.name for path in (tmp_path / "data" / "folder").iterdir()] == ["8000"]
+
+
+def test_the_same_command_again_does_nothing(source, tmp_path, in_process):
     before = times(build(source, tmp_path / "data"))
     assert times(build(source, tmp_path / "data")) == before
 
 
-def test_other_options_are_noticed(source, tmp_path, here, monkeypatch):
+def test_overwrite_builds_again_even_if_nothing_changed(source, tmp_path, in_process):
+    folder = build(source, tmp_path / "data")
+    path = source / "train" / "a" / "bass.wav"
+    status, before = path.stat(), content(folder)
+    soundfile.write(path, np.zeros(8000), 8000)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert path.stat().st_size == status.st_size
+    assert content(build(source, tmp_path / "data")) == before
+    assert content(build(source, tmp_path / "data", overwrite=True)) != before
+    assert not open_corpus(tmp_path / "data", "folder", 8000, "train").read(Excerpt("a", "bass", 0, 8000)).any()
+    assert [path.name for path in folder.parent.iterdir()] == ["8000"]
+
+
+def test_other_options_are_noticed(source, tmp_path, in_process, monkeypatch):
     folder = build(source, tmp_path / "data")
     before = times(folder)
     monkeypatch.setattr(Folder, "version", Folder.version + 1)
-    with pytest.raises(ValueError, match=r"built from other options or another input .* --overwrite .* --name"):
+    with pytest.raises(ValueError, match=r"prepared from other options or another input .* --overwrite .* --name"):
         build(source, tmp_path / "data")
     assert times(folder) == before
     other = build(source, tmp_path / "data", name="mine")
@@ -167,7 +198,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_changed_input_is_noticed_and_replaced_when_asked(change, source, tmp_path, here):
+def test_a_changed_input_is_noticed_and_replaced_with_overwrite(change, source, tmp_path, in_process):
     folder = build(source, tmp_path / "data")
     before = content(folder)
     CHANGES[change](source / "train" / "a" / "bass.wav")
@@ -178,10 +209,12 @@ def test_a_changed_input_is_noticed_and_replaced_when_asked(change, source, tmp_
     assert store.Metadata.load(folder).fingerprint == store.fingerprint(Folder(source), 8000)
     assert content(folder) == content(build(source, tmp_path / "fresh"))
     before = times(folder)
-    assert times(build(source, tmp_path / "data", overwrite=True)) == before
+    assert times(build(source, tmp_path / "data")) == before
+    assert times(build(source, tmp_path / "data", overwrite=True)) != before
+    assert content(folder) == content(tmp_path / "fresh" / "folder" / "8000")
 
 
-def test_rates_lie_side_by_side(source, tmp_path, here):
+def test_copies_at_several_sample_rates(source, tmp_path, in_process):
     build(source, tmp_path / "data")
     build(source, tmp_path / "data", sample_rate=16_000)
     assert sorted(path.name for path in (tmp_path / "data" / "folder").iterdir()) == ["16000", "8000"]
@@ -189,7 +222,7 @@ def test_rates_lie_side_by_side(source, tmp_path, here):
     assert corpus.length("a", "bass") == 16_000
 
 
-def test_damaged_metadata(source, tmp_path, here):
+def test_damaged_metadata(source, tmp_path, in_process):
     folder = build(source, tmp_path / "data")
     (folder / "metadata.json").write_text("{")
     with pytest.raises(ValueError, match="prepare the corpus again with --overwrite"):
@@ -198,38 +231,38 @@ def test_damaged_metadata(source, tmp_path, here):
     assert content(folder) == content(build(source, tmp_path / "fresh"))
 
 
-def test_leftovers_of_other_builds_are_removed(source, tmp_path, here):
+def test_leftovers_of_other_builds_are_removed(source, tmp_path, in_process):
     parent = tmp_path / "data" / "folder"
-    for stale in (".8000-0123-tracks", ".8000-0123-writing", ".16000-0123-tracks"):
+    for stale in (".8000-0123-tracks", ".8000-0123-writing", ".8000-0123-overwrite-tracks-done", ".16000-0123-tracks"):
         (parent / stale).mkdir(parents=True)
         (parent / stale / "file").write_text("left")
     build(source, tmp_path / "data")
     assert sorted(path.name for path in parent.iterdir()) == [".16000-0123-tracks", "8000"]
 
 
-def test_a_bad_file_ends_the_build(source, tmp_path, here):
+def test_a_damaged_file_ends_the_build(source, tmp_path, in_process):
     os.truncate(source / "train" / "b" / "drums.wav", 1000)
     with pytest.raises(ValueError, match=r"b/drums.wav: is truncated"):
         build(source, tmp_path / "data")
     assert not (tmp_path / "data" / "folder" / "8000").exists()
 
 
-def test_remarks_on_tracks_are_gathered(source, tmp_path, here):
+def test_warnings_of_tracks_are_summed_up(source, tmp_path, in_process):
     for stem in ("bass", "drums"):
         soundfile.write(source / "train" / "a" / f"{stem}.wav", np.full(8000, 1.5), 8000, subtype="FLOAT")
-    with pytest.warns(UserWarning, match=r"1 of 4 tracks are not quite clean; the first: a: audio peaks at 1\.5"):
+    with pytest.warns(UserWarning, match=r"1 of 4 tracks caused warnings; the first: a: audio peaks at 1\.5"):
         build(source, tmp_path / "data")
 
 
 @pytest.mark.parametrize("name", ["Mine", "my-corpus", "1st", "../up", "a b"])
-def test_names_that_would_not_do(name, source, tmp_path):
-    with pytest.raises(ValueError, match="may hold small letters, digits and '_' only"):
+def test_names_that_are_refused(name, source, tmp_path):
+    with pytest.raises(ValueError, match="must hold only lower-case letters, digits and '_', and begin with a letter"):
         build(source, tmp_path / "data", name=name)
     assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize("rate", [7999, 192_001])
-def test_rates_that_would_not_do(rate, source, tmp_path):
+def test_sample_rates_that_are_refused(rate, source, tmp_path):
     with pytest.raises(ValueError, match=f"--sample-rate {rate} is outside 8000 to 192000"):
         build(source, tmp_path / "data", sample_rate=rate)
 
@@ -241,32 +274,34 @@ def command(*arguments: object) -> subprocess.CompletedProcess:
 
 
 def test_the_command(source, tmp_path):
-    done = command("folder", "--source", source, "--out", tmp_path / "data", "--workers", 1)
-    assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'data' / 'folder' / '8000'}\n")
-    assert "folder, 8000 Hz: done, 4 in" in done.stderr
-    assert "Traceback" not in done.stderr
+    process = command("folder", "--source", source, "--out", tmp_path / "data", "--workers", 1)
+    assert (process.returncode, process.stdout) == (0, f"{tmp_path / 'data' / 'folder' / '8000'}\n")
+    assert "folder, 8000 Hz: done, 4 in" in process.stderr
+    assert "Traceback" not in process.stderr
     assert open_corpus(tmp_path / "data", "folder", 8000, "test").tracks("bass") == ("d",)
 
 
-def test_a_mistake_is_one_line(tmp_path):
-    done = command("folder", "--source", tmp_path / "nowhere", "--out", tmp_path / "data")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"error: {tmp_path / 'nowhere'}: no such folder\n"
+def test_an_error_is_one_line(tmp_path):
+    process = command("folder", "--source", tmp_path / "nowhere", "--out", tmp_path / "data")
+    assert (process.returncode, process.stdout) == (2, "")
+    assert process.stderr == f"error: {tmp_path / 'nowhere'}: no such folder\n"
     assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize("name", schema.BUILT_IN)
-def test_the_command_that_is_named_makes_what_training_would_make(name, monkeypatch, tmp_path):
-    """Else `train` would find a corpus of another fingerprint after its own advice was followed."""
+def test_the_suggested_command_prepares_the_corpus_that_training_would(name, monkeypatch, tmp_path):
+    """Otherwise, `train` would refuse the corpus after a user followed its advice."""
     words = prepare_command(tmp_path, name, 16_000).split()
     assert words[:3] == ["python", "-m", "data_pipelines.prepare"]
-    built = []
-    monkeypatch.setattr(prepare, "build", lambda corpus, root, **options: built.append((corpus, root, options)))
+    calls = []
+    monkeypatch.setattr(prepare, "build", lambda corpus, root, **options: calls.append((corpus, root, options)))
     monkeypatch.setattr(sys, "argv", words[2:])
     prepare.main()
-    ((corpus, root, options),) = built
-    assert corpus == prepare.built_in_corpus(name)
-    assert store.fingerprint(corpus, 16_000) == store.fingerprint(prepare.built_in_corpus(name), 16_000)
+    ((corpus, root, options),) = calls
+    expected = prepare.built_in_corpus(name)
+    assert corpus == expected
+    assert expected is not None
+    assert store.fingerprint(corpus, 16_000) == store.fingerprint(expected, 16_000)
     assert (root, options["name"] or corpus.kind, options["sample_rate"]) == (tmp_path, name, 16_000)
 
 
@@ -279,14 +314,16 @@ def test_the_command_of_the_shifted_corpus():
     assert prepare.built_in_corpus("urmp") is None
 
 
-MISTAKES = {
+USER_ERRORS = {
     "folder --source x --overwrit": "unknown option '--overwrit'; did you mean '--overwrite'?",
     "folder --source x --workrs 2": "unknown option '--workrs'; did you mean '--workers'?",
     "folder --source x --sourse y": "unknown option '--sourse'; did you mean '--source'?",
     "band --trian 3": "unknown option '--trian'; did you mean '--train'?",
     "chamber --longst 3": "unknown option '--longst'; did you mean '--longest'?",
     "band --frobnicate": "unknown option '--frobnicate'; see python -m data_pipelines.prepare --help",
-    "chamber --name Bad": "the name 'Bad' of a corpus may hold small letters, digits and '_' only",
+    "chamber --name Bad": (
+        "the name 'Bad' of a corpus must hold only lower-case letters, digits and '_', and begin with a letter"
+    ),
     "urmp --source none": "none: no such folder",
     "urmp --source x --merge": "unknown option '--merge'; did you mean '--merged'?",
     "solos --source none": "none: no such folder",
@@ -301,18 +338,18 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("arguments", MISTAKES)
-def test_mistakes_on_the_command_line(arguments, capsys, monkeypatch, tmp_path):
+@pytest.mark.parametrize("arguments", USER_ERRORS)
+def test_user_errors_on_the_command_line(arguments, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["prepare", *arguments.split()])
-    with warnings.catch_warnings(), pytest.raises(SystemExit) as left:
+    with warnings.catch_warnings(), pytest.raises(SystemExit) as exit_info:
         console.run(prepare.main)
-    assert left.value.code == 2
-    assert capsys.readouterr().err == f"error: {MISTAKES[arguments]}\n"
+    assert exit_info.value.code == 2
+    assert capsys.readouterr().err == f"error: {USER_ERRORS[arguments]}\n"
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_that_is_no_audio_is_one_line(source, tmp_path, capsys, monkeypatch):
+def test_the_error_for_a_file_without_audio_is_one_line(source, tmp_path, capsys, monkeypatch):
     (source / "train" / "a" / "bass.wav").write_text("text")
     monkeypatch.setattr(sys, "argv", ["prepare", "folder", "--source", str(source), "--out", str(tmp_path / "data")])
     with warnings.catch_warnings(), pytest.raises(SystemExit):

@@ -128,7 +128,7 @@ def test_another_seed_is_another_song(tracks, loaded):
     assert not np.array_equal(other["vocals"].audio, loaded[name]["vocals"].audio)
 
 
-def test_parents_are_in_the_metadata(tracks, loaded, tmp_path, monkeypatch, here):
+def test_parents_are_in_the_metadata(tracks, loaded, tmp_path, monkeypatch, in_process):
     track = tracks[0]
     monkeypatch.setattr(Band, "tracks", lambda self, ordered_map: [track])
     monkeypatch.setattr(Band, "load", lambda self, track, sample_rate: list(loaded[track.name].values()))

@@ -1,4 +1,4 @@
-"""`solos`: the layout of the authors, ranges of pictures, the published split, and what may be wrong with it."""
+"""`solos`: the layout of the authors, ranges of frames, the published split, and errors in the source."""
 
 import json
 import shutil
@@ -24,10 +24,10 @@ RANGES = {
 
 
 def write_video(source: Path, group: str, name: str) -> None:
-    """Two seconds: a sample says its time in hundredths of a second, a picture its number from 0."""
+    """Write two seconds of which each sample encodes its time in steps of 10 ms, and each frame its number from 0."""
     (source / "wav11k" / group).mkdir(parents=True, exist_ok=True)
-    sound = np.arange(2 * RATE) * 100 // RATE / 1000
-    soundfile.write(source / "wav11k" / group / f"{name}.wav", sound, RATE)
+    audio = np.arange(2 * RATE) * 100 // RATE / 1000
+    soundfile.write(source / "wav11k" / group / f"{name}.wav", audio, RATE)
     (folder := source / "frames" / group / name).mkdir(parents=True)
     for number in range(50):
         (folder / f"{number + 1:04d}.jpg").write_bytes(jpeg(number))
@@ -70,7 +70,7 @@ def test_the_first_four_fifths_of_each_class_are_for_training(written):
 
 def test_every_range_is_a_track_and_an_empty_list_none(written):
     corpus = Solos(written, written / "ranges.json")
-    # The split is of the files, whatever their ranges.
+    # The split depends on the files and not on their ranges.
     assert tracks_of(corpus) == {
         **dict.fromkeys(("a", "b", "b_2", "d", "f", "h"), "train"),
         **dict.fromkeys("eg", "validation"),
@@ -80,17 +80,16 @@ def test_every_range_is_a_track_and_an_empty_list_none(written):
 @pytest.mark.parametrize(
     ("name", "start", "end"), [("a", 0, 50), ("b", 10, 30), ("b_2", 40, 50), ("d", 5, 45), ("g", 25, 50)]
 )
-def test_sound_and_pictures_of_a_range_begin_together(name, start, end, written):
+def test_audio_and_frames_of_a_range_begin_at_the_same_time(name, start, end, written):
     stem = load(Solos(written, written / "ranges.json"), name)
     assert stem.name == ("violin" if name == "g" else "double_bass")
     assert len(stem.audio) == round((end - start) / 25 * RATE)
     assert round(float(stem.audio[0, 0]) / 32768 * 1000) == start * 4
     assert stem.frame_rate == 5.0
-    seen = [number_of(frames.decode(frame, 64, "")) for frame in stem.frames]
-    assert seen == list(range(start, end, 5))
+    assert [number_of(frames.decode(frame, 64, "")) for frame in stem.frames] == list(range(start, end, 5))
 
 
-def test_pictures_are_stored_as_they_are_unless_a_size_is_asked_for(written):
+def test_frames_are_stored_unchanged_unless_a_size_is_given(written):
     stem = load(Solos(written), "a")
     first = written / "frames" / "DoubleBass" / "a" / "0001.jpg"
     assert stem.frames[0] == first.read_bytes()
@@ -101,24 +100,41 @@ def test_pictures_are_stored_as_they_are_unless_a_size_is_asked_for(written):
     assert number_of(frames.decode(small.frames[7], 32, "")) == 7
 
 
-def test_without_frames_none_are_needed(source):
+def test_a_frame_rate_of_zero_needs_no_frames(source):
     shutil.rmtree(source / "frames")
     stem = load(Solos(source, frame_rate=0.0), "a")
     assert (stem.frames, stem.frame_rate) == ((), 0.0)
 
 
-def test_what_was_built(written, tmp_path):
+def test_the_prepared_corpus(written, tmp_path):
     prepare.build(Solos(written, written / "ranges.json"), tmp_path, sample_rate=8000, workers=1)
     train = open_corpus(tmp_path, "solos", 8000, "train")
     assert train.stems == ("double_bass", "tuba", "violin")
     assert train.tracks("double_bass") == ("a", "b", "b_2", "d")
     assert open_corpus(tmp_path, "solos", 8000, "validation").tracks("violin") == ("g",)
     assert train.length("b_2", "double_bass") == round(10 / 25 * 8000)
-    seen = train.frames("b_2", "double_bass", np.array([0.0, 0.19, 0.3, 9.0]), 32)
-    assert [number_of(image) for image in seen] == [40, 45, 45, 45]
+    images = train.frames("b_2", "double_bass", np.array([0.0, 0.19, 0.3, 9.0]), 32)
+    assert [number_of(image) for image in images] == [40, 45, 45, 45]
     read = train.read(Excerpt("b", "double_bass", 2000, 4000))
-    # Time within the range is that of the sound: at its sample 2000 + n, pictures from 10 on, 0.4 s.
+    # The range begins with frame 10, at 0.4 s of the file, which the audio encodes.
     np.testing.assert_allclose(read[100:-100, 0] * 10, 0.4 + np.arange(2100, 5900) / 8000, atol=0.02)
+
+
+def test_a_frame_that_is_overwritten_in_place_is_read_with_overwrite(source, tmp_path, in_process):
+    """The modification time of the folder, and with it the fingerprint, does not change."""
+
+    def first_frame(**options) -> int:
+        prepare.build(Solos(source), tmp_path, sample_rate=8000, **options)
+        corpus = open_corpus(tmp_path, "solos", 8000, "train")
+        return number_of(corpus.frames("h", "tuba", np.array([0.0]), 32)[0])
+
+    assert first_frame() == 0
+    before = Solos(source).inputs()
+    (source / "frames" / "Tuba" / "h" / "0001.jpg").write_bytes(jpeg(99))
+    assert Solos(source).inputs() == before
+    assert first_frame() == 0
+    assert first_frame(overwrite=True) == 99
+    assert first_frame() == 99
 
 
 def test_changed_files_and_folders_are_changed_inputs(source):
@@ -131,7 +147,7 @@ def test_changed_files_and_folders_are_changed_inputs(source):
     assert corpus.inputs()[8] != before[8]
 
 
-def test_any_rate_of_sound(source):
+def test_any_sample_rate(source):
     path = source / "wav11k" / "DoubleBass" / "b.wav"
     soundfile.write(path, np.stack([np.arange(96_000) * 100 // 48_000 / 1000] * 2, axis=1), 48_000)
     stem = load(Solos(source, source / "ranges.json"), "b")
@@ -158,7 +174,7 @@ DAMAGES = {
     "no such layout": (lambda source: shutil.rmtree(source / "wav11k"), "holds no wav11k/CLASS/VIDEO.wav: give"),
     "an unknown class": (
         lambda source: (source / "wav11k" / "Violin").rename(source / "wav11k" / "Kazoo"),
-        r"wav11k/Kazoo: 'Kazoo' is no class of Solos; rename it to one of Bassoon, .*, DoubleBass",
+        r"wav11k/Kazoo: 'Kazoo' is not a class of Solos; rename it to one of Bassoon, .*, DoubleBass",
     ),
     "no folder of frames": (
         lambda source: shutil.rmtree(source / F),
@@ -168,31 +184,43 @@ DAMAGES = {
         lambda source: [path.unlink() for path in (source / F).iterdir()],
         r"Violin/f.wav has no video frame",
     ),
-    "a frame too few": (remove(f"{F}/0011.jpg"), rf"{F}/0011.jpg is missing, though there are later ones: fetch"),
-    "an unreadable frame": (write(f"{F}/0006.jpg", b"text"), rf"{F}/0006.jpg cannot be read as a JPEG \(it is none\)"),
+    "a missing frame": (
+        remove(f"{F}/0011.jpg"),
+        rf"{F}/0011.jpg is missing, although there are later frames: fetch",
+    ),
+    "an unreadable frame": (
+        write(f"{F}/0006.jpg", b"text"),
+        rf"{F}/0006.jpg cannot be read as a JPEG \(it is not a JPEG\)",
+    ),
     "a frame that is cut short": (
         write(f"{F}/0006.jpg", frames.encode(numbered(3))[:-300]),
         rf"{F}/0006.jpg cannot be read as a JPEG \((?i:.*truncated)",
     ),
     "a range beyond the video": (
         ranges(f=[[0, 80]]),
-        r"the range \[0, 80\] of f in .*ranges.json goes beyond .*f.wav, 2.00 s or 50 pictures long",
+        r"the range \[0, 80\] of f in .*ranges.json goes beyond .*f.wav, which is 2.00 s or 50 frames long",
     ),
-    "a range behind the video": (ranges(f=[[60, 70]]), r"the range \[60, 70\] of f .* holds no sound"),
-    "a range behind the frames": (
+    "a range after the end": (ranges(f=[[60, 70]]), r"the range \[60, 70\] of f .* holds no audio"),
+    "a range after the last frame": (
         lambda source: [path.unlink() for path in (source / F).iterdir() if int(path.stem) > 10],
         r"frames/Violin/f holds 10 frames, none from 0021.jpg on",
     ),
-    "a video without ranges": (ranges(f=None), r"a range of f is \[start, end\], pictures from 0 on, not null"),
-    "a range that ends first": (ranges(f=[[9, 9]]), r"a range of f is \[start, end\], .*, not \[9, 9\]"),
-    "ranges of half pictures": (ranges(f=[[0, 9.5]]), r"not \[0, 9.5\]"),
+    "a video without ranges": (
+        ranges(f=None),
+        r"a range of f must be \[start, end\] in frames counted from 0, not null",
+    ),
+    "an empty range": (ranges(f=[[9, 9]]), r"a range of f must be \[start, end\] .*, not \[9, 9\]"),
+    "a fraction of a frame": (ranges(f=[[0, 9.5]]), r"not \[0, 9.5\]"),
     "a list without the video": (
         lambda source: (source / "ranges.json").write_text(json.dumps({**RANGES, "Violin": {}})),
         "ranges.json has no ranges of Violin/f: add them; an empty list leaves the video out",
     ),
-    "a list that is none": (write("ranges.json", b"[1]"), "ranges.json does not hold ranges as"),
-    "a list that is no JSON": (write("ranges.json", b"{"), "ranges.json is not JSON"),
-    "no list": (remove("ranges.json"), "ranges.json: no such file"),
+    "another form of list": (write("ranges.json", b"[1]"), "ranges.json does not hold ranges as"),
+    "invalid JSON": (
+        write("ranges.json", b"{"),
+        r"ranges.json cannot be read as JSON \(.*\): give the published JSON file of ranges",
+    ),
+    "no list": (remove("ranges.json"), "ranges.json: no such file: give the published JSON file of ranges"),
 }
 
 
@@ -203,9 +231,9 @@ def load_all(corpus):
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_what_may_be_wrong_is_named(damage, source):
+def test_errors_in_the_source_are_reported(damage, source):
     act, message = DAMAGES[damage]
-    if damage == "a range behind the frames":
+    if damage == "a range after the last frame":
         ranges(f=[[20, 40]])(source)
     act(source)
     corpus = Solos(source, source / "ranges.json")
@@ -213,16 +241,19 @@ def test_what_may_be_wrong_is_named(damage, source):
         load_all(corpus)
 
 
-def test_a_range_may_pass_the_end_by_a_few_pictures(source):
+def test_a_range_may_exceed_the_audio_by_a_few_frames(source):
     ranges(f=[[0, 55]])(source)
     assert len(load(Solos(source, source / "ranges.json"), "f").audio) == 2 * RATE
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
-    [({"frame_rate": 26.0}, "--frame-rate 26 is from 0 to 25"), ({"frame_size": -1}, "--frame-size -1 from 0 on")],
+    [
+        ({"frame_rate": 26.0}, "--frame-rate 26 must be from 0 to 25"),
+        ({"frame_size": -1}, "--frame-size -1 must not be negative"),
+    ],
 )
-def test_options_that_cannot_be(fields, message, written):
+def test_options_that_are_refused(fields, message, written):
     with pytest.raises(ValueError, match=message):
         Solos(written, **fields).inputs()
 

@@ -113,7 +113,7 @@ class Toy(CorpusBuilder):
         return stems if self.with_frames else [dataclasses.replace(stem, **nothing) for stem in stems]
 
 
-def test_corpora_without_frames_are_stored_as_before(tmp_path, here):
+def test_corpora_without_frames_are_stored_as_before(tmp_path, in_process):
     """Fields and description know nothing of frames; the sound is the same with and without."""
     plain, filmed = (prepare.build(Toy(with_frames), tmp_path / str(with_frames)) for with_frames in (False, True))
     before, after = stored(plain), stored(filmed)
@@ -124,7 +124,7 @@ def test_corpora_without_frames_are_stored_as_before(tmp_path, here):
     assert "frame" in (filmed / "features.json").read_text()
 
 
-def test_a_killed_build_goes_on_with_its_frames(tmp_path, here, monkeypatch):
+def test_a_killed_build_goes_on_with_its_frames(tmp_path, in_process, monkeypatch):
     load, loaded = Toy.load, []
 
     def watch(self, track, rate):
