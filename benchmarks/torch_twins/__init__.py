@@ -1,1 +1,1 @@
-"""The same systems in PyTorch, as peers to be timed against; needs `pip install 'qsep-jax[twins]'`."""
+"""The systems in PyTorch, as peers to compare times with; they need `pip install 'qsep-jax[twins]'`."""

@@ -1,7 +1,7 @@
-"""Conv-TasNet of Cantisani 2021 in PyTorch: the twin that `qsep_jax.systems.cantisani2021` is timed against.
+"""Conv-TasNet of Cantisani 2021 in PyTorch: the twin of `qsep_jax.systems.cantisani2021`.
 
-Its parameters have the names of the published network (demucs, version 1), so that what loads into it is what a public
-checkpoint holds. Written as one would write it for PyTorch: convolutions over `[B, F, N]`, fused Adam.
+Its parameters have the names of the published network (demucs, version 1), so that it loads what a public checkpoint
+contains. It is written as is usual in PyTorch: convolutions over `[B, F, N]`, and fused Adam.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ import torch  # pyright: ignore[reportMissingImports]
 from torch import Tensor, nn  # pyright: ignore[reportMissingImports]
 from torch.nn import functional  # pyright: ignore[reportMissingImports]
 
-from benchmarks.torch_twins.parts import Loading, adam
+from benchmarks.torch_twins.parts import LoadableTwin, adam
 from data_pipelines.schema import MIXTURE, SOURCES
 from qsep_jax.models import tasnet_weights
 from qsep_jax.nn.tcn import EPSILON
@@ -25,7 +25,7 @@ LAYOUTS = ("contiguous",)
 
 
 class Norm(nn.Module):
-    """Normalisation of `[B, H, N]` with the statistics of the axes `over`."""
+    """Normalisation of `[B, H, N]` with statistics over the axes `over`."""
 
     def __init__(self, features: int, over: tuple[int, ...]):
         super().__init__()
@@ -96,26 +96,26 @@ class TasNet(nn.Module):
         self.decoder = Decoder(system.channels, system.filters, system.window)
 
 
-class Twin(Loading):
+class Twin(LoadableTwin):
     """The network and the loss of waveforms."""
 
     def __init__(self, system: Cantisani2021):
         super().__init__()
         self.system = system
-        # Called as the network that the phase trains, which is the whole of it.
+        # Named like the network that the phase trains.
         self.tasnet = TasNet(system)
 
     def forward(self, mixture: Tensor) -> Tensor:
-        """`[B, T, C]` → `[B, S, T, C]`."""
+        """Estimates `[B, S, T, C]` of the sources of a mixture `[B, T, C]`."""
         system, (batch, samples, channels) = self.system, mixture.shape
         encoded = self.tasnet.encoder.conv1d_U(mixture.transpose(1, 2)).relu()  # [B, F, N]
         masks = self.tasnet.separator.network(encoded).relu()
-        weighed = masks.view(batch, len(system.stems), system.filters, -1) * encoded[:, None]
-        parts = self.tasnet.decoder.basis_signals(weighed.transpose(2, 3))  # [B, S, N, C · L]
-        parts = parts.unflatten(-1, (channels, system.window))
-        first, second = parts.chunk(2, -1)
-        added = functional.pad(first, (0, 0, 0, 0, 0, 1)) + functional.pad(second, (0, 0, 0, 0, 1, 0))
-        audio = added.transpose(2, 3).flatten(3)  # [B, S, C, T]
+        masked = masks.view(batch, len(system.stems), system.filters, -1) * encoded[:, None]
+        frames = self.tasnet.decoder.basis_signals(masked.transpose(2, 3))  # [B, S, N, C · L]
+        frames = frames.unflatten(-1, (channels, system.window))
+        first, second = frames.chunk(2, -1)
+        overlapped = functional.pad(first, (0, 0, 0, 0, 0, 1)) + functional.pad(second, (0, 0, 0, 0, 1, 0))
+        audio = overlapped.transpose(2, 3).flatten(3)  # [B, S, C, T]
         return functional.pad(audio, (0, samples - audio.shape[-1])).transpose(2, 3)
 
     def losses(self, phase: str, batch: dict[str, Tensor], noise: tuple[Tensor, ...] = ()) -> Tensor:
@@ -125,13 +125,13 @@ class Twin(Loading):
         return difference.abs().mean()
 
     def named(self, params: Tree) -> Iterator[tuple[str, np.ndarray]]:
-        """The leaves of a tree of JAX parameters, or of their gradients, by their names and in their shapes here."""
-        for name, value in tasnet_weights.published(params["tasnet"], self.system.network).items():
+        """The leaves of a tree of JAX parameters, or of their gradients, with the names and shapes of the twin."""
+        for name, value in tasnet_weights.to_published(params["tasnet"], self.system.network).items():
             yield f"tasnet.{name}", value
 
 
 def jax_noise(system: Cantisani2021, key: jax.Array, batch: dict[str, Tensor]) -> tuple[Tensor, ...]:
-    """What the JAX loss draws from `key`: nothing."""
+    """The noise that the JAX loss draws from `key`: none."""
     return ()
 
 

@@ -1,12 +1,12 @@
-"""Lee 2019 in PyTorch: the twin that `qsep_jax.systems.lee2019` is timed against.
+"""Lee 2019 in PyTorch: the twin of `qsep_jax.systems.lee2019`.
 
-It takes the weights of the JAX system and gives the same loss and gradients for the same waveforms and noise. It is
-written as one would write it for PyTorch: images `[B, C, N, F]`, the latent tiled onto the input, both U-Net passes in
-one batch (as the JAX system has them), fused Adam.
+The twin takes the weights of the JAX system and gives the same loss and gradients for the same waveforms and noise. It
+is written as is usual in PyTorch: images `[B, C, N, F]`, the latent tiled and concatenated with the input, and fused
+Adam. As in the JAX system, both passes of the U-Net are in one batch.
 
-    twin = Twin(system)                         # a `Lee2019`
-    twin.load(variables["params"])              # of the JAX system, as numpy arrays
-    loss = twin.losses("cvae", batch)           # or, to compare: twin.losses("cvae", batch, jax_noise(…))
+    twin = Twin(system)                         # system: `Lee2019`
+    twin.load(variables["params"])              # parameters of the JAX system, as numpy arrays
+    loss = twin.losses("cvae", batch)           # with the noise of JAX: twin.losses("cvae", batch, jax_noise(…))
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ import torch  # pyright: ignore[reportMissingImports]
 from torch import Tensor, nn  # pyright: ignore[reportMissingImports]
 from torch.nn import functional  # pyright: ignore[reportMissingImports]
 
-from benchmarks.torch_twins.parts import Loading, adam
+from benchmarks.torch_twins.parts import LoadableTwin, adam
 from data_pipelines.schema import MIXTURE, TARGET
 from qsep_jax.systems.lee2019 import Lee2019
 
@@ -35,7 +35,7 @@ class QueryNet(nn.Module):
         self.convs = nn.ModuleList(_conv(*pair, halves_time=layer % 2 == 1, bias=False) for layer, pair in pairs)
         bins = system.window_length // 2 // 2 ** len(system.query_channels)
         self.gru = nn.GRU(system.query_channels[-1] * bins, system.query_hidden, batch_first=True)
-        # Where Flax has one bias of the reset and update gates PyTorch has two: the second stays at zero.
+        # For the reset and update gates, Flax has one bias and PyTorch has two: the second stays at zero.
         is_new = torch.arange(3 * system.query_hidden) >= 2 * system.query_hidden
         second = self.gru.get_parameter("bias_hh_l0")
         second.register_hook(lambda gradient: gradient * is_new.to(gradient.device))
@@ -85,7 +85,7 @@ class QueryUNet(nn.Module):
         for level in reversed(range(last + 1)):
             x = self.up[level](x)
             if level == 0:
-                x = x[:, :, :-1]  # of the stride 1 in time with a window of 4
+                x = x[:, :, :-1]  # stride 1 with a kernel of size 4 gives one frame too many
             if str(level) in self.scale:
                 scale, bias = (layers[str(level)](latent)[:, :, None, None] for layers in (self.scale, self.bias))
                 x = functional.instance_norm(x) * scale + bias
@@ -94,8 +94,8 @@ class QueryUNet(nn.Module):
         return torch.sigmoid(x[:, 0].float())
 
 
-class Twin(Loading):
-    """The whole system: both networks and the loss of waveforms."""
+class Twin(LoadableTwin):
+    """The complete system: both networks and the loss of waveforms."""
 
     window: Tensor
 
@@ -108,7 +108,7 @@ class Twin(Loading):
     def forward(
         self, mixture: Tensor, target: Tensor, posterior: Tensor | None = None, prior: Tensor | None = None
     ) -> Tensor:
-        """The loss of `{mixture, target}` `[B, T, C]` with noise `[B · C, Z]` of both latents, else drawn here."""
+        """The loss of mixture and target `[B, T, C]`; the noise of both latents `[B · C, Z]` is drawn if not passed."""
         system = self.system
         mixture, target = self._magnitude(mixture), self._magnitude(target)
         mean, log_variance = self._encode(target)
@@ -119,8 +119,8 @@ class Twin(Loading):
         if not system.latent_weight:
             reconstruction = functional.l1_loss(self._estimate(mixture, latent), target)
             return system.reconstruction_weight * reconstruction + system.kl_weight * divergence
-        both = self._estimate(torch.cat([mixture, mixture]), torch.cat([latent, prior]))
-        estimate, regressed = both.chunk(2)
+        estimates = self._estimate(torch.cat([mixture, mixture]), torch.cat([latent, prior]))
+        estimate, regressed = estimates.chunk(2)
         reconstruction = functional.l1_loss(estimate, target)
         regression = functional.l1_loss(self._encode(regressed, frozen=system.freeze_query_net)[0], prior)
         return (
@@ -130,11 +130,11 @@ class Twin(Loading):
         )
 
     def losses(self, phase: str, batch: dict[str, Tensor], noise: tuple[Tensor, ...] = ()) -> Tensor:
-        """The loss of the only phase, of `{mixture, target}`; the noise is drawn here if it is not given."""
+        """The loss of the only phase for a batch `{mixture, target}`; the noise is drawn here if it is not passed."""
         return self(batch[MIXTURE], batch[TARGET], *noise)
 
     def named(self, params: Tree) -> Iterator[tuple[str, np.ndarray]]:
-        """The leaves of a tree of JAX parameters, or of their gradients, by their names and in their shapes here."""
+        """The leaves of a tree of JAX parameters, or of their gradients, with the names and shapes of the twin."""
         for layer in range(len(self.query_net.convs)):
             yield f"query_net.convs.{layer}.weight", _kernel(params["query_net"][f"conv_{layer}"])
         gru = params["query_net"]["gru"]
@@ -157,7 +157,7 @@ class Twin(Loading):
                 yield f"separator.{part}.{level}.weight", params["separator"][f"adain_{level}"][part]["kernel"].T
 
     def _magnitude(self, audio: Tensor) -> Tensor:
-        """`[B, T, C]` → magnitudes `[B · C, N, F]` without the Nyquist bin."""
+        """Magnitudes `[B · C, N, F]` of audio `[B, T, C]`, without the Nyquist bin."""
         window, hop = self.system.window_length, self.system.hop_length
         signal = audio.transpose(1, 2).flatten(0, 1)
         low = (window - hop) // 2
@@ -181,7 +181,7 @@ class Twin(Loading):
 
 
 def jax_noise(system: Lee2019, key: jax.Array, batch: dict[str, Tensor]) -> tuple[Tensor, ...]:
-    """What the JAX loss draws from `key` for the B · C latents of the batch: of the posterior and of the prior."""
+    """The noise that the JAX loss draws from `key` for posterior and prior, `[B · C, Z]` each."""
     rows = batch[MIXTURE].shape[0] * batch[MIXTURE].shape[-1]
     keys, shape = jax.random.split(key), (rows, system.latent_size)
     posterior, prior = (torch.from_numpy(np.array(jax.random.normal(key, shape))) for key in keys)
@@ -196,10 +196,10 @@ def _conv(inputs: int, features: int, *, halves_time: bool, bias: bool) -> nn.Co
 
 
 def _pad(x: Tensor, conv: nn.Module) -> Tensor:
-    """A window of 4 with stride 1 needs one more frame behind than in front to keep the number of frames."""
+    """Pad one frame at the end before a kernel of size 4 with stride 1, so that the number of frames stays."""
     return functional.pad(x, (0, 0, 0, 1)) if isinstance(conv, nn.Conv2d) and conv.stride[0] == 1 else x
 
 
 def _kernel(layer: Tree) -> np.ndarray:
-    """`[h, w, C_in, C_out]` → `[C_out, C_in, h, w]`, and the same for transposed ones, stored as their adjoints."""
+    """`[h, w, C_in, C_out]` → `[C_out, C_in, h, w]`; JAX stores transposed convolutions as their adjoints, so alike."""
     return np.transpose(layer["kernel"], (3, 2, 0, 1))

@@ -1,12 +1,13 @@
-"""Lin 2021 in PyTorch: the twin that `qsep_jax.systems.lin2021` is timed against, in the forms of the authors' code.
+"""Lin 2021 in PyTorch: the twin of `qsep_jax.systems.lin2021`, with the forms of the authors' code.
 
-It takes the weights of the JAX system and gives the same losses and gradients for the same batch. It is written as one
-would write it for PyTorch: images `[B, C, N, F]`, both sources of a mixture in one batch (all first ones, then all
-second ones), what comes before the first FiLM once per mixture (as the JAX system has it), fused AMSGrad.
+The twin takes the weights of the JAX system and gives the same losses and gradients for the same batch. It is written
+as is usual in PyTorch: images `[B, C, N, F]` and fused AMSGrad. Both sources of a mixture are in one batch (first the
+first sources of all mixtures, then the second ones). As in the JAX system, the layers before the first FiLM run once
+per mixture.
 
-    twin = Twin(system)                         # a `Lin2021`
-    twin.load(variables["params"])              # of the JAX system, as numpy arrays
-    loss = twin.losses("tasks", batch)          # of the stream, as tensors
+    twin = Twin(system)                         # system: `Lin2021`
+    twin.load(variables["params"])              # parameters of the JAX system, as numpy arrays
+    loss = twin.losses("tasks", batch)          # batch: tensors of the phase's stream
 """
 
 import re
@@ -20,18 +21,18 @@ from flax import traverse_util
 from torch import Tensor, nn  # pyright: ignore[reportMissingImports]
 from torch.nn import functional  # pyright: ignore[reportMissingImports]
 
-from benchmarks.torch_twins.parts import Loading, adam, check_form
+from benchmarks.torch_twins.parts import LoadableTwin, adam, require_defaults
 from data_pipelines.schema import CLASSES, LOWEST_PITCH, NOTES, OTHERS, QUERIES, SILENCE_CLASS, SOURCES
 from qsep_jax.systems.lin2021 import Lin2021
 
 Tree = dict[str, Any]
 
-# Fields in whose other values (the paper's) nobody has to time it.
-ONLY = ("query_layers", "pooling", "normalise_timbre", "query_form", "query_clips", "second_mixture", "joint")
+# Fields of the system that must have their defaults; their other values (the paper's) are not timed.
+FIXED_FIELDS = ("query_layers", "pooling", "normalise_timbre", "query_form", "query_clips", "second_mixture", "joint")
 
 
 class ConvBlock(nn.Module):
-    """Convolution without bias, batch normalisation, ReLU, `layers` times."""
+    """Convolution without bias, batch norm and ReLU, `layers` times."""
 
     def __init__(self, inputs: int, features: int, layers: int = 1):
         super().__init__()
@@ -46,7 +47,7 @@ class ConvBlock(nn.Module):
 
 
 class FiLM(nn.Module):
-    """`γ · x + β` for every channel and bin, both linear in the condition."""
+    """`γ · x + β` with a scale and a bias for every channel and bin, both linear in the condition."""
 
     def __init__(self, latent: int, channels: int, bins: int):
         super().__init__()
@@ -76,7 +77,7 @@ class QueryNet(nn.Module):
         x = self.input_norm(magnitude[:, None, :frames])
         for block in self.block:
             x = self.pool(block(x))
-        return torch.tanh(_wide(self.latent(_per_frame(x)))).mean(1)
+        return torch.tanh(_at_least_float32(self.latent(_per_frame(x)))).mean(1)
 
 
 class Encoder(nn.Module):
@@ -119,7 +120,7 @@ class Transcriber(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         for block in self.block:
             x = self.pool(block(x))
-        return _wide(self.classes(_per_frame(x)))
+        return _at_least_float32(self.classes(_per_frame(x)))
 
 
 class Decoder(nn.Module):
@@ -138,14 +139,14 @@ class Decoder(nn.Module):
     def forward(self, features: list[Tensor]) -> Tensor:
         x = features[-1]
         for level in reversed(range(len(self.up))):
-            x = self.up[level](x)[..., :-1]  # a window of 3 reaches one bin beyond
+            x = self.up[level](x)[..., :-1]  # the kernel of size 3 gives one bin too many
             x = functional.relu_(self.norm[level](x))
             x = self.level[level](torch.cat([x, features[level]], 1))
-        return _wide(self.output(x)[:, 0])
+        return _at_least_float32(self.output(x)[:, 0])
 
 
 class TimbreFilter(nn.Module):
-    """A block per level."""
+    """A convolution block for the maps of each level."""
 
     def __init__(self, system: Lin2021):
         super().__init__()
@@ -156,7 +157,7 @@ class TimbreFilter(nn.Module):
 
 
 class PitchExtractor(nn.Module):
-    """A codebook per level: of probabilities `[B, N, K]` a scale and a bias for every channel and bin of the frame."""
+    """A codebook per level: it maps probabilities `[B, N, K]` to a scale and a bias per frame, channel and bin."""
 
     def __init__(self, system: Lin2021):
         super().__init__()
@@ -172,18 +173,18 @@ class PitchExtractor(nn.Module):
         return entangled
 
 
-class Twin(Loading):
-    """The whole system: its networks, named as there, and the losses of its phases.
+class Twin(LoadableTwin):
+    """The complete system: its networks, by the names that they have there, and the losses of its phases.
 
     Raises:
-      NotImplementedError: for a system with a form of the paper that its code does not have, or with a joint loss.
+      NotImplementedError: if the system has a form of the paper that the authors' code lacks, or a joint loss.
     """
 
     window: Tensor
 
     def __init__(self, system: Lin2021):
         super().__init__()
-        check_form(system, ONLY, "the forms of the authors' code")
+        require_defaults(system, FIXED_FIELDS, "the forms of the authors' code")
         self.system = system
         self.query_net, self.encoder = QueryNet(system), Encoder(system)
         if system.transcription:
@@ -195,26 +196,26 @@ class Twin(Loading):
         self.register_buffer("window", torch.hann_window(system.window_length), persistent=False)
 
     def losses(self, phase: str, batch: dict[str, Tensor], noise: tuple[Tensor, ...] = ()) -> Tensor:
-        """The loss of a phase, `query` or `tasks`, of a batch of `InstrumentPairs`; neither takes any noise."""
+        """The loss of a phase, `query` or `tasks`, for a batch of `InstrumentPairs`; neither uses noise."""
         return self._query_loss(batch) if phase == "query" else self._task_loss(batch)
 
     def named(self, params: Tree) -> Iterator[tuple[str, np.ndarray]]:
-        """The leaves of a tree of JAX parameters, or of their gradients, by their names and in their shapes here."""
+        """The leaves of a tree of JAX parameters, or of their gradients, with the names and shapes of the twin."""
         leaves: Any = traverse_util.flatten_dict(params)
         for path, leaf in leaves.items():
             module = re.sub(r"_(\d+)", r".\1", ".".join(path[:-1]))
             yield f"{module}.{'bias' if path[-1] == 'bias' else 'weight'}", self._in_torch(path, leaf)
 
     def _in_torch(self, path: tuple[str, ...], leaf: np.ndarray) -> np.ndarray:
-        """The leaf in its shape here; where JAX has features in the order (F, C) it is (C, F) here."""
+        """A leaf in the twin's shape; features that JAX orders (F, C) are ordered (C, F) here."""
         system, is_kernel = self.system, path[-1] == "kernel"
-        if leaf.ndim == 4:  # `[h, w, C_in, C_out]`, and the same for transposed ones, stored as their adjoints
+        if leaf.ndim == 4:  # `[h, w, C_in, C_out]`; JAX stores transposed convolutions as their adjoints, so alike
             return np.transpose(leaf, (3, 2, 0, 1))
-        if path[0] == "pitch_extractor" or path[1].startswith("film"):  # frequency and channels come out
+        if path[0] == "pitch_extractor" or path[1].startswith("film"):  # the outputs are bins and channels
             parts = 2 if path[0] == "pitch_extractor" else 1
             leaf = _channels_first(leaf, system.channels[int(path[1].rpartition("_")[2])], parts)
             return leaf.T if is_kernel else leaf
-        if path[1] in ("latent", "classes") and is_kernel:  # frequency and channels go in
+        if path[1] in ("latent", "classes") and is_kernel:  # the inputs are bins and channels
             channels = system.query_channels if path[0] == "query_net" else system.transcriber_channels
             return _channels_first(leaf.T, channels[-1])
         return leaf
@@ -223,8 +224,8 @@ class Twin(Loading):
         queries = batch[QUERIES].mean(-1)
         latents = self.query_net(self._magnitude(queries.flatten(0, 2))).unflatten(0, queries.shape[:3])
         anchor, same, other = latents[:, :, 0], latents[:, :, 1], latents[:, :, 0].flip(1)
-        apart = (anchor - other).square().mean(-1)
-        return ((anchor - same).square().mean(-1) + functional.relu(self.system.margin - apart)).mean()
+        distance = (anchor - other).square().mean(-1)
+        return ((anchor - same).square().mean(-1) + functional.relu(self.system.margin - distance)).mean()
 
     def _task_loss(self, batch: dict[str, Tensor]) -> Tensor:
         system = self.system
@@ -248,7 +249,7 @@ class Twin(Loading):
         return functional.l1_loss(self.decoder(features), self._magnitude(_by_source(sources)))
 
     def _magnitude(self, signal: Tensor) -> Tensor:
-        """`[B, T]` → linear magnitudes `[B, N, F]` without the Nyquist bin."""
+        """Linear magnitudes `[B, N, F]` of signals `[B, T]`, without the Nyquist bin."""
         window, hop = self.system.window_length, self.system.hop_length
         low = (window - hop) // 2
         padded = functional.pad(signal[:, None], (low, window - hop - low), mode="reflect")[:, 0]
@@ -256,7 +257,7 @@ class Twin(Loading):
         return spectrogram.abs().transpose(1, 2)[..., :-1]
 
     def _classes(self, notes: Tensor) -> Tensor:
-        """Notes `[..., M, 3]` → classes `[..., N]`, as `qsep_jax.dsp.rolls.frame_classes`."""
+        """Pitch classes `[..., N]` of notes `[..., M, 3]`, as in `qsep_jax.dsp.rolls.frame_classes`."""
         onset, offset, pitch = notes[..., None, :, :].unbind(-1)
         first = torch.floor(onset * self.system.frame_rate + 1e-4)
         last = torch.maximum(torch.floor(offset * self.system.frame_rate + 1e-4), first + 1)
@@ -269,7 +270,7 @@ class Twin(Loading):
 
 
 def jax_noise(system: Lin2021, key: jax.Array, batch: dict[str, Tensor]) -> tuple[Tensor, ...]:
-    """What the JAX losses draw from `key`: nothing."""
+    """The noise that the JAX losses draw from `key`: none."""
     return ()
 
 
@@ -281,7 +282,7 @@ def _batch_norm(features: int) -> nn.BatchNorm2d:
 
 
 def _by_source(x: Tensor) -> Tensor:
-    """`[B, 2, …]` → `[2 · B, …]`: all first sources, then all second ones."""
+    """`[B, 2, …]` → `[2 · B, …]`: the first sources of all mixtures, then the second ones."""
     return x.transpose(0, 1).flatten(0, 1)
 
 
@@ -290,10 +291,10 @@ def _per_frame(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(2)
 
 
-def _wide(x: Tensor) -> Tensor:
+def _at_least_float32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _channels_first(x: np.ndarray, channels: int, parts: int = 1) -> np.ndarray:
-    """The last axis, `parts` times (F, C), as so many times (C, F)."""
+    """Reorder the last axis from `parts` times (F, C) to `parts` times (C, F)."""
     return x.reshape(*x.shape[:-1], parts, -1, channels).swapaxes(-1, -2).reshape(x.shape)

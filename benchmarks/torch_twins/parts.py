@@ -1,4 +1,4 @@
-"""What several twins share: how they take weights, the forms that they have, and the optimizer."""
+"""The parts that several twins share: loading of weights, the check of the system's fields, and the optimizer."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator
@@ -11,44 +11,47 @@ from torch import nn  # pyright: ignore[reportMissingImports]
 from qsep_jax.systems.base import Phase
 
 
-class Loading(nn.Module):
-    """A twin that takes the weights of its system."""
+class LoadableTwin(nn.Module):
+    """A twin into which the weights of its system can be loaded."""
 
     def load(self, params: dict[str, Any]) -> None:
-        """Take the weights of the JAX system, a tree of numpy arrays; running statistics stay as they are."""
+        """Copy the weights of the JAX system, a tree of numpy arrays, into the twin; running statistics stay."""
         weights = {name for name, _ in self.named_parameters()}
-        others = {name: value for name, value in self.state_dict().items() if name not in weights}
-        found = {name: torch.from_numpy(np.array(value)) for name, value in self.named(params)}
-        self.load_state_dict({**others, **found})
+        buffers = {name: value for name, value in self.state_dict().items() if name not in weights}
+        loaded = {name: torch.from_numpy(np.array(value)) for name, value in self.named(params)}
+        self.load_state_dict({**buffers, **loaded})
 
     def named(self, params: dict[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
-        """The leaves of a tree of JAX parameters, or of their gradients, by their names and in their shapes here."""
+        """The leaves of a tree of JAX parameters, or of their gradients, with the names and shapes of the twin."""
         raise NotImplementedError
 
 
-def check_form(system: Any, only: Iterable[str], has: str) -> None:
-    """Refuse a `System` whose fields `only` have other values than by default; `has` says what the twin has.
+def require_defaults(system: Any, fields: Iterable[str], implemented: str) -> None:
+    """Check that `fields` of a `System` have their defaults, the only values that the twin implements.
+
+    Args:
+      implemented: Phrase for what the twin implements; it is part of the error message.
 
     Raises:
-      NotImplementedError: naming the fields and their defaults.
+      NotImplementedError: if a field has another value; the message lists these fields with their defaults.
     """
     defaults = {field.name: field.default for field in dataclasses.fields(system)}
-    other = [name for name in only if getattr(system, name) != defaults[name]]
-    if other:
-        said = ", ".join(f"{name} = {defaults[name]}" for name in other)
-        raise NotImplementedError(f"the PyTorch twin of {type(system).__name__} has {has} only: {said}")
+    different = [name for name in fields if getattr(system, name) != defaults[name]]
+    if different:
+        required = ", ".join(f"{name} = {defaults[name]}" for name in different)
+        raise NotImplementedError(f"the PyTorch twin of {type(system).__name__} has {implemented} only: {required}")
 
 
 def adam(twin: nn.Module, phase: Phase) -> torch.optim.Optimizer:
-    """Adam or AMSGrad with coupled decay for what a phase trains, at its learning rate, whose schedule costs nothing.
+    """Adam or AMSGrad with coupled decay for the networks of a phase, at a constant learning rate (timings need none).
 
     Raises:
-      ValueError: for another rule.
+      ValueError: if the phase has another optimizer.
     """
     rule = phase.optimizer
     if rule.name not in ("adam", "amsgrad") or rule.weight_decay or rule.rates:
         raise ValueError(
-            f"the twin knows Adam and AMSGrad with coupled decay, not {rule.name} with decay {rule.weight_decay}"
+            f"the twin has Adam and AMSGrad with coupled decay, not {rule.name} with decay {rule.weight_decay}"
         )
     trained = [weight for name in phase.trainable for weight in twin.get_submodule(name).parameters()]
     amsgrad, betas = rule.name == "amsgrad", (rule.b1, rule.b2)

@@ -1,12 +1,12 @@
-"""Slizovskaia 2021 in PyTorch: the twin that `qsep_jax.systems.slizovskaia2021` is timed against.
+"""Slizovskaia 2021 in PyTorch: the twin of `qsep_jax.systems.slizovskaia2021`.
 
-It takes the weights of the JAX system and gives the same loss and gradients for the same batch. It is written as one
-would write it for PyTorch: images `[B, C, N, F]`, the library's own upsampling and dropout, fused Adam. Models that are
-told nothing or labels, with one decoder and ratio masks on linear frequencies in decibels; the others are not timed.
+The twin takes the weights of the JAX system and gives the same loss and gradients for the same batch. It is written as
+is usual in PyTorch: images `[B, C, N, F]`, PyTorch's upsampling and dropout, and fused Adam. It covers models that are
+unconditioned or conditioned on labels, with one decoder and ratio masks on linear frequencies in decibels.
 
-    twin = Twin(system)                         # a `Slizovskaia2021`
-    twin.load(variables["params"])              # of the JAX system, as numpy arrays
-    loss = twin.losses("separation", batch)     # of the stream, as tensors
+    twin = Twin(system)                         # system: `Slizovskaia2021`
+    twin.load(variables["params"])              # parameters of the JAX system, as numpy arrays
+    loss = twin.losses("separation", batch)     # batch: tensors of the phase's stream
 """
 
 import math
@@ -22,7 +22,7 @@ from flax import traverse_util
 from torch import Tensor, nn  # pyright: ignore[reportMissingImports]
 from torch.nn import functional  # pyright: ignore[reportMissingImports]
 
-from benchmarks.torch_twins.parts import Loading, adam, check_form
+from benchmarks.torch_twins.parts import LoadableTwin, adam, require_defaults
 from data_pipelines.schema import SLOTS, SOURCES
 from qsep_jax.nn.dropout import dropout
 from qsep_jax.systems.slizovskaia2021 import Slizovskaia2021
@@ -30,8 +30,8 @@ from qsep_jax.systems.slizovskaia2021 import Slizovskaia2021
 Tree = dict[str, Any]
 
 FLOOR, GAIN = 1e-4, 2.0**16
-# Fields in whose other values nobody has to time it.
-ONLY = (
+# Fields of the system that must have their defaults; their other values are not timed.
+FIXED_FIELDS = (
     "frequency_scale",
     "level_scale",
     "input_noise",
@@ -47,7 +47,7 @@ ONLY = (
 
 
 class ChannelFiLM(nn.Module):
-    """`(1 + γ) · x + β` for every channel."""
+    """`(1 + γ) · x + β` with a scale and a bias for every channel."""
 
     def __init__(self, condition: int, channels: int):
         super().__init__()
@@ -59,7 +59,7 @@ class ChannelFiLM(nn.Module):
 
 
 class Decoder(nn.Module):
-    """From the bottleneck and the skips to maps `[B, K, N, F]`."""
+    """Bottleneck and skips → maps `[B, K, N, F]`."""
 
     def __init__(self, system: Slizovskaia2021):
         super().__init__()
@@ -73,11 +73,11 @@ class Decoder(nn.Module):
         self.dropout = nn.Dropout(system.dropout)
 
     def forward(self, bottleneck: Tensor, skips: list[Tensor], noise: tuple[Tensor, ...]) -> Tensor:
-        x = _double(bottleneck)
+        x = _upsample(bottleneck)
         for level in reversed(range(len(skips))):
             x = functional.relu_(self.norm[level](self.up[level](torch.cat([x, skips[level]], 1))))
             x = x * noise[level] if noise else self.dropout(x)
-            x = _double(x) if level else x
+            x = _upsample(x) if level else x
         return x
 
 
@@ -112,45 +112,45 @@ class Separator(nn.Module):
         return self.film_final(x, condition) if self.film == "final" else x
 
 
-class Twin(Loading):
-    """The whole system, and the loss of its phase.
+class Twin(LoadableTwin):
+    """The complete system, and the loss of its phase.
 
     Raises:
-      NotImplementedError: for a system of another form than those above.
+      NotImplementedError: if a field of the system in `FIXED_FIELDS` does not have its default.
     """
 
     window: Tensor
 
     def __init__(self, system: Slizovskaia2021):
         super().__init__()
-        check_form(system, ONLY, "one form")
+        require_defaults(system, FIXED_FIELDS, "one form")
         self.system, self.separator = system, Separator(system)
         self.register_buffer("window", torch.hann_window(system.window_length), persistent=False)
 
     def losses(self, phase: str, batch: dict[str, Tensor], noise: tuple[Tensor, ...] = ()) -> Tensor:
-        """The loss of a batch of `MixAndSeparate`; `noise` are the factors of the dropout, by level."""
+        """The loss of a batch of `MixAndSeparate`; `noise` has the factors of the dropout, by level."""
         classes = len(self.system.stems)
-        # Empty slots are a class of their own, which is then left out.
+        # Empty slots become an additional class, which is then dropped.
         labels = functional.one_hot(batch[SLOTS].long() % (classes + 1), classes + 1)[..., :classes]
         spectrograms = self._stft(batch[SOURCES][..., 0])
         labels = labels.to(spectrograms.real.dtype)
         mixture = spectrograms.sum(1) / labels.sum((1, 2))[:, None, None]
         magnitudes = labels.sum(2)[..., None, None] * (spectrograms.abs() + FLOOR)
         sources = torch.einsum("bsk,bsnf->bknf", labels, magnitudes)
-        told = labels.sum(1)
-        maps = self.separator(self._scaled(mixture.abs() + FLOOR), told, noise)
+        condition = labels.sum(1)
+        maps = self.separator(self._normalised(mixture.abs() + FLOOR), condition, noise)
         if self.system.conditioning == "multiply":
-            maps = maps * told[..., None, None]
-        wanted = sources / sources.sum(1, keepdim=True)
-        return functional.mse_loss(_wide(maps).softmax(1), wanted)
+            maps = maps * condition[..., None, None]
+        masks = sources / sources.sum(1, keepdim=True)
+        return functional.mse_loss(_at_least_float32(maps).softmax(1), masks)
 
-    def _scaled(self, magnitude: Tensor) -> Tensor:
+    def _normalised(self, magnitude: Tensor) -> Tensor:
         level = torch.log1p(GAIN * magnitude) / math.log1p(GAIN)
         low, high = level.amin((1, 2), keepdim=True), level.amax((1, 2), keepdim=True)
         return 2 * (level - low) / (high - low) - 1
 
     def _stft(self, signal: Tensor) -> Tensor:
-        """`[B, S, T]` → complex `[B, S, N, F]`."""
+        """The complex STFT `[B, S, N, F]` of signals `[B, S, T]`."""
         window, hop = self.system.window_length, self.system.hop_length
         low = (window - hop) // 2
         padded = functional.pad(signal, (low, window - hop - low), mode="reflect").flatten(0, 1)
@@ -158,7 +158,7 @@ class Twin(Loading):
         return spectrogram.transpose(1, 2).unflatten(0, signal.shape[:2])
 
     def named(self, params: Tree) -> Iterator[tuple[str, np.ndarray]]:
-        """The leaves of a tree of JAX parameters, or of their gradients, by their names and in their shapes here."""
+        """The leaves of a tree of JAX parameters, or of their gradients, with the names and shapes of the twin."""
         leaves: Any = traverse_util.flatten_dict(params)
         for path, leaf in leaves.items():
             module = re.sub(r"_(\d+)", r".\1", ".".join(path[:-1])).replace("film.", "film_.")
@@ -174,8 +174,8 @@ def jax_noise(system: Slizovskaia2021, key: jax.Array, batch: dict[str, Tensor])
     factors = []
     for level, channels in enumerate((len(system.stems), *system.channels[:-1])):
         shape = (len(batch[SLOTS]), system.frames >> level, system.bins >> level, channels)
-        kept = dropout(jnp.ones(shape), jax.random.fold_in(decoder_key, level), system.dropout)
-        factors.append(torch.from_numpy(np.array(kept)).permute(0, 3, 1, 2))
+        level_factors = dropout(jnp.ones(shape), jax.random.fold_in(decoder_key, level), system.dropout)
+        factors.append(torch.from_numpy(np.array(level_factors)).permute(0, 3, 1, 2))
     return tuple(factors)
 
 
@@ -186,9 +186,9 @@ def _batch_norm(features: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(features, eps=1e-5, momentum=0.1)
 
 
-def _double(x: Tensor) -> Tensor:
+def _upsample(x: Tensor) -> Tensor:
     return functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
 
 
-def _wide(x: Tensor) -> Tensor:
+def _at_least_float32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
