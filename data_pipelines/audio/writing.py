@@ -1,4 +1,4 @@
-"""Audio files out of arrays and blocks: an output appears under its name only when all of it is on disk."""
+"""Writing of audio files from arrays and blocks. A file appears under its name only when it is complete and on disk."""
 
 import contextlib
 import errno
@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-# Bytes of audio above which a WAV file needs the 64-bit header of RF64: its own ends at 4 GiB.
+from data_pipelines.files import unfinished_path
+
+# Bytes of audio above which a WAV file needs the 64-bit header of RF64, since its own sizes end at 4 GiB.
 LARGEST_WAV = 2**32 - 2**16
-# Samples per channel that libsndfile gets at a time: its Vorbis encoder overflows the stack on a long signal.
+# Samples per channel that libsndfile gets in each call, because its Vorbis encoder overflows the stack on long signals.
 _PIECE = 2**14
 INTEGER = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32")
-# What an input of another kind is written as: the nearest that the container can hold and everyone can read.
+# Sample format of each container for inputs whose own format is not preserved; every program can read these.
 _DEFAULT = {"WAV": "PCM_16", "FLAC": "PCM_24", "OGG": "VORBIS", "AIFF": "PCM_16", "CAF": "PCM_16", "W64": "PCM_16"}
 _SUFFIXES = {
     ".wav": "WAV",
@@ -25,18 +27,23 @@ _SUFFIXES = {
     ".caf": "CAF",
     ".w64": "W64",
 }
-_KEPT = (*INTEGER[2:], "FLOAT", "DOUBLE", "VORBIS", "OPUS")
+_PRESERVED = (*INTEGER[2:], "FLOAT", "DOUBLE", "VORBIS", "OPUS")
 
 
 def output_suffix(path: Path) -> str:
-    """The extension for outputs of a file: its own, or `.wav` where that cannot be written (MP3)."""
+    """The extension for outputs of an input file: its own, or `.wav` if that format cannot be written (MP3)."""
     suffix = path.suffix.lower()
     return suffix if suffix in _SUFFIXES else ".wav"
 
 
 def format_for(path: Path, subtype: str, samples: int) -> tuple[str, str]:
-    """Container and sample format for `samples` over all channels at `path`: the container by the extension, the
-    sample format kept where the container has it.
+    """The container and the sample format of an output file.
+
+    The extension determines the container. The sample format of the input is preserved if the container supports it.
+
+    Args:
+      subtype: sample format of the input.
+      samples: number of samples to write, over all channels.
 
     Raises:
       ValueError: for an extension that cannot be written.
@@ -44,8 +51,8 @@ def format_for(path: Path, subtype: str, samples: int) -> tuple[str, str]:
     container = _SUFFIXES.get(path.suffix.lower())
     if container is None:
         raise ValueError(f"{path}: cannot write '{path.suffix}' files; give one of {', '.join(_SUFFIXES)}")
-    kept = subtype in _KEPT and soundfile.check_format(container, subtype)
-    subtype = subtype if kept else _DEFAULT[container]
+    if subtype not in _PRESERVED or not soundfile.check_format(container, subtype):
+        subtype = _DEFAULT[container]
     width = {"PCM_16": 2, "PCM_24": 3, "DOUBLE": 8}.get(subtype, 4)
     return "RF64" if container == "WAV" and samples * width > LARGEST_WAV else container, subtype
 
@@ -53,22 +60,23 @@ def format_for(path: Path, subtype: str, samples: int) -> tuple[str, str]:
 class AudioWriter:
     """Write float blocks `[n, C]` in −1…1 to a file that appears when the `with` block ends without an error.
 
-    Integer formats clip what is beyond full scale.
+    Samples beyond full scale are clipped in integer formats.
 
     Attributes:
-      frames: samples per channel written so far.
-      clipped: how many samples of an integer format were beyond full scale.
-      peak: the largest absolute sample.
+      path: Path of the file.
+      frames: Samples per channel written so far.
+      clipped: Number of samples that were clipped.
+      peak: Largest absolute sample.
 
     Raises:
-      ValueError: if the container cannot hold this rate, channel count or sample format.
-      OSError: if the folder cannot be written or the disk is full; nothing is left behind then.
+      ValueError: if the container does not support this sample rate, channel count or sample format.
+      OSError: if the folder cannot be written or the disk is full; the unfinished file and new folders are removed.
     """
 
     def __init__(self, path: Path, sample_rate: int, channels: int, subtype: str = "PCM_16", container: str = "WAV"):
         self.path, self.frames, self.clipped, self.peak = path, 0, 0, 0.0
         self._integer = subtype in INTEGER
-        self._unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+        self._unfinished = unfinished_path(path)
         self._new_folders = [folder for folder in path.parents if not folder.exists()]
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,9 +89,14 @@ class AudioWriter:
                 "write another format"
             ) from None
         except OSError as error:
-            raise self._in_words(error) from None
+            raise self._abandon(error) from None
 
     def write(self, block: np.ndarray) -> None:
+        """Append a block.
+
+        Raises:
+          OSError: if the disk is full or cannot be written.
+        """
         peak = float(np.max(np.abs(block), initial=0.0))
         self.peak = max(self.peak, peak)
         if self._integer and peak > 1.0:
@@ -92,9 +105,9 @@ class AudioWriter:
             for start in range(0, len(block), _PIECE):
                 self._sound.write(block[start : start + _PIECE])
         except (OSError, soundfile.LibsndfileError) as error:
-            raise self._in_words(error) from None
-        except AssertionError:  # soundfile's only word when libsndfile wrote less than it should
-            raise self._in_words(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from None
+            raise self._abandon(error) from None
+        except AssertionError:  # soundfile only asserts that libsndfile wrote all samples
+            raise self._abandon(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from None
         self.frames += len(block)
 
     def __enter__(self) -> "AudioWriter":
@@ -105,38 +118,43 @@ class AudioWriter:
             self.discard()
         else:
             self.finish()
-            self.appear()
+            self.publish()
 
     def finish(self) -> None:
-        """Put all of it on disk, not yet under its name."""
+        """Complete the file on disk, still under its hidden name.
+
+        Raises:
+          OSError: if the disk is full or cannot be written.
+        """
         try:
             self._sound.close()
             with self._unfinished.open("rb") as file:
                 os.fsync(file.fileno())
-            # libsndfile does not say when the last of what its encoder held did not fit.
+            # libsndfile reports no error if the last samples of its encoder did not fit on the disk.
             if soundfile.info(self._unfinished).frames != self.frames:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except (OSError, soundfile.LibsndfileError) as error:
-            raise self._in_words(error) from None
+            raise self._abandon(error) from None
 
-    def appear(self) -> None:
-        """Give a finished file its name."""
+    def publish(self) -> None:
+        """Rename a finished file to its path."""
         try:
-            os.replace(self._unfinished, self.path)
+            self._unfinished.replace(self.path)
         except OSError as error:
-            raise self._in_words(error) from None
+            raise self._abandon(error) from None
 
     def discard(self) -> None:
-        """Leave nothing of an unfinished file, and no folder that was made for it."""
+        """Remove an unfinished file and the folders that were created for it."""
         if hasattr(self, "_sound"):
             self._sound.close()
         if self._unfinished.parent.is_dir():
             self._unfinished.unlink(missing_ok=True)
         for folder in self._new_folders:
-            with contextlib.suppress(OSError):  # not made, or holds something else by now
+            with contextlib.suppress(OSError):  # was not created, or is no longer empty
                 folder.rmdir()
 
-    def _in_words(self, error: Exception) -> OSError:
+    def _abandon(self, error: Exception) -> OSError:
+        """Discard the file and return the error with the path of the file."""
         self.discard()
         number = getattr(error, "errno", None) or errno.EIO
         return OSError(number, f"cannot write: {getattr(error, 'strerror', None) or error}", str(self.path))
@@ -144,20 +162,24 @@ class AudioWriter:
 
 @contextlib.contextmanager
 def all_or_none(writers: list[AudioWriter]) -> Iterator[list[AudioWriter]]:
-    """Several writers whose files appear when all of them are whole, or not at all."""
+    """Let the files of several writers appear when all of them are complete, or none of them."""
     try:
         yield writers
         for writer in writers:
             writer.finish()
     except BaseException:
-        for writer in reversed(writers):  # folders were made for the first
+        for writer in reversed(writers):  # the first writer has created the folders and must remove them last
             writer.discard()
         raise
     for writer in writers:
-        writer.appear()
+        writer.publish()
 
 
 def write_wav(path: Path, audio: np.ndarray, sample_rate: int, subtype: str = "PCM_16") -> None:
-    """Write float `[T, C]` in −1…1 as a WAV file; errors as those of `AudioWriter`."""
+    """Write float `[T, C]` in −1…1 as a WAV file.
+
+    Raises:
+      ValueError, OSError: as `AudioWriter`.
+    """
     with AudioWriter(path, sample_rate, audio.shape[1], subtype) as file:
         file.write(audio)

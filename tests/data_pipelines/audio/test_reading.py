@@ -1,4 +1,4 @@
-"""Audio files: what is wrong with one is said in a line, and nothing half-written stays behind."""
+"""Reading of audio files: each fault has an error of one line, and conversions preserve the signal."""
 
 import os
 from pathlib import Path
@@ -23,7 +23,7 @@ def wrong_extension(path: Path) -> Path:
 
 
 def text(path: Path) -> Path:
-    (path / "text.wav").write_text("not audio, whatever its name says\n" * 50)
+    (path / "text.wav").write_text("not audio, in spite of its name\n" * 50)
     return path / "text.wav"
 
 
@@ -82,12 +82,12 @@ BAD_FILES = {
 
 
 @pytest.mark.parametrize("make", BAD_FILES, ids=lambda make: make.__name__)
-def test_a_bad_file_is_named_with_what_is_wrong(make, tmp_path):
+def test_the_error_for_a_bad_file_names_it_and_the_fault(make, tmp_path):
     path = make(tmp_path)
-    with pytest.raises(ValueError, match=BAD_FILES[make]) as caught:
+    with pytest.raises(ValueError, match=BAD_FILES[make]) as error_info:
         reading.read_audio(path)
-    assert str(caught.value).startswith(f"{path}: ")
-    assert "\n" not in str(caught.value)
+    assert str(error_info.value).startswith(f"{path}: ")
+    assert "\n" not in str(error_info.value)
 
 
 FORMATS = [("wav", "PCM_16"), ("wav", "PCM_24"), ("wav", "FLOAT"), ("flac", "PCM_16"), ("flac", "PCM_24")]
@@ -96,7 +96,7 @@ STEPS = {"PCM_16": 2**-15, "PCM_24": 2**-23, "FLOAT": 0.0}
 
 @pytest.mark.parametrize(("suffix", "subtype"), FORMATS)
 @pytest.mark.parametrize("channels", [1, 2, 6])
-def test_reads_what_was_written(suffix, subtype, channels, tmp_path):
+def test_the_samples_that_were_written_are_read(suffix, subtype, channels, tmp_path):
     samples = np.random.default_rng(channels).uniform(-0.9, 0.9, (1000, channels)).astype(np.float32)
     soundfile.write(tmp_path / f"file.{suffix}", samples, 48_000, subtype=subtype)
     read, rate = reading.read_audio(tmp_path / f"file.{suffix}")
@@ -106,7 +106,7 @@ def test_reads_what_was_written(suffix, subtype, channels, tmp_path):
 
 
 def test_a_streamed_wav_without_a_length_is_read(tmp_path):
-    """Programs that write to a pipe leave the largest number as the length."""
+    """Programs that write to a pipe give the largest number as the length."""
     path = tmp_path / "piped.wav"
     soundfile.write(path, NOISE, 8000)
     content = bytearray(path.read_bytes())
@@ -153,7 +153,7 @@ def test_to_int16_rounds():
     np.testing.assert_array_equal(out, [[0, -32768, 32767, 16384, 1, 2]])
 
 
-def test_to_int16_says_that_it_clips():
+def test_to_int16_warns_that_it_clips():
     with pytest.warns(UserWarning, match=r"peaks at 1\.500 and is clipped"):
         out = reading.to_int16(np.array([[1.5, -1.2]], np.float32))
     np.testing.assert_array_equal(out, [[32767, -32768]])
@@ -162,14 +162,14 @@ def test_to_int16_says_that_it_clips():
 @pytest.mark.parametrize(("rate", "target"), [(44_100, 16_000), (22_050, 48_000), (16_000, 16_000)])
 def test_resampling_in_blocks_is_the_same_to_the_bit(rate, target):
     signal = np.random.default_rng(0).uniform(-0.9, 0.9, (2 * rate + 17, 2)).astype(np.float32)
-    whole = reading.resample(signal, rate, target)
-    assert len(whole) == -(-len(signal) * target // rate)
+    expected = reading.resample(signal, rate, target)
+    assert len(expected) == -(-len(signal) * target // rate)
     for size in (501, 20_000):
         blocks = (signal[start : start + size] for start in range(0, len(signal), size))
-        np.testing.assert_array_equal(np.concatenate(list(reading.resample_blocks(blocks, rate, target))), whole)
+        np.testing.assert_array_equal(np.concatenate(list(reading.resample_blocks(blocks, rate, target))), expected)
 
 
-def test_a_file_in_blocks_again_and_again(tmp_path):
+def test_a_file_is_read_in_blocks_several_times(tmp_path):
     soundfile.write(tmp_path / "noise.wav", NOISE, 8000, subtype="FLOAT")
     file = reading.AudioFile(tmp_path / "noise.wav")
     assert (file.sample_rate, file.channels, file.frames) == (8000, 2, 3000)

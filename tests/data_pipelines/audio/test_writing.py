@@ -1,4 +1,4 @@
-"""Audio files out: formats are kept, and nothing half-written appears under its name."""
+"""Writing of audio files: formats are preserved, and only complete files appear."""
 
 import errno
 import os
@@ -28,7 +28,7 @@ def test_write_wav(subtype, tmp_path):
     np.testing.assert_allclose(read, NOISE, rtol=0, atol=STEPS[subtype])
 
 
-def test_write_wav_clips_what_is_beyond_full_scale(tmp_path):
+def test_write_wav_clips_samples_beyond_full_scale(tmp_path):
     write_wav(tmp_path / "loud.wav", np.array([[2.0], [-2.0]] * 100), 8000)
     read, _ = read_audio(tmp_path / "loud.wav")
     np.testing.assert_allclose(read[:2, 0], [1.0, -1.0], atol=1e-4)
@@ -43,23 +43,23 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="cannot write: No space left on device") as caught:
+    with pytest.raises(OSError, match="cannot write: No space left on device") as error_info:
         write_wav(path, NOISE[:10], 8000)
-    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(path))
+    assert (error_info.value.errno, error_info.value.filename) == (errno.ENOSPC, str(path))
     assert [file.name for file in tmp_path.iterdir()] == ["out.wav"]
     assert path.read_bytes() == before
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):
-    """A file stands where the folder should be: root, who may write anywhere, fails there too."""
+    """A file has the name of the folder, so that root, who has all permissions, fails as well."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="cannot write") as caught:
+    with pytest.raises(OSError, match="cannot write") as error_info:
         write_wav(tmp_path / "file" / "out.wav", NOISE, 8000)
-    assert caught.value.filename == str(tmp_path / "file" / "out.wav")
+    assert error_info.value.filename == str(tmp_path / "file" / "out.wav")
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="needs a user other than root, whom no folder refuses")
+@pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not restrict root")
 def test_a_read_only_folder(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(OSError, match="cannot write: Permission denied"):
@@ -79,15 +79,14 @@ def test_a_read_only_folder(tmp_path):
         ("AIFF", "PCM_24"),
     ],
 )
-def test_a_file_like_another(container, subtype, tmp_path):
-    """What a reader says of a file is enough to write one like it, block by block."""
+def test_a_copy_in_the_same_format(container, subtype, tmp_path):
+    """The attributes of the reader suffice to write a copy block by block."""
     path = tmp_path / f"first{SUFFIXES[container]}"
     soundfile.write(path, NOISE, 48_000, subtype=subtype, format=container)
     file = AudioFile(path)
     copy = tmp_path / f"copy{output_suffix(path)}"
-    kind = format_for(copy, file.subtype, NOISE.size)
-    assert kind == (container, subtype)
-    with AudioWriter(copy, file.sample_rate, file.channels, kind[1], kind[0]) as out:
+    assert format_for(copy, file.subtype, NOISE.size) == (container, subtype)
+    with AudioWriter(copy, file.sample_rate, file.channels, subtype, container) as out:
         for block in file.blocks(700):
             out.write(block)
         assert not copy.exists()
@@ -96,7 +95,7 @@ def test_a_file_like_another(container, subtype, tmp_path):
     assert (info.frames, out.frames) == (3000, 3000)
 
 
-def test_sample_formats_that_a_container_lacks_become_its_usual_one(tmp_path):
+def test_unsupported_sample_formats_become_the_default_of_the_container(tmp_path):
     assert format_for(tmp_path / "x.flac", "FLOAT", 10) == ("FLAC", "PCM_24")
     assert format_for(tmp_path / "x.wav", "VORBIS", 10) == ("WAV", "PCM_16")
     assert format_for(tmp_path / "x.wav", "MPEG_LAYER_III", 10) == ("WAV", "PCM_16")
@@ -127,23 +126,23 @@ def test_the_writer_counts_what_it_clips(tmp_path):
         assert (out.clipped, out.peak) == (clipped, 3.0)
 
 
-def test_a_format_that_cannot_hold_the_signal_is_named(tmp_path):
+def test_a_format_that_does_not_support_the_signal(tmp_path):
     with pytest.raises(ValueError, match=r"x.flac: FLAC with PCM_16 cannot hold 9 channels at 8000 Hz"):
         AudioWriter(tmp_path / "x.flac", 8000, 9, "PCM_16", "FLAC")
     assert not list(tmp_path.iterdir())
 
 
-def test_an_error_in_between_leaves_nothing(tmp_path):
+def test_an_error_between_blocks_leaves_no_file(tmp_path):
     def blocks():
         yield NOISE
         raise RuntimeError("elsewhere")
 
     with pytest.raises(RuntimeError, match="elsewhere"):
-        written(tmp_path / "new" / "folder" / "x.wav", blocks())
+        write_blocks(tmp_path / "new" / "folder" / "x.wav", blocks())
     assert not list(tmp_path.iterdir())
 
 
-def written(path, blocks):
+def write_blocks(path, blocks):
     with AudioWriter(path, 8000, 2) as out:
         for block in blocks:
             out.write(block)
@@ -152,29 +151,29 @@ def written(path, blocks):
 def test_a_disk_that_fills_up_midway(tmp_path, monkeypatch):
     monkeypatch.setattr(soundfile.SoundFile, "_array_io", lambda *_: 0)
     with pytest.raises(OSError, match="cannot write: No space left on device"):
-        written(tmp_path / "x.wav", [NOISE])
+        write_blocks(tmp_path / "x.wav", [NOISE])
     assert not list(tmp_path.iterdir())
 
 
-def test_files_that_belong_together_appear_together(tmp_path, monkeypatch):
-    """The second one fails when it is put on disk: the first is not there either."""
+def test_all_files_appear_or_none(tmp_path, monkeypatch):
+    """If the second file cannot be completed on disk, the first one does not appear either."""
     calls = []
 
-    def full_at_last(_: int) -> None:
+    def full_at_second_file(_: int) -> None:
         calls.append(0)
         if len(calls) == 2:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "fsync", full_at_last)
+    monkeypatch.setattr(os, "fsync", full_at_second_file)
     with pytest.raises(OSError, match="No space left"):
-        written_together([tmp_path / "new" / name for name in ("a.wav", "b.wav", "c.wav")])
+        write_all_or_none([tmp_path / "new" / name for name in ("a.wav", "b.wav", "c.wav")])
     assert not list(tmp_path.iterdir())
     monkeypatch.undo()
-    written_together([tmp_path / "new" / name for name in ("a.wav", "b.wav")])
+    write_all_or_none([tmp_path / "new" / name for name in ("a.wav", "b.wav")])
     assert {path.name for path in (tmp_path / "new").iterdir()} == {"a.wav", "b.wav"}
 
 
-def written_together(paths):
+def write_all_or_none(paths):
     writers = []
     with writing.all_or_none(writers):
         for path in paths:
@@ -183,8 +182,8 @@ def written_together(paths):
             writer.write(NOISE)
 
 
-def test_what_the_encoder_could_not_flush_is_noticed(tmp_path, monkeypatch):
+def test_samples_that_the_encoder_could_not_flush_are_noticed(tmp_path, monkeypatch):
     monkeypatch.setattr(soundfile, "info", lambda _: SimpleNamespace(frames=2999))
     with pytest.raises(OSError, match="No space left"):
-        written(tmp_path / "x.wav", [NOISE])
+        write_blocks(tmp_path / "x.wav", [NOISE])
     assert not list(tmp_path.iterdir())
