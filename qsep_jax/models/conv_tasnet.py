@@ -1,4 +1,4 @@
-"""Conv-TasNet (Luo, Mesgarani 2019) for music as in Défossez et al. 2019: stereo, a ReLU for a mask, no skip paths."""
+"""Conv-TasNet (Luo, Mesgarani 2019), adapted to music as in Défossez et al. 2019: stereo, ReLU masks, no skip paths."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from qsep_jax.nn.tcn import Block, StoredActivations, channel_layer_norm, produc
 
 
 class Separator(nn.Module):
-    """Masks `[B, N, S, F]` of what the encoder gives, `[B, N, F]`: repeats of blocks whose dilation doubles."""
+    """Maps the encoded mixture `[B, N, F]` to masks `[B, N, S, F]` by stacks of blocks with doubling dilation."""
 
     sources: int
     bottleneck: int
@@ -37,7 +37,7 @@ class Separator(nn.Module):
 
 
 class Repeat(nn.Module):
-    """The parameters of the blocks of one repeat, by name."""
+    """Creates the parameters of the blocks of one repeat, under their names."""
 
     bottleneck: int
     hidden: int
@@ -53,17 +53,26 @@ class Repeat(nn.Module):
 
 
 class ConvTasNet(nn.Module):
-    """Sources `[B, S, T, C]` of mixtures `[B, T, C]`, T any number of samples from one window on.
+    """Separates mixtures `[B, T, C]` of at least one window into sources `[B, S, T, C]`.
 
-    An encoder of windows that overlap by half, whose outputs the masks weigh, and a linear decoder. Without biases, and
-    with a normalisation before the first matrix, what comes out grows with what goes in: loudness does not matter.
+    A linear encoder with ReLU analyses windows that overlap by half, masks weigh its outputs, and a linear decoder
+    synthesises the sources. There are no biases, and the separator normalises its input, so a scaled mixture gives
+    equally scaled sources.
 
-    The parameters are `encoder` `[L·C, F]`, `decoder` `[F, L·C]`, time before channel, and `separator`. Samples after
-    the last whole window are 0 in the output, as published.
+    The parameters are `encoder` `[L·C, F]` and `decoder` `[F, L·C]`, time before channel, and `separator`. As in the
+    published code, output samples after the last complete window are 0.
 
     Attributes:
-      filters, window: F of the encoder and its L samples.
-      keep: what the backward pass finds stored of each block.
+      sources: Number of sources S.
+      filters: Number of filters F of the encoder.
+      window: Window length L of the encoder in samples, even.
+      bottleneck: Channels between the blocks.
+      hidden: Channels inside the blocks.
+      kernel: Taps of the depthwise convolutions, odd.
+      blocks: Number of blocks in a repeat; the dilation doubles from block to block.
+      repeats: Number of repeats.
+      keep: Activations of each block that are stored for the backward pass.
+      dtype: Compute type; parameters are float32.
     """
 
     sources: int
@@ -83,7 +92,7 @@ class ConvTasNet(nn.Module):
         hop, size, xavier = self.window // 2, self.window * channels, nn.initializers.xavier_normal()
         halves = mixture[:, : samples // hop * hop].reshape(batch, samples // hop, hop * channels)
         windows = jnp.concatenate([halves[:, :-1], halves[:, 1:]], axis=-1)
-        # Xavier-normal of a convolution: L samples of each channel in, F · L out.
+        # Xavier-normal for a convolution: L samples of each channel are inputs and F · L outputs.
         spread = nn.initializers.normal((2.0 / (size + self.filters * self.window)) ** 0.5)
         encoder = self.param("encoder", spread, (size, self.filters))
         encoded = jax.nn.relu(product(windows.astype(self.dtype), encoder.astype(self.dtype)))

@@ -1,4 +1,4 @@
-"""Pitch and timbre apart, and together again (Lin et al. 2021, §3.3)."""
+"""Networks that disentangle pitch and timbre and combine them again (Lin et al. 2021, §3.3)."""
 
 from collections.abc import Sequence
 
@@ -10,10 +10,11 @@ from qsep_jax.nn.blocks import XAVIER, ConvBlock
 
 
 class TimbreFilter(nn.Module):
-    """A 3×3 convolution at every level, which is to leave timbre alone (Eq. 11).
+    """A 3×3 convolution at every level, which learns to extract timbre (Eq. 11).
 
     Attributes:
-      normalise: with batch normalisation and ReLU, as in the code; the paper says without.
+      normalise: Whether batch normalisation and ReLU follow, as in the published code; the paper has neither.
+      dtype: Compute type; parameters are float32.
     """
 
     normalise: bool = True
@@ -21,7 +22,7 @@ class TimbreFilter(nn.Module):
 
     @nn.compact
     def __call__(self, features: Sequence[Array], train: bool) -> list[Array]:
-        """Maps `[B, N, F, C]` of all levels → maps of the same shapes."""
+        """Filter the maps `[B, N, F, C]` of all levels; the shapes do not change."""
         return [
             ConvBlock(x.shape[-1], plain=not self.normalise, dtype=self.dtype, name=f"level_{level}")(x, train)
             for level, x in enumerate(features)
@@ -29,17 +30,17 @@ class TimbreFilter(nn.Module):
 
 
 class PitchExtractor(nn.Module):
-    """A codebook per level: the pitches that a frame may have, each a scale and a bias for every bin (Eq. 10)."""
+    """A codebook per level that maps each pitch class to a scale and a bias for every bin and channel (Eq. 10)."""
 
     dtype: jnp.dtype = jnp.dtype("float32")
 
     @nn.compact
     def __call__(self, roll: Array, timbre: Sequence[Array]) -> list[Array]:
-        """`γ ⊙ t + β` (Eq. 12) for all levels.
+        """Compute `γ ⊙ t + β` (Eq. 12) for all levels, with the shapes of `timbre`.
 
         Args:
-          roll: probabilities of the classes, or a one-hot score, `[B, N, K]`.
-          timbre: `[B, N, F, C]` of all levels.
+          roll: probabilities of the pitch classes, or a one-hot score, `[B, N, K]`.
+          timbre: maps `[B, N, F, C]` of all levels.
         """
         entangled = []
         for level, x in enumerate(timbre):

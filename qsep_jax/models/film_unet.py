@@ -1,7 +1,7 @@
-"""A U-Net over magnitudes whose encoder is steered by a vector at every level (Lin et al. 2021, Fig. 3).
+"""A U-Net over magnitudes whose encoder is conditioned on a vector at every level (Lin et al. 2021, Fig. 3).
 
-Frequency is halved from level to level, time never: what is written down keeps the resolution of the frames. The
-decoder has neither a mask nor an output non-linearity; it draws the spectrogram itself.
+Each level halves frequency and keeps time, so that transcription has the resolution of the frames. The decoder predicts
+the spectrogram directly, with neither a mask nor an output non-linearity.
 """
 
 from collections.abc import Sequence
@@ -20,8 +20,9 @@ class FiLMEncoder(nn.Module):
     """Two 3×3 convolutions per level, then FiLM, then pooling of two bins.
 
     Attributes:
-      channels: of the levels, outermost first.
-      pooling: `average` (the code) or `max` (the paper's figure).
+      channels: Channels of the levels, outermost first.
+      pooling: `average` (the published code) or `max` (the paper's figure).
+      dtype: Compute type; parameters are float32.
     """
 
     channels: tuple[int, ...] = (2, 4, 8, 16, 32, 64)
@@ -30,11 +31,12 @@ class FiLMEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, magnitude: Array, condition: Array, train: bool) -> list[Array]:
-        """The modulated maps of all levels, `[B · R, N, F / 2^level, C]`, the last one being the bottleneck.
+        """Return the conditioned maps of all levels, `[B · R, N, F / 2^level, C]`; the last one is the bottleneck.
 
         Args:
           magnitude: `[B, N, F]`.
-          condition: `[B, R, Z]`: each spectrogram is asked R times; what comes before the first FiLM is done once.
+          condition: R conditions for each spectrogram, `[B, R, Z]`; layers before the first FiLM are computed once.
+          train: whether batch norm uses and tracks the statistics of the batch.
         """
         x = batch_norm(train, self.dtype, "input_norm", decay=DECAY)(magnitude[..., None].astype(self.dtype))
         flat, features = condition.reshape(-1, condition.shape[-1]), []
@@ -50,13 +52,16 @@ class FiLMEncoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Back from the bottleneck: a transposed convolution, the skip tensor beside it, a convolution, level by level."""
+    """At each level a transposed convolution, concatenation of the skip connection, and a convolution."""
 
     dtype: jnp.dtype = jnp.dtype("float32")
 
     @nn.compact
     def __call__(self, features: Sequence[Array], train: bool) -> Array:
-        """Maps of all levels `[B, N, F / 2^level, C]`, outermost first → magnitudes `[B, N, F]` float32, any sign."""
+        """Decode maps of all levels `[B, N, F / 2^level, C]`, outermost first, to magnitudes `[B, N, F]` float32.
+
+        The output may be negative.
+        """
         x = features[-1]
         for level in reversed(range(len(features) - 1)):
             skip = features[level]

@@ -1,4 +1,4 @@
-"""The U-Net of Slizovskaia et al. 2021, section 3.1: a mixture in, a map for each of K sources out.
+"""The U-Net of Slizovskaia et al. 2021, section 3.1, which maps a mixture to one map for each of K sources.
 
 Sizes and order of operations follow the published code: a decoder block convolves first and upsamples last, and the
 last skip connection is the input spectrogram itself.
@@ -17,15 +17,17 @@ from qsep_jax.nn.film import ChannelFiLM
 from qsep_jax.nn.norms import batch_norm
 from qsep_jax.nn.upsample import double
 
-Place = Literal["none", "bottleneck", "encoder", "final"]
+FiLMPosition = Literal["none", "bottleneck", "encoder", "final"]
 
 
 class Decoder(nn.Module):
-    """From the bottleneck to maps: upsampled, then for each level a convolution beside the skip, upsampled again.
+    """Upsamples the bottleneck, then at each level convolves it with the skip connection and upsamples again.
 
     Attributes:
-      channels: of the encoder's levels, outermost first; the decoder halves them on the way out.
-      features: maps that come out.
+      channels: Channels of the encoder's levels, outermost first; the decoder mirrors them.
+      features: Number of output maps.
+      dropout: Dropout rate after each level.
+      dtype: Compute type.
     """
 
     channels: tuple[int, ...]
@@ -35,12 +37,15 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(self, bottleneck: Array, skips: list[Array], train: bool, key: Array) -> Array:
-        """`[B, N / 2^L, F / 2^L, C]`, skips outermost first, the input among them → `[B, N, F, features]`, ≥ 0."""
+        """Decode `[B, N / 2^L, F / 2^L, C]` to maps `[B, N, F, features]`, 0 or more.
+
+        `skips` holds the skip connections, outermost first, beginning with the input of the encoder.
+        """
         x = double(bottleneck)
         for level, skip in reversed(list(enumerate(skips))):
             features = self.channels[level - 1] if level else self.features
             layer = Conv(features, (3, 3), use_bias=False, dtype=self.dtype, name=f"up_{level}")
-            # The input itself has one channel: 17 side by side would cost three times as much as 16 and 1.
+            # The input has one channel: 17 concatenated channels would cost three times as much as 16 and 1.
             x = layer(jnp.concatenate([x, skip], axis=-1)) if level else layer(x, extra=skip)
             x = nn.relu(batch_norm(train, self.dtype, f"norm_{level}")(x))
             if train and self.dropout:
@@ -50,21 +55,23 @@ class Decoder(nn.Module):
 
 
 class MaskUNet(nn.Module):
-    """A strided encoder and one decoder for all sources, or one for each.
+    """A strided encoder, with one decoder for all sources or one for each source.
 
     Attributes:
-      sources: K.
-      channels: of the encoder's levels; each halves both axes.
-      heads: whether each source has a decoder of its own (Multi-Head U-Net).
-      film: where a condition enters, as a `ChannelFiLM`: at the bottleneck before it is upsampled, at all normalised
-        encoder levels, or at the K maps.
-      classes: further outputs of one layer on the mean of the bottleneck (the paper's section 5.4; 0: none).
+      sources: Number of sources K.
+      channels: Channels of the encoder's levels, outermost first; each level halves both axes.
+      heads: Whether each source has a separate decoder (Multi-Head U-Net).
+      film: Where a `ChannelFiLM` applies the condition: at the bottleneck before it is upsampled, at all normalised
+        encoder levels, or at the K output maps.
+      classes: Number of outputs of a further dense layer on the mean of the bottleneck (section 5.4; 0: no such layer).
+      dropout: Dropout rate of the decoders.
+      dtype: Compute type; parameters are float32.
     """
 
     sources: int = 13
     channels: tuple[int, ...] = (16, 32, 64, 128, 256, 512)
     heads: bool = False
-    film: Place = "none"
+    film: FiLMPosition = "none"
     classes: int = 0
     dropout: float = 0.2
     dtype: jnp.dtype = jnp.dtype("float32")
@@ -73,10 +80,13 @@ class MaskUNet(nn.Module):
     def __call__(
         self, spectrogram: Array, condition: Array | None, train: bool, key: Array
     ) -> tuple[Array, Array | None]:
-        """`[B, N, F]` and `[B, Z]` → maps `[B, K, N, F]` float32 before any mask, and `[B, classes]` logits or None.
+        """Compute maps `[B, K, N, F]` float32, before any mask, and logits `[B, classes]` or None.
 
         Args:
-          key: of the dropout, used where `train`.
+          spectrogram: `[B, N, F]`.
+          condition: `[B, Z]`, or None for a network without condition.
+          train: whether to apply dropout, and whether batch norm uses and tracks the statistics of the batch.
+          key: random key of the dropout; only used with `train`.
         """
 
         def film(x: Array, name: str) -> Array:

@@ -1,4 +1,4 @@
-"""The networks of Lin et al. 2021 together: who is asked for, what it plays, what it sounds like, and both again."""
+"""The joint network of Lin et al. 2021 for query-based separation, transcription and synthesis."""
 
 from typing import Any, Literal
 
@@ -15,15 +15,22 @@ from qsep_jax.models.transcriber import Transcriber
 
 
 class MSI(nn.Module):
-    """QueryNet, encoder, transcriber, PitchExtractor, TimbreFilter and decoder, those that `decoding` and
-    `transcription` need (§3.3 and §4.2).
+    """QueryNet, encoder, transcriber, PitchExtractor, TimbreFilter and decoder (§3.3 and §4.2).
+
+    Only the networks that `decoding` and `transcription` require exist.
 
     Attributes:
-      decoding: what the decoder draws from: `nothing` (no decoder), `skips`, the maps of the encoder as in any U-Net,
-        or `disentangled`, the pitch that was written down and the timbre that was left.
-      transcription: whether notes are written down; `disentangled` needs them.
-      pooling: `average` (the code) or `max` (the paper).
-      normalise_timbre: of `TimbreFilter`.
+      channels: Channels of the encoder's levels, outermost first.
+      query_channels: Channels of the blocks of QueryNet.
+      query_layers: Convolutions in a block of QueryNet.
+      latent_size: Size Z of the latent.
+      transcriber_channels: Channels of the blocks of the transcriber.
+      decoding: Input of the decoder: `nothing` (no decoder), `skips` (the maps of the encoder, as in any U-Net), or
+        `disentangled` (the transcribed pitch combined with the extracted timbre).
+      transcription: Whether there is a transcriber; `disentangled` needs it.
+      pooling: `average` (the published code) or `max` (the paper).
+      normalise_timbre: Whether `TimbreFilter` has batch normalisation and ReLU.
+      dtype: Compute type; parameters are float32.
     """
 
     channels: tuple[int, ...]
@@ -51,19 +58,22 @@ class MSI(nn.Module):
             self.pitch_extractor = PitchExtractor(self.dtype)
 
     def embed(self, query: Array, train: bool) -> Array:
-        """Magnitudes of queries `[B, N, F]` → their latents `[B, Z]`."""
+        """Embed the magnitudes of queries `[B, N, F]`: latents `[B, Z]`."""
         return self.query_net(query, train)
 
     def __call__(
         self, magnitude: Array, condition: Array, train: bool, timbre: Array | None = None, roll: Array | None = None
     ) -> tuple[Array | None, Array | None]:
-        """Magnitudes of the sources `[B · R, N, F]` and logits of their notes `[B · R, N, K]`, if there are such.
+        """Return magnitudes of the sources `[B · R, N, F]` and logits of their pitch classes `[B · R, N, K]`.
+
+        The first is None without decoder, the second without transcriber.
 
         Args:
-          magnitude: of the mixtures, `[B, N, F]`.
-          condition: latents of the R sources that are asked for, `[B, R, Z]`.
-          timbre: magnitudes of the mixtures that timbre is taken from, `[B, N, F]`; by default the same ones.
-          roll: the notes to be played, one-hot `[B · R, N, K]`; by default what is written down, softly.
+          magnitude: magnitudes of the mixtures, `[B, N, F]`.
+          condition: latents of R queries for each mixture, `[B, R, Z]`.
+          train: whether batch norm uses and tracks the statistics of the batch.
+          timbre: magnitudes of the mixtures from which timbre is extracted, `[B, N, F]`; by default `magnitude`.
+          roll: one-hot score to synthesise, `[B · R, N, K]`; by default the transcribed probabilities.
         """
         features = self.encoder(magnitude, condition, train)
         logits: Any = self.transcriber(features[-1], train) if self.transcription else None

@@ -1,4 +1,4 @@
-"""QueryNet of Lin et al. 2021 (§3.2, Eq. 5): an audio example becomes a point in a small cube."""
+"""QueryNet of Lin et al. 2021 (§3.2, Eq. 5), which embeds an audio example as a latent in the cube [−1, 1]^Z."""
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -9,12 +9,14 @@ from qsep_jax.nn.norms import batch_norm
 
 
 class QueryEmbedding(nn.Module):
-    """Convolution blocks, each halving time and frequency; a linear layer and tanh per frame; the mean over time.
+    """Convolution blocks that halve time and frequency, a linear layer and tanh per frame, and the mean over time.
 
     Attributes:
-      channels: of the blocks.
-      layers: convolutions in a block: one in the code, two in the paper.
-      pooling: `average` (the code) or `max` (the paper).
+      channels: Channels of the blocks.
+      layers: Convolutions in a block: one in the published code, two in the paper.
+      latent_size: Size Z of the latent.
+      pooling: `average` (the published code) or `max` (the paper).
+      dtype: Compute type; parameters are float32.
     """
 
     channels: tuple[int, ...] = (2, 4)
@@ -25,7 +27,10 @@ class QueryEmbedding(nn.Module):
 
     @nn.compact
     def __call__(self, magnitude: Array, train: bool) -> Array:
-        """`[B, N, F]` magnitudes → `[B, Z]` float32 in −1 … 1; frames after the last whole pooling are left out."""
+        """Embed magnitudes `[B, N, F]`: `[B, Z]` float32 in −1…1.
+
+        Frames after the last complete pooling window are ignored.
+        """
         frames = magnitude.shape[1] - magnitude.shape[1] % 2 ** len(self.channels)
         x = batch_norm(train, self.dtype, "input_norm", decay=DECAY)(magnitude[:, :frames, :, None].astype(self.dtype))
         for block, channels in enumerate(self.channels):

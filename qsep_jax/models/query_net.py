@@ -1,4 +1,4 @@
-"""Query-net: an audio example becomes the mean and log-variance of a latent (Lee et al. 2019, §3.1 and §4.2)."""
+"""Query-net, which maps an audio example to mean and log-variance of a latent (Lee et al. 2019, §3.1 and §4.2)."""
 
 from typing import Any
 
@@ -11,12 +11,16 @@ from qsep_jax.nn.norms import instance_norm
 
 
 class QueryNet(nn.Module):
-    """Strided convolutions, instance norm and ReLU; the maps stacked along frequency; a GRU's last state; two heads.
+    """Strided convolutions with instance norm and ReLU, a GRU over their stacked maps, and two linear heads.
 
-    Every layer halves frequency; every second one halves time.
+    Every convolution halves frequency and every second one halves time. The heads read the last state of the GRU.
 
     Attributes:
-      initial_log_variance: bias that the head of the log-variance begins with.
+      channels: Output channels of the convolutions.
+      hidden: Size of the GRU's state.
+      latent_size: Size Z of the latent.
+      initial_log_variance: Initial bias of the head of the log-variance.
+      dtype: Compute type; parameters are float32.
     """
 
     channels: tuple[int, ...] = (32, 32, 64, 64, 128, 128)
@@ -27,11 +31,11 @@ class QueryNet(nn.Module):
 
     @nn.compact
     def __call__(self, magnitude: Array) -> tuple[Array, Array]:
-        """`[B, N, F]` magnitudes → mean and log-variance, each `[B, Z]`, float32."""
+        """Map magnitudes `[B, N, F]` to mean and log-variance, each `[B, Z]` float32."""
         x = magnitude[..., None]
         for layer, features in enumerate(self.channels):
             strides = (1 if layer % 2 == 0 else 2, 2)
-            # No bias before a normalisation: it would cancel, and Adam would amplify the noise of its gradient.
+            # A bias before a normalisation would cancel, and Adam would amplify the noise of its gradient.
             x = Conv(features, (4, 4), strides, use_bias=False, dtype=self.dtype, name=f"conv_{layer}")(x)
             x = nn.relu(instance_norm(x))
         x = x.swapaxes(2, 3).reshape(*x.shape[:2], -1)  # [B, N', C·F'], frequency innermost

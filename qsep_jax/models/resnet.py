@@ -1,7 +1,7 @@
-"""Residual networks over images (He et al. 2016), in the form that torchvision gives them: "v1.5".
+"""Residual networks over images (He et al. 2016) in torchvision's variant "v1.5".
 
-There the 3×3 convolution of a bottleneck has the stride, not the 1×1 before it, and every convolution pads all sides
-alike, `(window − 1) / 2`, where padding that just fits a stride of 2 would put the odd pixel at the end.
+In this variant the 3×3 convolution of a bottleneck has the stride, not the 1×1 convolution before it. Every convolution
+pads all sides equally by `(window − 1) / 2`, whereas `qsep_jax.nn.conv.same_padding` puts an odd pixel at the end.
 """
 
 import dataclasses
@@ -19,12 +19,12 @@ EXPANSION = 4
 
 @dataclasses.dataclass(frozen=True)
 class ResNetSize:
-    """How large a residual network is. The default is ResNet-50; ResNet-18 is `(2, 2, 2, 2)` without bottlenecks.
+    """The size of a residual network. The default is ResNet-50; ResNet-18 is `(2, 2, 2, 2)` without bottlenecks.
 
     Attributes:
-      blocks: in each stage.
-      width: channels of the stem and of the first stage's 3×3 convolutions; every stage doubles them.
-      bottleneck: whether a block is 1×1, 3×3, 1×1 with four times the channels behind it, or 3×3 twice.
+      blocks: Number of blocks in each stage.
+      width: Channels of the stem and of the 3×3 convolutions in the first stage; every further stage doubles them.
+      bottleneck: Whether a block is 1×1, 3×3, 1×1 with four times the output channels, or 3×3, 3×3.
     """
 
     blocks: tuple[int, ...] = (3, 4, 6, 3)
@@ -33,26 +33,32 @@ class ResNetSize:
 
     def __post_init__(self):
         if not self.blocks or min(self.blocks) < 1 or self.width < 1:
-            raise ValueError(f"every stage has a block and every layer a channel: not {self.blocks}, {self.width}")
+            raise ValueError(
+                f"every stage needs a block and every layer a channel, not blocks {self.blocks} and width {self.width}"
+            )
 
     @property
     def features(self) -> int:
-        """Channels of the last stage."""
+        """Output channels of the last stage."""
         return self.width * 2 ** (len(self.blocks) - 1) * (EXPANSION if self.bottleneck else 1)
 
     def network(self, dtype: str = "float32", *, dilated: bool = False) -> "ResNet":
+        """Create a network of this size."""
         return ResNet(self.blocks, self.width, self.bottleneck, dilated, jnp.dtype(dtype))
 
 
 class ResNet(nn.Module):
     """Stem, stages of residual blocks, and the mean over the pixels: `[B, H, W, 3]` → `[B, D]` float32.
 
-    Every stage but the first halves the image, the stem quarters it.
+    The stem reduces height and width to a quarter, and every stage except the first one halves them.
 
     Attributes:
-      blocks, width, bottleneck: as in `ResNetSize`.
-      dilated: the form of Sound of Pixels (Zhao et al. 2018): the last stage keeps the size that it is given and
-        spreads its taps instead, and the maps come out as they are, `[B, H / 16, W / 16, D]` for four stages.
+      blocks: Number of blocks in each stage.
+      width: Channels of the stem, as in `ResNetSize`.
+      bottleneck: Whether blocks are bottlenecks, as in `ResNetSize`.
+      dilated: Whether to use the form of Sound of Pixels (Zhao et al. 2018): the last stage has dilated convolutions
+        instead of a stride, and the output are its maps, `[B, H / 16, W / 16, D]` for four stages, without the mean.
+      dtype: Compute type; parameters are float32.
     """
 
     blocks: tuple[int, ...] = (3, 4, 6, 3)
@@ -63,26 +69,27 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, train: bool, present: Array | None = None) -> Array:
-        """Images as numbers from 0 to 1, or normalised as the weights want them.
+        """Compute features of images.
 
         Args:
-          train: normalise with the statistics of the batch, and move the running ones.
-          present: `[B]`, images that count in those statistics; by default all.
+          images: `[B, H, W, 3]`, values from 0 to 1 or normalised as the weights require.
+          train: whether to normalise with the statistics of the batch and to update the running statistics.
+          present: `[B]`, whether an image counts in those statistics; by default all images do.
         """
         x = ImageConv(self.width, 7, 2, dtype=self.dtype, name="stem")(images)
         mask = None if present is None else present.reshape(-1, 1, 1, 1).astype(bool)
         x = _max_pool(nn.relu(batch_norm(train, self.dtype, "stem_norm")(x, mask=mask)))
         for stage, count in enumerate(self.blocks):
-            spread = self.dilated and stage == len(self.blocks) - 1
+            dilated = self.dilated and stage == len(self.blocks) - 1
             for number in range(count):
                 stride = 2 if stage > 0 and number == 0 else 1
-                block = Block(self.width * 2**stage, stride, spread, self.bottleneck, self.dtype)
+                block = Block(self.width * 2**stage, stride, dilated, self.bottleneck, self.dtype)
                 x = block.copy(name=f"stage_{stage}_block_{number}")(x, train, mask)
         x = x.astype(jnp.float32)
         return x if self.dilated else x.mean((1, 2))
 
 
-def over_frames(
+def apply_to_frames(
     network: ResNet,
     variables: dict[str, Any],
     frames: Array,
@@ -91,13 +98,19 @@ def over_frames(
     mean: tuple[float, ...] = (0.0, 0.0, 0.0),
     deviation: tuple[float, ...] = (1.0, 1.0, 1.0),
 ) -> tuple[Array, dict[str, Any]]:
-    """What a network makes of each video frame, `[B · S · n, …]`, and with `train` its new `{"resnet": statistics}`.
+    """Apply a network to each video frame.
 
     Args:
-      variables: of a system, whose network is called `resnet`.
+      network: the network.
+      variables: variables of a system, in which the network has the name `resnet`.
       frames: uint8 `[B, S, n, H, W, 3]`.
-      present: `[B, S]`; the frames of others do not count in the statistics.
-      mean, deviation: of red, green and blue, which are numbers from 0 to 1; by default left as they are.
+      present: `[B, S]`, whether a slot has a player; frames of empty slots do not count in the statistics.
+      train: whether to use and update the batch norm statistics.
+      mean: mean of red, green and blue, on a scale from 0 to 1, by which images are normalised.
+      deviation: standard deviation of red, green and blue, by which images are normalised.
+
+    Returns:
+      The outputs `[B · S · n, …]`, and with `train` the updated `{"resnet": statistics}`, otherwise `{}`.
     """
     images = frames.reshape(-1, *frames.shape[3:]).astype(jnp.float32) / 255.0
     images = (images - jnp.asarray(mean)[None, None, None]) / jnp.asarray(deviation)[None, None, None]
@@ -106,28 +119,35 @@ def over_frames(
         return network.apply(collections, images, False), {}  # pyright: ignore[reportReturnType]
     counted = jnp.repeat(present, frames.shape[2], axis=1).reshape(-1)
     result: Any = network.apply(collections, images, True, counted, mutable=["batch_stats"])
-    found, changed = result
-    return found, {"resnet": changed["batch_stats"]}
+    outputs, changed = result
+    return outputs, {"resnet": changed["batch_stats"]}
 
 
 class Block(nn.Module):
-    """Convolutions and a shortcut around them, a 1×1 convolution where they change the shape.
+    """Convolutions and a shortcut, which is a 1×1 convolution if the convolutions change the shape.
 
     Attributes:
-      width: channels of the 3×3 convolutions.
-      spread: no stride but taps two pixels apart, in all 3×3 convolutions but the one that would have had the stride.
+      width: Channels of the 3×3 convolutions.
+      stride: Stride of the block.
+      dilated: Whether to replace the stride by a dilation of 2 in all 3×3 convolutions except the one that would have
+        had the stride.
+      bottleneck: Whether the block is a bottleneck, as in `ResNetSize`.
+      dtype: Compute type; parameters are float32.
     """
 
     width: int
     stride: int
-    spread: bool
+    dilated: bool
     bottleneck: bool
     dtype: jnp.dtype = jnp.dtype("float32")
 
     @nn.compact
     def __call__(self, x: Array, train: bool, mask: Array | None = None) -> Array:
-        """`[B, H, W, C]` → `[B, H / stride, W / stride, width or 4 · width]`."""
-        stride = 1 if self.spread else self.stride
+        """Map `[B, H, W, C]` to `[B, H / stride, W / stride, width or 4 · width]`.
+
+        `mask` selects the images that count in the batch norm statistics.
+        """
+        stride = 1 if self.dilated else self.stride
         outputs = self.width * (EXPANSION if self.bottleneck else 1)
         layers = [(self.width, 1), (self.width, 3), (outputs, 1)] if self.bottleneck else [(self.width, 3)] * 2
         strided = 1 if self.bottleneck else 0
@@ -138,7 +158,7 @@ class Block(nn.Module):
                 features,
                 window,
                 stride if number == strided else 1,
-                2 if self.spread and window == 3 and not once_strided else 1,
+                2 if self.dilated and window == 3 and not once_strided else 1,
                 self.dtype,
                 name=f"conv_{number}",
             )
@@ -154,8 +174,8 @@ class Block(nn.Module):
 class ImageConv(nn.Module):
     """Convolution without bias, padded by `dilation · (window − 1) / 2` on all sides; `window` is odd.
 
-    Each size in the form that was measured to be fastest on CPU, forward and backward: 1×1 as a matrix product (twice
-    as fast), few channels as XLA has it (the form of `conv` for them took 50 times as long on the 7×7 stem).
+    Each size uses the form that was fastest on CPU, forward and backward: 1×1 a matrix product (twice as fast), few
+    channels XLA's convolution (the form of `conv` took 50 times as long on the 7×7 stem).
     """
 
     features: int
@@ -175,14 +195,15 @@ class ImageConv(nn.Module):
         padding = ((edge, edge), (edge, edge))
         if self.dilation == 1 and x.shape[-1] > NARROW:
             return conv(x, kernel, strides, padding)
-        layout, spread = ("NHWC", "HWIO", "NHWC"), (self.dilation, self.dilation)
-        return lax.conv_general_dilated(x, kernel, strides, padding, rhs_dilation=spread, dimension_numbers=layout)
+        layout, dilation = ("NHWC", "HWIO", "NHWC"), (self.dilation, self.dilation)
+        return lax.conv_general_dilated(x, kernel, strides, padding, rhs_dilation=dilation, dimension_numbers=layout)
 
 
 def _max_pool(x: Array) -> Array:
-    """Maxima of 3×3 pixels, two apart, of maps that are nowhere negative: `[B, H, W, C]` → `[B, ⌈H/2⌉, ⌈W/2⌉, C]`.
+    """Pool maps without negative values by the maximum of 3×3 windows with stride 2.
 
-    Three shifted copies along each axis: on CPU two to three times as fast, both ways, as XLA's windows.
+    The shapes are `[B, H, W, C]` → `[B, ⌈H/2⌉, ⌈W/2⌉, C]`. Three shifted copies along each axis are two to three times
+    as fast on CPU as XLA's pooling, forward and backward.
     """
     for axis in (1, 2):
         count = (x.shape[axis] + 1) // 2

@@ -1,7 +1,7 @@
-"""The networks of Sound of Pixels (Zhao et al. 2018): sound and image meet in K channels.
+"""The networks of Sound of Pixels (Zhao et al. 2018), which combine audio and video in K channels.
 
-What sounds is drawn as K maps over time and frequency, what is seen becomes K numbers, and their weighted sum over the
-channels is the mask of the player that is seen. Sizes and order of layers are those of the published code.
+One network maps the mixture to K maps over time and frequency, another maps video frames of a player to K weights. The
+weighted sum of the maps gives the mask of that player. Sizes and order of layers are those of the published code.
 """
 
 import jax.numpy as jnp
@@ -16,21 +16,24 @@ from qsep_jax.nn.upsample import double
 RESNET_18 = ResNetSize((2, 2, 2, 2), 64, bottleneck=False)
 
 _SMALL = nn.initializers.normal(0.001)
+# Standard deviation of the initial scales of batch norm.
 _SPREAD = 0.02
-_MOST = 8  # times the base width
+# Largest number of channels of a level, as a multiple of `SoundNet.channels`.
+_MAX_WIDENING = 8
 
 
 class SoundNet(nn.Module):
     """A U-Net that halves time and frequency at every level: log magnitudes `[B, N, F]` → maps `[B, N, F, K]`.
 
-    Down: leaky ReLU, 4×4 convolution, batch normalisation; the outermost and innermost convolutions go without
-    normalisation. Up: ReLU, bilinear doubling, 3×3 convolution, batch normalisation; the outermost one has a bias
-    instead. The input is normalised as one channel; nothing limits the output.
+    The encoder has leaky ReLU, 4×4 convolution and batch normalisation; the outermost and innermost convolutions have
+    no normalisation. The decoder has ReLU, bilinear doubling, 3×3 convolution and batch normalisation; the outermost
+    convolution has a bias instead of the normalisation. The input is normalised as one channel; the output is linear.
 
     Attributes:
-      levels: 7 or 5 in the papers.
-      channels: of the outermost level; doubled from level to level, eight times as many at most.
-      outputs: K.
+      levels: Number of levels, 7 or 5 in the papers.
+      channels: Channels of the outermost level; each level doubles them up to eight times as many.
+      outputs: Number of maps K.
+      dtype: Compute type; parameters are float32.
     """
 
     levels: int = 7
@@ -40,7 +43,7 @@ class SoundNet(nn.Module):
 
     @nn.compact
     def __call__(self, magnitude: Array, train: bool) -> Array:
-        widths = [self.channels * min(2**level, _MOST) for level in range(self.levels)]
+        widths = [self.channels * min(2**level, _MAX_WIDENING) for level in range(self.levels)]
         x = batch_norm(train, self.dtype, "input_norm", spread=_SPREAD)(magnitude[..., None].astype(self.dtype))
         skips: list[Array] = []
         for level, features in enumerate(widths):
@@ -63,7 +66,7 @@ class SoundNet(nn.Module):
 
 
 class FrameHead(nn.Module):
-    """A 3×3 convolution to K channels, their maxima over pixels and frames, sigmoid: `[B, n, h, w, D]` → `[B, K]`."""
+    """A 3×3 convolution to K channels, the maximum over pixels and frames, sigmoid: `[B, n, h, w, D]` → `[B, K]`."""
 
     outputs: int = 32
     dtype: jnp.dtype = jnp.dtype("float32")
@@ -77,11 +80,11 @@ class FrameHead(nn.Module):
 
 
 class Synthesizer(nn.Module):
-    """Logits of masks, `Σ_k w_k · image_k · sound_k + b`."""
+    """The logits of masks: `Σ_k w_k · image_k · sound_k + b`."""
 
     @nn.compact
     def __call__(self, image: Array, sound: Array) -> Array:
-        """`image` `[B, S, K]`, one row for each player, `sound` `[B, N, F, K]` → `[B, S, N, F]`."""
+        """Combine `image` `[B, S, K]`, one row for each player, with `sound` `[B, N, F, K]`: `[B, S, N, F]`."""
         scale = self.param("scale", nn.initializers.ones, (sound.shape[-1],))
         bias = self.param("bias", nn.initializers.zeros, (1,))
         logits = jnp.einsum("bsk,bnfk->bsnf", image * scale[None, None], sound)

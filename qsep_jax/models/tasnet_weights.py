@@ -1,4 +1,4 @@
-"""Conv-TasNet between this project's trees and the published PyTorch names (Kaituo Xu's code, demucs version 1)."""
+"""Conversion of Conv-TasNet weights to and from the published PyTorch names (Kaituo Xu's code, demucs version 1)."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from qsep_jax.models.conv_tasnet import ConvTasNet
 
-# By PyTorch's names.
+# PyTorch's names → arrays.
 Weights = dict[str, np.ndarray]
 
 _SEPARATOR = {
@@ -32,17 +32,23 @@ _BLOCK = {
 _ENDS = {"encoder": "encoder.conv1d_U.weight", "decoder": "decoder.basis_signals.weight"}
 
 
-def published(params: dict[str, Any], network: ConvTasNet) -> Weights:
-    """Our parameters, or their gradients, by the published names and in the published shapes."""
+def to_published(params: dict[str, Any], network: ConvTasNet) -> Weights:
+    """Convert our parameters, or their gradients, to the published names and shapes."""
     flat = flatten_dict(params)
-    return {_name(path): _theirs(path[-1], np.asarray(leaf), network.window) for path, leaf in flat.items()}
+    return {_name(path): _to_published(path[-1], np.asarray(leaf), network.window) for path, leaf in flat.items()}
 
 
-def ours(weights: Weights, network: ConvTasNet, channels: int, source: str) -> dict[str, Any]:
-    """Published weights as a tree of the network's parameters, float32.
+def from_published(weights: Weights, network: ConvTasNet, channels: int, source: str) -> dict[str, Any]:
+    """Convert published weights to the tree of the network's parameters, float32.
+
+    Args:
+      weights: published names → arrays.
+      network: the network that the weights must fit.
+      channels: number of audio channels.
+      source: name of the file, for error messages.
 
     Raises:
-      ValueError: if names are missing or left over, or a shape is another: says which, and what was expected.
+      ValueError: if names are missing or left over, or if a shape differs; the message names them.
     """
     shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, network.window, channels)))["params"]
     flat: Any = flatten_dict(shapes)
@@ -51,15 +57,17 @@ def ours(weights: Weights, network: ConvTasNet, channels: int, source: str) -> d
     if missing or surplus:
         parts = [f"{len(missing)} are missing, such as {min(missing)}"] if missing else []
         parts += [f"{len(surplus)} are left over, such as {min(surplus)}"] if surplus else []
-        wanted = f"{network.repeats} repeats of {network.blocks} blocks"
-        raise ValueError(f"{source} is no Conv-TasNet of {wanted}: of its weights {' and '.join(parts)}")
-    found = {}
+        size = f"{network.repeats} repeats of {network.blocks} blocks"
+        raise ValueError(f"{source} is not a Conv-TasNet of {size}: of its weights {' and '.join(parts)}")
+    params = {}
     for path, name in names.items():
-        wanted = _theirs(path[-1], np.empty(flat[path].shape, np.float32), network.window).shape
-        if weights[name].shape != wanted:
-            raise ValueError(f"{source}: {name} has the shape {weights[name].shape}, the network needs {wanted}")
-        found[path] = _ours(path[-1], np.asarray(weights[name], np.float32), flat[path].shape, network.window)
-    return unflatten_dict(found)
+        expected = _to_published(path[-1], np.empty(flat[path].shape, np.float32), network.window).shape
+        if weights[name].shape != expected:
+            raise ValueError(f"{source}: {name} has the shape {weights[name].shape}, the network needs {expected}")
+        params[path] = _from_published(
+            path[-1], np.asarray(weights[name], np.float32), flat[path].shape, network.window
+        )
+    return unflatten_dict(params)
 
 
 def _name(path: tuple[str, ...]) -> str:
@@ -71,7 +79,7 @@ def _name(path: tuple[str, ...]) -> str:
     return f"separator.network.2.{repeat}.{block}.{_BLOCK[path[3]]}"
 
 
-def _theirs(kind: str, leaf: np.ndarray, window: int) -> np.ndarray:
+def _to_published(kind: str, leaf: np.ndarray, window: int) -> np.ndarray:
     if kind == "encoder":  # [L · C, F] → [F, C, L]
         return leaf.reshape(window, -1, leaf.shape[-1]).transpose(2, 1, 0)
     if kind == "decoder":  # [F, L · C] → [C · L, F]
@@ -83,7 +91,7 @@ def _theirs(kind: str, leaf: np.ndarray, window: int) -> np.ndarray:
     return leaf.reshape(1, -1, 1) if leaf.ndim == 1 else leaf.T[..., None]
 
 
-def _ours(kind: str, leaf: np.ndarray, shape: tuple[int, ...], window: int) -> np.ndarray:
+def _from_published(kind: str, leaf: np.ndarray, shape: tuple[int, ...], window: int) -> np.ndarray:
     if kind == "encoder":
         return leaf.transpose(2, 1, 0).reshape(shape)
     if kind == "decoder":

@@ -1,8 +1,8 @@
-"""Published PyTorch weights in a local file, put into the trees of our networks by name.
+"""Conversion of published PyTorch weights in a local file to the variables of our networks.
 
-Known are ResNets in the naming of torchvision and of Hugging Face (`microsoft/resnet-50`), and the three files of Sound
-of Pixels. A file must hold exactly what the network has: whatever is missing, left over or of another shape is refused,
-but for a classifier's last layer and PyTorch's counts of batches.
+Supported are ResNets with the names of torchvision or Hugging Face (`microsoft/resnet-50`), and the three files of
+Sound of Pixels. A file must hold exactly the weights of the network: missing or additional weights and other shapes are
+refused, except for a classifier's last layer and PyTorch's batch counters, which are ignored.
 """
 
 import dataclasses
@@ -24,50 +24,53 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from qsep_jax.models.resnet import ResNet
 from qsep_jax.models.sound_of_pixels import FrameHead, SoundNet, Synthesizer
 
-# By PyTorch's names.
+# PyTorch's names → arrays.
 Weights = dict[str, np.ndarray]
-# `{collection: tree}`
+# `{collection: tree}`.
 Variables = dict[str, Any]
 
 _CONTAINERS = (("collections", "OrderedDict"),)
-# Packages whose pickles hold the class of the model beside its weights.
+# Packages whose pickles contain the class of the model in addition to its weights.
 _MODELS = ("demucs",)
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".th")
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
-# Where the axes of our kernels `[h, w, in, out]` are in PyTorch's: images are `[out, in, h, w]`; spectrograms are
-# `[out, in, frequency, time]` there and `[time, frequency, in, out]` here.
+# For each axis of our kernels, its index in PyTorch's kernels. Image kernels are `[h, w, in, out]` here and
+# `[out, in, h, w]` there; spectrogram kernels are `[time, frequency, in, out]` here and `[out, in, frequency, time]`
+# there.
 _IMAGE, _SPECTROGRAM = (2, 3, 1, 0), (3, 2, 1, 0)
 
 
 def read(path: Path) -> Weights:
-    """The weights in a file, float32, without the `module.` that training on several GPUs puts before the names.
+    """Read the weights of a file as float32, without the prefix `module.` that data-parallel training adds to names.
 
     Raises:
-      ValueError: if there is no such file, it is damaged or of an unknown kind, or PyTorch, which it takes, is missing.
+      ValueError: if the file does not exist, is damaged or of an unknown kind, or if it needs PyTorch and PyTorch is
+        not installed.
     """
     if path.suffix not in SUFFIXES:
-        raise ValueError(f"{path} is no file of PyTorch weights: its name must end with {', '.join(SUFFIXES)}")
+        raise ValueError(f"{path} is not a file of PyTorch weights: its name must end with {', '.join(SUFFIXES)}")
     if not path.is_file():
         raise ValueError(f"there is no file {path}")
     try:
-        found = safetensors.numpy.load_file(path) if path.suffix == ".safetensors" else _unpickled(path)
+        weights = safetensors.numpy.load_file(path) if path.suffix == ".safetensors" else _unpickle(path)
     except ImportError:
         raise ValueError(
             f"reading {path} needs PyTorch: convert it to .safetensors (float32), or pip install -e '.[twins]'"
         ) from None
-    except Exception as error:  # both libraries raise what they like
+    except Exception as error:  # both libraries raise exceptions of many types
         raise ValueError(f"{path} cannot be read as weights: {error}") from None
-    stripped = all(name.startswith("module.") for name in found)
-    return {name.removeprefix("module.") if stripped else name: value for name, value in found.items()}
+    stripped = all(name.startswith("module.") for name in weights)
+    return {name.removeprefix("module.") if stripped else name: value for name, value in weights.items()}
 
 
-def _unpickled(path: Path) -> Weights:
+def _unpickle(path: Path) -> Weights:
     import torch  # pyright: ignore[reportMissingImports]
 
     opener = gzip.open if path.read_bytes()[:2] == b"\x1f\x8b" else open
     with opener(path, "rb") as file:
-        reader: Any = types.ModuleType("only_weights")
-        reader.Unpickler, reader.load = _OnlyWeights, lambda file, **options: _OnlyWeights(file, **options).load()
+        reader: Any = types.ModuleType("weights_unpickler")
+        reader.Unpickler = _WeightsUnpickler
+        reader.load = lambda file, **options: _WeightsUnpickler(file, **options).load()
         content = torch.load(io.BytesIO(file.read()), map_location="cpu", pickle_module=reader, weights_only=False)
     if isinstance(content, tuple):  # demucs, version 1: class, arguments, state
         content = content[-1]
@@ -75,8 +78,8 @@ def _unpickled(path: Path) -> Weights:
     return {name: value.detach().float().numpy() for name, value in content.items()}
 
 
-class _OnlyWeights(pickle.Unpickler):
-    """Reads tensors and plain containers. The class of a model that lies beside them is read as `Unknown`, not run."""
+class _WeightsUnpickler(pickle.Unpickler):
+    """Reads tensors and plain containers; the class of a model is replaced by `Unknown` and never run."""
 
     class Unknown:
         pass
@@ -87,12 +90,12 @@ class _OnlyWeights(pickle.Unpickler):
             return super().find_class(module, name)
         if module.split(".")[0] in _MODELS:
             return self.Unknown
-        raise pickle.UnpicklingError(f"it holds {module}.{name}, which is no weight")
+        raise pickle.UnpicklingError(f"it contains {module}.{name}, which is not a weight")
 
 
 @dataclasses.dataclass(frozen=True)
 class _Naming:
-    """How a library names the parts of a ResNet, with places for the numbers of stage, block and layer."""
+    """The names that a library gives to the parts of a ResNet, with placeholders for stage, block and layer."""
 
     stem: str
     stem_norm: str
@@ -104,8 +107,8 @@ class _Naming:
     first_stage: int
     first_layer: int
 
-    def of(self, path: tuple[str, ...]) -> str:
-        """The name of a part of ours: `("stage_0_block_1", "conv_2")`."""
+    def name_of(self, path: tuple[str, ...]) -> str:
+        """Return the name of one of our modules, such as `("stage_0_block_1", "conv_2")`."""
         if path[0] in ("stem", "stem_norm"):
             return getattr(self, path[0])
         _, stage, _, block = path[0].split("_")
@@ -119,7 +122,7 @@ class _Naming:
 
 _PARTS = ("conv{}", "bn{}", "downsample.0", "downsample.1")
 _TORCHVISION = _Naming("conv1", "bn1", "layer{}.{}", *_PARTS, first_stage=1, first_layer=1)
-# Sound of Pixels keeps torchvision's layers in a list: convolution, normalisation, ReLU, pooling, the stages.
+# Sound of Pixels has torchvision's layers in a list: convolution, normalisation, ReLU, pooling, the stages.
 _LISTED = _Naming("features.0", "features.1", "features.{}.{}", *_PARTS, first_stage=4, first_layer=1)
 _HUGGING_FACE = _Naming(
     "embedder.embedder.convolution",
@@ -135,10 +138,10 @@ _HUGGING_FACE = _Naming(
 
 
 def resnet(weights: Weights, network: ResNet) -> Variables:
-    """A ResNet in torchvision's or Hugging Face's naming, or within the frame network of Sound of Pixels.
+    """Convert a ResNet with the names of torchvision, Hugging Face, or the frame network of Sound of Pixels.
 
     Raises:
-      ValueError: if the weights are not those of a network of this size.
+      ValueError: if the weights do not fit the network.
     """
     weights = {name.removeprefix("resnet."): value for name, value in weights.items()}
     naming, last = _TORCHVISION, ("fc.",)
@@ -146,85 +149,85 @@ def resnet(weights: Weights, network: ResNet) -> Variables:
         naming, last = _HUGGING_FACE, ("classifier.",)
     elif any(name.startswith("features.") for name in weights):
         naming = _LISTED
-    like = _shapes(network, jnp.zeros((1, 32, 32, 3)), False)
-    return _converted(weights, like, naming.of, last)
+    shapes = _shapes(network, jnp.zeros((1, 32, 32, 3)), False)
+    return _convert(weights, shapes, naming.name_of, last)
 
 
 def frame_head(weights: Weights, network: FrameHead, features: int) -> Variables:
-    """The last layer of Sound of Pixels' frame network, over maps of so many `features`."""
-    like = _shapes(network, jnp.zeros((1, 1, 1, 1, features)))
-    return _converted(weights, like, lambda path: "fc", ("features.",))
+    """Convert the last layer of Sound of Pixels' frame network, whose input maps have `features` channels."""
+    shapes = _shapes(network, jnp.zeros((1, 1, 1, 1, features)))
+    return _convert(weights, shapes, lambda path: "fc", ("features.",))
 
 
 def sound_net(weights: Weights, network: SoundNet) -> Variables:
-    """Sound of Pixels' U-Net, whose levels are nested there, each among the layers of the one around it."""
+    """Convert Sound of Pixels' U-Net, in which each level is nested among the layers of the outer level."""
     innermost = network.levels - 1
 
-    def named(path: tuple[str, ...]) -> str:
+    def name_of(path: tuple[str, ...]) -> str:
         if path[0] == "input_norm":
             return "bn0"
         kind, level = path[0].rsplit("_", 1)
         depth = int(level)
-        around = "unet_block." + "".join(f"model.{1 if outer == 0 else 3}." for outer in range(depth))
+        prefix = "unet_block." + "".join(f"model.{1 if outer == 0 else 3}." for outer in range(depth))
         if depth == 0:
-            place = {"down": 0, "up": 4}[kind]
+            index = {"down": 0, "up": 4}[kind]
         elif depth == innermost:
-            place = {"down": 1, "up": 4, "up_norm": 5}[kind]
+            index = {"down": 1, "up": 4, "up_norm": 5}[kind]
         else:
-            place = {"down": 1, "down_norm": 2, "up": 6, "up_norm": 7}[kind]
-        return f"{around}model.{place}"
+            index = {"down": 1, "down_norm": 2, "up": 6, "up_norm": 7}[kind]
+        return f"{prefix}model.{index}"
 
     pixels = 2**network.levels
-    like = _shapes(network, jnp.zeros((1, pixels, pixels)), False)
-    return _converted(weights, like, named, (), _SPECTROGRAM)
+    shapes = _shapes(network, jnp.zeros((1, pixels, pixels)), False)
+    return _convert(weights, shapes, name_of, (), _SPECTROGRAM)
 
 
 def synthesizer(weights: Weights, outputs: int) -> Variables:
-    """Sound of Pixels' weighted sum over `outputs` channels."""
-    like = _shapes(Synthesizer(), jnp.zeros((1, 1, outputs)), jnp.zeros((1, 1, 1, outputs)))
-    # Its own parameters have no module around them, and the names that they have here.
-    return _converted(weights, like, lambda path: "", (), leaves={"scale": "scale", "bias": "bias"})
+    """Convert Sound of Pixels' weighted sum over `outputs` channels."""
+    shapes = _shapes(Synthesizer(), jnp.zeros((1, 1, outputs)), jnp.zeros((1, 1, 1, outputs)))
+    # The parameters belong to no submodule and have the same names as here.
+    return _convert(weights, shapes, lambda path: "", (), leaves={"scale": "scale", "bias": "bias"})
 
 
 def _shapes(network: nn.Module, *inputs: Any) -> Variables:
     return jax.eval_shape(lambda: network.init(jax.random.key(0), *inputs))  # pyright: ignore[reportReturnType]
 
 
-def _converted(
+def _convert(
     weights: Weights,
-    like: Variables,
-    named: Callable[[tuple[str, ...]], str],
+    shapes: Variables,
+    name_of: Callable[[tuple[str, ...]], str],
     ignored: tuple[str, ...],
     axes: tuple[int, ...] = _IMAGE,
     leaves: dict[str, str] = _LEAVES,
 ) -> Variables:
-    """The weights in the tree `like`; `named` gives PyTorch's name of a module by our path to it."""
-    rest = {
+    """Convert weights to a tree like `shapes`; `name_of` maps the path of our modules to PyTorch's names."""
+    remaining = {
         name: value
         for name, value in weights.items()
         if not name.endswith("num_batches_tracked") and not name.startswith(ignored)
     }
-    back = [axes.index(axis) for axis in range(4)]
-    found: dict[tuple[str, ...], np.ndarray] = {}
+    inverse = [axes.index(axis) for axis in range(4)]
+    converted: dict[tuple[str, ...], np.ndarray] = {}
     missing: dict[str, list[int]] = {}
-    for path, leaf in sorted(flatten_dict(like).items(), reverse=True):  # parameters before statistics
-        name = f"{named(path[1:-1])}.{leaves[path[-1]]}".removeprefix(".")
-        expected = [leaf.shape[axis] for axis in back] if leaf.ndim == 4 else list(leaf.shape)
-        if name not in rest:
+    for path, leaf in sorted(flatten_dict(shapes).items(), reverse=True):  # parameters before statistics
+        name = f"{name_of(path[1:-1])}.{leaves[path[-1]]}".removeprefix(".")
+        expected = [leaf.shape[axis] for axis in inverse] if leaf.ndim == 4 else list(leaf.shape)
+        if name not in remaining:
             missing[name] = expected
             continue
-        value = np.asarray(rest.pop(name), np.float32)
+        value = np.asarray(remaining.pop(name), np.float32)
         if list(value.shape) != expected:
             raise ValueError(f"the weight '{name}' has shape {list(value.shape)}, expected {expected}")
-        found[path] = np.ascontiguousarray(value.transpose(axes) if leaf.ndim == 4 else value)
+        converted[path] = np.ascontiguousarray(value.transpose(axes) if leaf.ndim == 4 else value)
     if missing:
         name, expected = min(missing.items())
-        others = ", ".join(f"'{other}'" for other in list(weights)[:3]) or "nothing"
-        raise ValueError(f"the weights lack '{name}', expected with shape {expected}; they begin with {others}")
-    if rest:
-        name, value = next(iter(rest.items()))
+        others = ", ".join(f"'{other}'" for other in list(weights)[:3]) or "none"
+        raise ValueError(f"the weights lack '{name}', expected with shape {expected}; their first names are {others}")
+    if remaining:
+        name, value = next(iter(remaining.items()))
         raise ValueError(
-            f"the weights hold '{name}' with shape {list(value.shape)}, for which the network has no place "
-            f"({len(rest)} such in all): it is of another kind or size"
+            f"the weights contain '{name}' with shape {list(value.shape)}, which the network does not have "
+            f"({len(remaining)} such weights in all): the network is of another kind or size"
         )
-    return unflatten_dict(found)
+    return unflatten_dict(converted)

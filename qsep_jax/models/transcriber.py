@@ -1,4 +1,4 @@
-"""From the bottleneck of an encoder to the note that sounds in each frame (Lin et al. 2021, §3.1, Eq. 9)."""
+"""The transcriber of Lin et al. 2021 (§3.1, Eq. 9): from the bottleneck of an encoder to a pitch class per frame."""
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -8,7 +8,7 @@ from qsep_jax.nn.blocks import XAVIER, ConvBlock, pool
 
 
 class Transcriber(nn.Module):
-    """Blocks of two convolutions, each halving frequency, then a linear layer per frame."""
+    """Blocks of two convolutions that halve frequency, then a linear layer per frame."""
 
     channels: tuple[int, ...] = (128, 256)
     classes: int = 89
@@ -17,7 +17,7 @@ class Transcriber(nn.Module):
 
     @nn.compact
     def __call__(self, bottleneck: Array, train: bool) -> Array:
-        """`[B, N, F, C]` → logits `[B, N, classes]` float32."""
+        """Map the bottleneck `[B, N, F, C]` to logits `[B, N, classes]` float32."""
         x = bottleneck
         for block, channels in enumerate(self.channels):
             x = ConvBlock(channels, layers=2, dtype=self.dtype, name=f"block_{block}")(x, train)

@@ -1,4 +1,4 @@
-"""The separator of Lee et al. 2019: a U-Net over magnitudes, steered by a latent (§3.1 and §4.2)."""
+"""The separator of Lee et al. 2019: a U-Net over magnitudes, conditioned on a latent (§3.1 and §4.2)."""
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -12,13 +12,15 @@ from qsep_jax.nn.norms import instance_norm
 class QueryUNet(nn.Module):
     """Strided-convolution encoder, AdaIN decoder, sigmoid mask.
 
-    The latent enters twice: as constant input channels, and through AdaIN before every decoder activation. Frequency
-    is halved by every layer, time by all but the first of the encoder and the last of the decoder.
+    The latent enters twice: as constant input channels, and through AdaIN before every decoder activation. Every
+    encoder layer halves frequency, and every one except the first halves time; the decoder mirrors this.
 
     Attributes:
-      channels: output channels of the encoder layers, outermost first; the decoder mirrors them.
-      mask_adain: whether the last layer, before the sigmoid, is conditioned too. The paper says "every layer of
-        decoder part" and leaves it open; it would normalise the mask's logits per example, so it is off.
+      channels: Output channels of the encoder layers, outermost first; the decoder mirrors them.
+      mask_adain: Whether the last layer, before the sigmoid, is also conditioned. The paper says "every layer of
+        decoder part", which leaves this open; the default is off because AdaIN would normalise the logits of the mask
+        per example.
+      dtype: Compute type; parameters are float32.
     """
 
     channels: tuple[int, ...] = (64, 128, 256, 512, 512, 512, 512, 512, 512)
@@ -27,7 +29,7 @@ class QueryUNet(nn.Module):
 
     @nn.compact
     def __call__(self, magnitude: Array, latent: Array) -> Array:
-        """`magnitude` `[B, N, F]`, `latent` `[B, Z]` → mask in (0, 1), `[B, N, F]` float32."""
+        """Compute the mask in (0, 1), `[B, N, F]` float32, of `magnitude` `[B, N, F]` and `latent` `[B, Z]`."""
         levels = len(self.channels)
         strides = [(1 if level == 0 else 2, 2) for level in range(levels)]
         x, skips = magnitude[..., None], []

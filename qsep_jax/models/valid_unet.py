@@ -1,7 +1,7 @@
-"""The separator of Stoller et al. 2018: a U-Net whose convolutions see no padding, only real context (published code).
+"""The separator of Stoller et al. 2018: a U-Net whose convolutions have no padding (published code).
 
-Every output is computed from inputs alone, so it does not matter where a spectrogram was cut, as long as the halvings
-fall on the same frames: what it says of a frame is the same in any excerpt that has `context` more on both sides.
+Every output depends on inputs only and not on padding. The output for a frame is therefore the same in every excerpt
+that has `context` further frames on both sides and whose pooling windows begin at the same frames.
 """
 
 import dataclasses
@@ -16,32 +16,34 @@ from qsep_jax.nn.conv import Conv, ConvTranspose
 
 @dataclasses.dataclass(frozen=True)
 class Extent:
-    """Pixels of one axis: `inputs` of which the network makes `outputs`; both ends lose `context`."""
+    """Size of one axis: the network maps `inputs` pixels to `outputs` pixels and loses `context` at both ends."""
 
     inputs: int
     outputs: int
 
     @property
     def context(self) -> int:
+        """Pixels that each end of the axis loses."""
         return (self.inputs - self.outputs) // 2
 
 
-def extent(wanted: int, levels: int) -> Extent:
-    """The smallest one whose outputs are at least `wanted`, with so many halvings.
+def extent(min_outputs: int, levels: int) -> Extent:
+    """Find the smallest extent with at least `min_outputs` outputs for a network that halves its input `levels` times.
 
-    With `n` pixels at the bottom, `2^L n − 2 (2^L − 1)` come out of `2^L n + 4 · 2^L − 2`.
+    With `n` pixels at the innermost level, `2^L n + 4 · 2^L − 2` inputs give `2^L n − 2 (2^L − 1)` outputs.
     """
     scale = 2**levels
-    bottom = max(-(-(wanted + 2 * (scale - 1)) // scale), 2)
+    bottom = max(-(-(min_outputs + 2 * (scale - 1)) // scale), 2)
     return Extent(scale * bottom + 4 * scale - 2, scale * bottom - 2 * (scale - 1))
 
 
 class ValidUNet(nn.Module):
-    """3×3 convolutions with ReLU; 2×2 maxima on the way down, transposed convolutions on the way up.
+    """3×3 convolutions with ReLU, 2×2 max pooling in the encoder and transposed convolutions in the decoder.
 
     Attributes:
-      channels: of the levels, outermost first; the last is the bottom.
-      sources: maps that come out, S, each from its own 1×1 convolution and 0 or more.
+      channels: Channels of the levels, outermost first.
+      sources: Number of output maps S; each comes from a separate 1×1 convolution and is 0 or more.
+      dtype: Compute type; parameters are float32.
     """
 
     channels: tuple[int, ...] = (16, 32, 64, 128, 256)
@@ -50,29 +52,30 @@ class ValidUNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """`[B, N, F]` → `[B, S, N', F']` float32, as `extent` says of both axes."""
+        """Map `[B, N, F]` to `[B, S, N', F']` float32; the sizes of both axes follow `extent`."""
         x = x[..., None].astype(self.dtype)
         skips = [x]
         for level, features in enumerate(self.channels):
-            x = maxima(skips[-1]) if level else x
+            x = max_pool(skips[-1]) if level else x
             skips.append(nn.relu(Conv(features, (3, 3), valid=True, dtype=self.dtype, name=f"down_{level}")(x)))
         x = skips.pop()
         for level in reversed(range(len(self.channels) - 1)):
             features = self.channels[level]
             x = nn.relu(ConvTranspose(features, (2, 2), (2, 2), dtype=self.dtype, name=f"up_{level}")(x))
-            x = jnp.concatenate([_centre(skips.pop(), x), x], axis=-1)
+            x = jnp.concatenate([_crop_centre(skips.pop(), x), x], axis=-1)
             x = nn.relu(Conv(features, (3, 3), valid=True, dtype=self.dtype, name=f"after_{level}")(x))
-        x = jnp.concatenate([_centre(skips.pop(), x), x], axis=-1).astype(jnp.float32)
-        # Departs from the published code: weights begin at 0 or more. A source whose weights are mostly negative would
-        # be 0 everywhere, as all that comes in is 0 or more, and a ReLU that is 0 everywhere learns nothing.
+        x = jnp.concatenate([_crop_centre(skips.pop(), x), x], axis=-1).astype(jnp.float32)
+        # Departs from the published code: initial weights are 0 or more. All inputs of this layer are 0 or more, so a
+        # source with mostly negative weights would be 0 everywhere, and a ReLU that is 0 everywhere learns nothing.
         return jnp.moveaxis(nn.relu(nn.Dense(self.sources, kernel_init=_not_negative, name="sources")(x)), -1, 1)
 
 
-def maxima(x: Array) -> Array:
-    """Of 2×2 pixels: `[B, H, W, C]` → `[B, H / 2, W / 2, C]`; of equal ones the first gets the gradient.
+def max_pool(x: Array) -> Array:
+    """Pool `[B, H, W, C]` by the maximum of 2×2 pixels: `[B, H / 2, W / 2, C]`.
 
-    By selection. The gradient of `max` divides by how many pixels equal the maximum, which is nan where XLA rounds them
-    otherwise when it computes them again; this one is twice as fast on CPU, too.
+    The maximum is computed by selection, so the first of equal pixels gets the gradient. The gradient of `max` divides
+    by the number of pixels that equal the maximum; it is nan where XLA recomputes the pixels with different rounding.
+    Selection is also twice as fast on CPU.
     """
     batch, height, width, channels = x.shape
     x = x.reshape(batch, height // 2, 2, width // 2, 2, channels)
@@ -86,6 +89,7 @@ def _not_negative(key: Array, shape: Any, dtype: Any = jnp.float32) -> Array:
     return jnp.abs(nn.initializers.lecun_normal()(key, shape, dtype))
 
 
-def _centre(x: Array, like: Array) -> Array:
-    rows, columns = ((x.shape[axis] - like.shape[axis]) // 2 for axis in (1, 2))
-    return x[:, rows : rows + like.shape[1], columns : columns + like.shape[2]]
+def _crop_centre(x: Array, target: Array) -> Array:
+    """Crop `x` around its centre to the height and width of `target`."""
+    rows, columns = ((x.shape[axis] - target.shape[axis]) // 2 for axis in (1, 2))
+    return x[:, rows : rows + target.shape[1], columns : columns + target.shape[2]]

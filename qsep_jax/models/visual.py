@@ -1,4 +1,4 @@
-"""From what a network made of each video frame to one vector for the whole mixture (Slizovskaia et al. 2021, §4.3)."""
+"""Networks that summarise features of video frames in one context vector (Slizovskaia et al. 2021, §4.3)."""
 
 from typing import Any, Literal
 
@@ -9,13 +9,15 @@ from jax import Array
 
 
 class VisualContext(nn.Module):
-    """Features of the frames of all players → one context vector.
+    """Summarises the features of the frames of all players in one context vector.
 
     Attributes:
-      kind: `max`: adaptive max pooling of each frame's features, then the maximum over all frames; no parameters.
-        `lstm`: the last hidden state of an LSTM over the frames, slot by slot, each slot in order of time. As "the
-        obtained sequence of vectors" the paper passes the features themselves into it, without that pooling.
-      hidden: length of the context.
+      kind: How features are summarised. `max` applies adaptive max pooling to each frame's features, then the maximum
+        over all frames, without parameters. `lstm` is the last hidden state of an LSTM over the frames, slot by slot,
+        each slot in order of time; as in the paper ("the obtained sequence of vectors") it reads the features directly,
+        without that pooling.
+      hidden: Length of the context vector.
+      dtype: Compute type; parameters are float32.
     """
 
     kind: Literal["max", "lstm"] = "max"
@@ -24,9 +26,11 @@ class VisualContext(nn.Module):
 
     @nn.compact
     def __call__(self, features: Array, present: Array) -> Array:
-        """`features` `[B, S, n, D]`, `present` `[B, S]`, whether there is anyone in a slot → `[B, hidden]` float32.
+        """Compute the context `[B, hidden]` float32.
 
-        Empty slots count as frames whose features are zero, as in the paper.
+        Args:
+          features: features of n frames in each of S slots, `[B, S, n, D]`.
+          present: whether a slot has a player, `[B, S]`. As in the paper, the features of empty slots count as zero.
         """
         features = jnp.where(present[..., None, None].astype(bool), features, 0.0).astype(self.dtype)
         frames = features.reshape(features.shape[0], -1, features.shape[-1])
@@ -41,7 +45,7 @@ class VisualContext(nn.Module):
 
 
 class InstrumentLogits(nn.Module):
-    """A dense layer on the context: which instruments play, before the softmax, `[B, Z]` → `[B, K]` float32."""
+    """A dense layer that maps the context to the logits of the instruments that play: `[B, Z]` → `[B, K]` float32."""
 
     classes: int
     dtype: jnp.dtype = jnp.dtype("float32")
@@ -53,10 +57,10 @@ class InstrumentLogits(nn.Module):
 
 
 def adaptive_max_pool(x: Array, size: int) -> Array:
-    """Maxima of `size` windows that cover the last axis, `[..., D]` → `[..., size]`.
+    """Pool the last axis by the maxima of `size` windows that cover it: `[..., D]` → `[..., size]`.
 
-    Window `i` is `⌊i D / size⌋ … ⌈(i + 1) D / size⌉`, the last one left out, as in PyTorch: D / size neighbours where
-    that comes out even, overlapping windows elsewhere.
+    As in PyTorch, window `i` reaches from `⌊i D / size⌋` up to but not including `⌈(i + 1) D / size⌉`: windows of
+    D / size neighbours if that is an integer, and overlapping windows otherwise.
     """
     count = x.shape[-1]
     if count % size == 0:
@@ -64,11 +68,13 @@ def adaptive_max_pool(x: Array, size: int) -> Array:
     first = np.arange(size) * count // size
     last = -(-np.arange(1, size + 1) * count // size) - 1
     widest = int((last - first).max()) + 1
-    window = np.minimum(first[:, None] + np.arange(widest), last[:, None])  # the last one again changes no maximum
+    window = np.minimum(
+        first[:, None] + np.arange(widest), last[:, None]
+    )  # repeating the last index does not change the maximum
     return x[..., window].max(-1)
 
 
 def _uniform(bound: float) -> Any:
-    """U(−bound, bound), what PyTorch begins an LSTM with."""
+    """U(−bound, bound), PyTorch's initialisation of an LSTM."""
     symmetric = nn.initializers.uniform(2 * bound)
     return lambda key, shape, dtype=jnp.float32: symmetric(key, shape, dtype) - bound

@@ -138,7 +138,9 @@ class Cantisani2021(System):
         """The published PyTorch network of demucs, version 1, or another of its kind, in the form of this system."""
         if network != "tasnet":
             return super().from_file(network, path)
-        return {"params": tasnet_weights.ours(torch_weights.read(path), self.network, self.channels, str(path))}
+        return {
+            "params": tasnet_weights.from_published(torch_weights.read(path), self.network, self.channels, str(path))
+        }
 
     def noise(self, rng: np.random.Generator, batch_size: int) -> Batch:
         shape = (batch_size, len(self.stems), self.samples, self.channels)

@@ -17,7 +17,7 @@ from jax import Array
 
 from data_pipelines.schema import FRAMES, INSTRUMENTS, SLOTS
 from qsep_jax.models import torch_weights
-from qsep_jax.models.resnet import ResNet, ResNetSize, over_frames
+from qsep_jax.models.resnet import ResNet, ResNetSize, apply_to_frames
 from qsep_jax.models.visual import InstrumentLogits, adaptive_max_pool
 from qsep_jax.systems.base import Aux, Batch, BatchSpec, Optimizer, Phase, System, Variables
 
@@ -90,7 +90,7 @@ class FrameClassifier(System):
         frames = batch[FRAMES]
         wanted = jnp.repeat(batch[SLOTS], frames.shape[2], axis=1).reshape(-1)
         counts = wanted >= 0
-        features, updates = over_frames(self.network, variables, frames, batch[SLOTS] >= 0, train)
+        features, updates = apply_to_frames(self.network, variables, frames, batch[SLOTS] >= 0, train)
         pooled = adaptive_max_pool(features, self.hidden)
         logits: Any = self.probabilities.apply({"params": variables["params"]["probabilities"]}, pooled)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(wanted, 0))

@@ -24,7 +24,7 @@ from qsep_jax.losses import plateau
 from qsep_jax.losses.masks import binary_masks, ratio_masks, weighted_binary_cross_entropy
 from qsep_jax.models import torch_weights
 from qsep_jax.models.mask_unet import MaskUNet
-from qsep_jax.models.resnet import ResNet, over_frames
+from qsep_jax.models.resnet import ResNet, apply_to_frames
 from qsep_jax.models.visual import InstrumentLogits, VisualContext
 from qsep_jax.systems.base import Aux, Batch, BatchSpec, Optimizer, Phase, System, Variables
 from qsep_jax.systems.visual import Visual
@@ -295,7 +295,7 @@ class Slizovskaia2021(System):
             return features, features.any((2, 3)), {}
         frames = batch[FRAMES]
         present = frames.any((2, 3, 4, 5))
-        found, updates = over_frames(self.resnet, variables, frames, present, train)
+        found, updates = apply_to_frames(self.resnet, variables, frames, present, train)
         return found.reshape(*frames.shape[:3], -1), present, updates
 
     def condition(self, variables: Variables, cues: dict[str, Array]) -> Any:

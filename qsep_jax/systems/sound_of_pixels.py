@@ -19,7 +19,7 @@ from data_pipelines.schema import FRAMES, INSTRUMENTS, SLOTS, SOURCES
 from qsep_jax.dsp.frequency_scale import to_linear, to_logarithmic
 from qsep_jax.dsp.stft import istft, stft
 from qsep_jax.models import torch_weights
-from qsep_jax.models.resnet import ResNet, ResNetSize, over_frames
+from qsep_jax.models.resnet import ResNet, ResNetSize, apply_to_frames
 from qsep_jax.models.sound_of_pixels import RESNET_18, FrameHead, SoundNet, Synthesizer
 from qsep_jax.systems.base import Aux, Batch, BatchSpec, Condition, Optimizer, Phase, System, Variables
 from qsep_jax.systems.visual import PlayerFrames
@@ -152,7 +152,7 @@ class SoundOfPixels(System):
     def _see(self, variables: Variables, frames: Array, present: Array, train: bool) -> tuple[Array, dict[str, Any]]:
         """K numbers of each player's frames, `[B, S, n, H, W, 3]` → `[B, S, K]`, and the statistics after them."""
         normal = (IMAGE_MEAN, IMAGE_DEVIATION)
-        maps, updates = over_frames(self.frame_network, variables, frames, present, train, *normal)
+        maps, updates = apply_to_frames(self.frame_network, variables, frames, present, train, *normal)
         maps = maps.reshape(-1, frames.shape[2], *maps.shape[1:])
         numbers: Any = self.head.apply({"params": variables["params"]["head"]}, maps)
         return numbers.reshape(*present.shape, -1), updates

@@ -1,4 +1,4 @@
-"""Conv-TasNet: its published size, what comes out as it went in, and weights by PyTorch's names."""
+"""Tests of Conv-TasNet: published sizes, gain and reconstruction, and weights with PyTorch's names."""
 
 import dataclasses
 import gzip
@@ -28,7 +28,7 @@ def signal(samples: int, batch: int = 2) -> np.ndarray:
     return np.random.default_rng(samples).standard_normal((batch, samples, CHANNELS)).astype(np.float32)
 
 
-def fresh(network: ConvTasNet = TINY):
+def initialised(network: ConvTasNet = TINY):
     return jax.jit(lambda: network.init(KEY, jnp.zeros((1, network.window, CHANNELS))))()["params"]
 
 
@@ -39,66 +39,68 @@ def run(params, mixture, network=TINY):
 
 @pytest.fixture(scope="module")
 def params():
-    return fresh()
+    return initialised()
 
 
 def test_the_published_parameter_counts():
-    """`papers-in-detail`, section 5.1: the counts of the slides need ten blocks in a repeat."""
+    """`papers-in-detail`, section 5.1: the counts of the slides imply ten blocks in a repeat."""
     network = ConvTasNet(4, 256, 20, bottleneck=256, hidden=512, kernel=3, blocks=10, repeats=4)
     assert network == Cantisani2021().network
-    found = jax.eval_shape(network.init, KEY, jnp.zeros((1, 20, 2)))["params"]
-    assert parameter_count(found) == 10_977_872
-    separator = found["separator"]
+    shapes = jax.eval_shape(network.init, KEY, jnp.zeros((1, 20, 2)))["params"]
+    assert parameter_count(shapes) == 10_977_872
+    separator = shapes["separator"]
     repeats = {name: tree for name, tree in separator.items() if name.startswith("repeat_")}
     assert {parameter_count(tree) for tree in repeats.values()} == {2_657_300}
     assert {parameter_count(block) for tree in repeats.values() for block in tree.values()} == {265_730}
     assert parameter_count(separator["mask"]) == 262_144
     assert parameter_count(separator["bottleneck"]) == 65_536
     assert parameter_count([separator["norm_scale"], separator["norm_bias"]]) == 512
-    assert parameter_count(found["encoder"]) == parameter_count(found["decoder"]) == 10_240
+    assert parameter_count(shapes["encoder"]) == parameter_count(shapes["decoder"]) == 10_240
 
 
 @pytest.mark.parametrize("gain", [30.0, 0.1])
-def test_louder_in_is_louder_out(params, gain):
+def test_the_output_scales_with_the_input(params, gain):
     mixture = signal(60)
-    found = run(params, mixture)
-    assert np.abs(found).max() > 1e-2
-    np.testing.assert_allclose(run(params, gain * mixture), gain * found, atol=1e-4 * gain * np.abs(found).max())
+    estimates = run(params, mixture)
+    assert np.abs(estimates).max() > 1e-2
+    np.testing.assert_allclose(
+        run(params, gain * mixture), gain * estimates, atol=1e-4 * gain * np.abs(estimates).max()
+    )
 
 
 @pytest.mark.parametrize("samples", [6, 7, 8, 9, 31, 35])
-def test_what_is_left_of_the_last_window_is_silent(params, samples):
+def test_samples_after_the_last_complete_window_are_silent(params, samples):
     mixture = signal(samples)
-    found, whole = np.asarray(run(params, mixture)), samples // HOP * HOP
-    assert found.shape == (2, SOURCES, samples, CHANNELS)
-    assert not found[:, :, whole:].any()
-    assert found[:, :, whole - HOP : whole].any()
-    np.testing.assert_allclose(found[:, :, :whole], run(params, mixture[:, :whole]), atol=1e-6)
+    estimates, covered = np.asarray(run(params, mixture)), samples // HOP * HOP
+    assert estimates.shape == (2, SOURCES, samples, CHANNELS)
+    assert not estimates[:, :, covered:].any()
+    assert estimates[:, :, covered - HOP : covered].any()
+    np.testing.assert_allclose(estimates[:, :, :covered], run(params, mixture[:, :covered]), atol=1e-6)
 
 
-def test_windows_add_up_to_what_went_in(params):
-    """Filters that take windows apart into positive and negative parts and halve them, and masks of 1, 2 and 3."""
+def test_overlap_add_reconstructs_the_mixture(params):
+    """The filters split windows into positive and negative parts and halve them; the masks are 1, 2 and 3."""
     size = WINDOW * CHANNELS
     network = dataclasses.replace(TINY, filters=2 * size)
-    params = jax.tree.map(np.asarray, fresh(network))
-    both = np.concatenate([np.eye(size), -np.eye(size)], axis=1).astype(np.float32)
-    separator = jax.tree_util.tree_map_with_path(  # blocks that let pass what comes
+    params = jax.tree.map(np.asarray, initialised(network))
+    encoder = np.concatenate([np.eye(size), -np.eye(size)], axis=1).astype(np.float32)
+    separator = jax.tree_util.tree_map_with_path(  # blocks that return their input
         lambda path, leaf: np.zeros_like(leaf) if path[-1].key == "contract" else leaf, params["separator"]
     )
     separator["norm_scale"], separator["norm_bias"] = np.zeros(2 * size, np.float32), np.ones(2 * size, np.float32)
     separator["bottleneck"] = np.full_like(separator["bottleneck"], 0.5 / size)
     separator["mask"] = np.repeat(np.arange(1.0, 4.0, dtype=np.float32) / 5, 2 * size)[None].repeat(5, axis=0)
     mixture = signal(40)
-    found = run({"encoder": both, "decoder": both.T / 2, "separator": separator}, mixture, network)
+    estimates = run({"encoder": encoder, "decoder": encoder.T / 2, "separator": separator}, mixture, network)
     expected = np.pad(mixture[:, :39], ((0, 0), (0, 1), (0, 0)))
-    expected[:, :HOP] /= 2  # in one window only
+    expected[:, :HOP] /= 2  # covered by one window only
     expected[:, 36:] /= 2
-    np.testing.assert_allclose(found, expected[:, None] * np.arange(1, 4)[:, None, None], atol=1e-5)
+    np.testing.assert_allclose(estimates, expected[:, None] * np.arange(1, 4)[:, None, None], atol=1e-5)
 
 
 def test_the_published_names():
     network = dataclasses.replace(TINY, blocks=2, repeats=1)
-    found = tasnet_weights.published(fresh(network), network)
+    weights = tasnet_weights.to_published(initialised(network), network)
     block = {
         "net.0.weight": (7, 5, 1),
         "net.1.weight": (1,),
@@ -110,7 +112,7 @@ def test_the_published_names():
         "net.3.net.2.beta": (1, 7, 1),
         "net.3.net.3.weight": (5, 7, 1),
     }
-    assert {name: value.shape for name, value in found.items()} == {
+    assert {name: value.shape for name, value in weights.items()} == {
         "encoder.conv1d_U.weight": (8, CHANNELS, WINDOW),
         "separator.network.0.gamma": (1, 8, 1),
         "separator.network.0.beta": (1, 8, 1),
@@ -122,24 +124,28 @@ def test_the_published_names():
 
 
 def random_weights(network: ConvTasNet) -> tasnet_weights.Weights:
-    """By the published names; no two numbers are the same."""
-    rng, like = np.random.default_rng(0), tasnet_weights.published(fresh(network), network)
-    return {name: (0.3 * rng.standard_normal(value.shape)).astype(np.float32) for name, value in like.items()}
+    """Random weights with the published names."""
+    rng, weights = np.random.default_rng(0), tasnet_weights.to_published(initialised(network), network)
+    return {name: (0.3 * rng.standard_normal(value.shape)).astype(np.float32) for name, value in weights.items()}
 
 
-def same(found, expected):
-    assert jax.tree.structure(found) == jax.tree.structure(expected)
-    jax.tree.map(np.testing.assert_array_equal, found, expected)
+def assert_equal(actual, expected):
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    jax.tree.map(np.testing.assert_array_equal, actual, expected)
 
 
-def test_there_and_back(params):
-    same(tasnet_weights.ours(tasnet_weights.published(params, TINY), TINY, CHANNELS, "there"), params)
+def test_conversion_round_trip(params):
+    assert_equal(
+        tasnet_weights.from_published(tasnet_weights.to_published(params, TINY), TINY, CHANNELS, "there"), params
+    )
     weights = random_weights(TINY)
-    same(tasnet_weights.published(tasnet_weights.ours(weights, TINY, CHANNELS, "there"), TINY), weights)
+    assert_equal(
+        tasnet_weights.to_published(tasnet_weights.from_published(weights, TINY, CHANNELS, "there"), TINY), weights
+    )
 
 
 @pytest.mark.torch
-def test_published_weights_do_the_same_as_in_pytorch():
+def test_published_weights_give_the_same_output_as_in_pytorch():
     import torch
 
     from benchmarks.torch_twins.cantisani2021 import Twin
@@ -148,23 +154,23 @@ def test_published_weights_do_the_same_as_in_pytorch():
     twin = Twin(SYSTEM)
     twin.tasnet.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     mixture, stride = signal(203), SYSTEM.window // 2
-    found = run(tasnet_weights.ours(weights, SYSTEM.network, CHANNELS, "here"), mixture, SYSTEM.network)
+    estimates = run(tasnet_weights.from_published(weights, SYSTEM.network, CHANNELS, "here"), mixture, SYSTEM.network)
     with torch.no_grad():
         tensor = torch.from_numpy(mixture)
         expected = twin(tensor).numpy()
-        # What the twin adds window by window is a transposed convolution.
+        # The overlap-add of the twin equals a transposed convolution.
         encoded = twin.tasnet.encoder.conv1d_U(tensor.swapaxes(1, 2)).relu()
         masks = twin.tasnet.separator.network(encoded).relu().unflatten(1, (4, SYSTEM.filters))
         windows = twin.tasnet.decoder.basis_signals.weight.T.reshape(SYSTEM.filters, CHANNELS, SYSTEM.window)
         added = [torch.conv_transpose1d(encoded * masks[:, number], windows, stride=stride) for number in range(4)]
     tolerance = 1e-5 * np.abs(expected).max()
     assert tolerance > 1e-7
-    np.testing.assert_allclose(found, expected, atol=tolerance)
-    np.testing.assert_allclose(found[:, :, :200], torch.stack(added, 1).swapaxes(2, 3), atol=tolerance)
+    np.testing.assert_allclose(estimates, expected, atol=tolerance)
+    np.testing.assert_allclose(estimates[:, :, :200], torch.stack(added, 1).swapaxes(2, 3), atol=tolerance)
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"separator.network.1.weight": None}, "1 are missing, such as separator.network.1.weight"),
         ({"decoder.bias": np.zeros(3)}, "1 are left over, such as decoder.bias"),
@@ -174,16 +180,16 @@ def test_published_weights_do_the_same_as_in_pytorch():
         ),
     ],
 )
-def test_weights_of_another_form_are_refused(change, said):
+def test_weights_of_another_form_are_refused(change, message):
     weights = {name: value for name, value in {**random_weights(TINY), **change}.items() if value is not None}
     with pytest.raises(
-        ValueError, match="^a.pth is no Conv-TasNet of 2 repeats of 2 blocks: of its weights " + said + "$"
+        ValueError, match="^a.pth is not a Conv-TasNet of 2 repeats of 2 blocks: of its weights " + message + "$"
     ):
-        tasnet_weights.ours(weights, TINY, CHANNELS, "a.pth")
+        tasnet_weights.from_published(weights, TINY, CHANNELS, "a.pth")
 
 
 @pytest.mark.parametrize(
-    ("name", "shape", "wanted"),
+    ("name", "shape", "expected"),
     [
         ("encoder.conv1d_U.weight", (8, 1, 6), r"\(8, 2, 6\)"),
         ("encoder.conv1d_U.weight", (8, 6, 2), r"\(8, 2, 6\)"),
@@ -194,20 +200,20 @@ def test_weights_of_another_form_are_refused(change, said):
         ("separator.network.2.0.1.net.2.gamma", (7,), r"\(1, 7, 1\)"),
     ],
 )
-def test_weights_of_another_shape_are_refused(name, shape, wanted):
+def test_weights_of_another_shape_are_refused(name, shape, expected):
     weights = {**random_weights(TINY), name: np.zeros(shape, np.float32)}
-    found = str(shape).replace("(", r"\(").replace(")", r"\)")
-    with pytest.raises(ValueError, match=f"^a.pth: {name} has the shape {found}, the network needs {wanted}$"):
-        tasnet_weights.ours(weights, TINY, CHANNELS, "a.pth")
+    actual = str(shape).replace("(", r"\(").replace(")", r"\)")
+    with pytest.raises(ValueError, match=f"^a.pth: {name} has the shape {actual}, the network needs {expected}$"):
+        tasnet_weights.from_published(weights, TINY, CHANNELS, "a.pth")
 
 
 def test_a_file_of_weights(tmp_path):
     weights, path = random_weights(SYSTEM.network), tmp_path / "tasnet.safetensors"
     safetensors.numpy.save_file(weights, path)
-    found = SYSTEM.from_file("tasnet", path)
-    same(found, {"params": tasnet_weights.ours(weights, SYSTEM.network, 2, "")})
-    like = jax.eval_shape(lambda: SYSTEM.init(KEY, {}))["params"]["tasnet"]
-    assert jax.tree.map(np.shape, found["params"]) == jax.tree.map(lambda leaf: leaf.shape, like)
+    variables = SYSTEM.from_file("tasnet", path)
+    assert_equal(variables, {"params": tasnet_weights.from_published(weights, SYSTEM.network, 2, "")})
+    shapes = jax.eval_shape(lambda: SYSTEM.init(KEY, {}))["params"]["tasnet"]
+    assert jax.tree.map(np.shape, variables["params"]) == jax.tree.map(lambda leaf: leaf.shape, shapes)
 
 
 @pytest.mark.torch
@@ -218,13 +224,15 @@ def test_a_file_of_pytorch(wrapped, tmp_path):
     weights, path = random_weights(SYSTEM.network), tmp_path / "tasnet.pth"
     tensors = {name: torch.from_numpy(value) for name, value in weights.items()}
     torch.save({"state": tensors, "epoch": 3} if wrapped else tensors, path)
-    same(SYSTEM.from_file("tasnet", path), {"params": tasnet_weights.ours(weights, SYSTEM.network, 2, "")})
+    assert_equal(
+        SYSTEM.from_file("tasnet", path), {"params": tasnet_weights.from_published(weights, SYSTEM.network, 2, "")}
+    )
 
 
 @pytest.mark.torch
 @pytest.mark.parametrize("opener", [open, gzip.open])
 def test_a_file_of_demucs_1(opener, tmp_path, monkeypatch):
-    """Class, arguments and state in one tuple; the package that the class is of is not installed where it is read."""
+    """The file holds class, arguments and state in one tuple; the package of the class is not installed."""
     import torch
 
     package = types.ModuleType("demucs.tasnet")
@@ -236,11 +244,13 @@ def test_a_file_of_demucs_1(opener, tmp_path, monkeypatch):
     with opener(path, "wb") as file:
         torch.save((package.ConvTasNet, (), {"X": 10}, state), file)
     monkeypatch.delitem(sys.modules, "demucs.tasnet")
-    same(SYSTEM.from_file("tasnet", path), {"params": tasnet_weights.ours(weights, SYSTEM.network, 2, "")})
+    assert_equal(
+        SYSTEM.from_file("tasnet", path), {"params": tasnet_weights.from_published(weights, SYSTEM.network, 2, "")}
+    )
 
 
 @pytest.mark.torch
-def test_a_file_that_would_run_something_is_refused(tmp_path):
+def test_a_file_that_would_run_code_is_refused(tmp_path):
     import torch
 
     class Evil:
@@ -248,14 +258,18 @@ def test_a_file_that_would_run_something_is_refused(tmp_path):
             return print, ("run",)
 
     torch.save({"state": Evil()}, tmp_path / "evil.th")
-    with pytest.raises(ValueError, match=r"evil\.th cannot be read as weights: it holds .*\.print, which is no weight"):
+    with pytest.raises(
+        ValueError, match=r"evil\.th cannot be read as weights: it contains .*\.print, which is not a weight"
+    ):
         SYSTEM.from_file("tasnet", tmp_path / "evil.th")
 
 
-def test_files_that_are_no_good(tmp_path):
+def test_weights_of_another_network_are_refused(tmp_path):
     path = tmp_path / "tasnet.safetensors"
     safetensors.numpy.save_file(random_weights(TINY), path)
-    with pytest.raises(ValueError, match=r"tasnet.safetensors is no Conv-TasNet of 3 repeats of 2 blocks: .* 18 are m"):
+    with pytest.raises(
+        ValueError, match=r"tasnet.safetensors is not a Conv-TasNet of 3 repeats of 2 blocks: .* 18 are m"
+    ):
         SYSTEM.from_file("tasnet", path)
     with pytest.raises(ValueError, match="no file of weights is known for 'query_net'"):
         SYSTEM.from_file("query_net", path)

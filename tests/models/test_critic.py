@@ -1,4 +1,4 @@
-"""Critics: sizes as published, several at once are each by itself, and no example knows of another."""
+"""Tests of critics: published sizes, independence of several critics and of the examples in a batch."""
 
 import jax
 import jax.numpy as jnp
@@ -28,12 +28,12 @@ def test_the_published_size():
         "down_1": (4, 4, 32, 64),
         "down_2": (4, 4, 64, 128),
         "down_3": (4, 4, 128, 256),
-        "down_4": (2, 4, 256, 256),  # from here on there are 4 frames
+        "down_4": (2, 4, 256, 256),  # from here on the time axis has 4 frames
         "down_5": (2, 4, 256, 256),
         "hidden": (4096, 32),
         "score": (32, 1),
     }
-    assert "bias" not in params["score"]  # losses know differences of scores alone
+    assert "bias" not in params["score"]  # losses only use differences of scores
 
 
 def test_frames_may_be_the_longer_axis():
@@ -48,22 +48,22 @@ def two():
     return params, jax.random.normal(KEY, (2, 3, FRAMES, BINS))
 
 
-@pytest.mark.parametrize("form", ["one by one", "together"])
-def test_each_critic_scores_its_own(two, form, monkeypatch):
+@pytest.mark.parametrize("form", ["in sequence", "together"])
+def test_each_critic_scores_its_own_source(two, form, monkeypatch):
     params, x = two
     if form == "together":  # as on accelerators
         monkeypatch.setattr(critic.lax, "platform_dependent", lambda *inputs, cpu, default: default(*inputs))
-    found = jax.jit(lambda params, x: critic.scores(TINY, params, x))(params, x)
-    assert found.shape == (2, 3)
-    assert found.dtype == jnp.float32
+    scores = jax.jit(lambda params, x: critic.scores(TINY, params, x))(params, x)
+    assert scores.shape == (2, 3)
+    assert scores.dtype == jnp.float32
     alone = jax.jit(TINY.apply)
     for k in range(2):
-        own = jax.tree.map(lambda leaf, k=k: leaf[k], params)
-        np.testing.assert_allclose(found[k], alone({"params": own}, x[k]), rtol=1e-4, atol=1e-6)
-    assert np.abs(found[0] - found[1]).max() > 1e-2
+        of_critic = jax.tree.map(lambda leaf, k=k: leaf[k], params)
+        np.testing.assert_allclose(scores[k], alone({"params": of_critic}, x[k]), rtol=1e-4, atol=1e-6)
+    assert np.abs(scores[0] - scores[1]).max() > 1e-2
 
 
-def test_no_example_knows_of_another(two):
+def test_examples_are_independent(two):
     params, x = two
     scores = jax.jit(lambda x: critic.scores(TINY, params, x))
     changed = scores(x.at[1, 2].add(1.0))

@@ -1,4 +1,4 @@
-"""The U-Net of Slizovskaia et al. 2021: sizes as published, and where a condition reaches."""
+"""Tests of the U-Net of Slizovskaia et al. 2021: published sizes, and what a condition affects."""
 
 import jax
 import jax.numpy as jnp
@@ -25,11 +25,11 @@ def maps_of(network: MaskUNet, variables, condition, train=False, key=KEY):
     ("fields", "count"),
     [
         ({}, 5_154_719),
-        # A linear layer from 13 labels to a factor and a bias of each channel.
+        # A linear layer from 13 labels to a scale and a bias for each channel.
         ({"film": "bottleneck"}, 5_154_719 + 14 * 2 * 512),
         ({"film": "encoder"}, 5_154_719 + 14 * 2 * (16 + 32 + 64 + 128 + 256)),
         ({"film": "final"}, 5_154_719 + 14 * 2 * 13),
-        # Twelve more decoders, and 12 · (9 · 17 + 2) parameters less for the maps that each does not make.
+        # 12 further decoders, each of which has one output map instead of 13.
         ({"heads": True}, 5_154_719 + 12 * (2_358_981 + 1_018) - 13 * 12 * (9 * 17 + 2)),
         ({"classes": 13}, 5_154_719 + 513 * 13),
     ],
@@ -42,7 +42,7 @@ def test_parameters_of_the_published_sizes(fields, count):
 
 
 @pytest.mark.parametrize("heads", [False, True])
-def test_maps_are_as_large_as_the_spectrogram_and_not_negative(heads):
+def test_maps_have_the_size_of_the_spectrogram_and_are_not_negative(heads):
     network = small(heads=heads, classes=2)
     variables = network.init(KEY, SPECTROGRAM, None, False, KEY)
     maps, logits = network.apply(variables, SPECTROGRAM, None, False, KEY)
@@ -52,7 +52,7 @@ def test_maps_are_as_large_as_the_spectrogram_and_not_negative(heads):
 
 
 @pytest.mark.parametrize("film", ["bottleneck", "encoder", "final"])
-def test_a_condition_changes_its_own_example_alone(film):
+def test_a_condition_only_changes_its_example(film):
     network = small(film=film)
     variables = network.init(KEY, SPECTROGRAM, CONDITIONS, False, KEY)
     before = maps_of(network, variables, CONDITIONS)
@@ -61,7 +61,7 @@ def test_a_condition_changes_its_own_example_alone(film):
     assert (before[1] != after[1]).any()
 
 
-def test_heads_share_nothing_but_the_encoder():
+def test_heads_only_share_the_encoder():
     network = small(heads=True)
     variables = network.init(KEY, SPECTROGRAM, None, False, KEY)
     params = {**variables["params"], "decoder_1": jax.tree.map(jnp.zeros_like, variables["params"]["decoder_1"])}
@@ -70,10 +70,10 @@ def test_heads_share_nothing_but_the_encoder():
     assert (before[:, 1] != after[:, 1]).any()
 
 
-def test_dropout_is_for_training():
+def test_dropout_is_only_active_in_training():
     network = small()
     variables = network.init(KEY, SPECTROGRAM, None, False, KEY)
-    kept, other = maps_of(network, variables, None), maps_of(network, variables, None, key=jax.random.key(5))
-    np.testing.assert_array_equal(kept, other)
-    kept, other = (maps_of(network, variables, None, True, jax.random.key(seed)) for seed in (0, 5))
-    assert (kept != other).any()
+    one, other = maps_of(network, variables, None), maps_of(network, variables, None, key=jax.random.key(5))
+    np.testing.assert_array_equal(one, other)
+    one, other = (maps_of(network, variables, None, True, jax.random.key(seed)) for seed in (0, 5))
+    assert (one != other).any()

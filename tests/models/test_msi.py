@@ -1,4 +1,4 @@
-"""The networks of Lin et al. 2021: the published sizes, and what depends on what."""
+"""Tests of the networks of Lin et al. 2021: published sizes, and which outputs depend on which inputs."""
 
 from functools import partial
 
@@ -29,7 +29,7 @@ tiny = partial(
 
 
 def test_the_published_parameter_counts():
-    """`papers-in-detail`, section 2.3: derived from the authors' code."""
+    """The counts of `papers-in-detail`, section 2.3, are derived from the authors' code."""
     variables = jax.eval_shape(lambda: Lin2021().init(KEY, {}))
     counts = {name: parameter_count(tree) for name, tree in variables["params"].items()}
     film = sum(parameter_count(tree) for name, tree in variables["params"]["encoder"].items() if "film" in name)
@@ -53,7 +53,7 @@ def test_the_published_parameter_counts():
         ("skips", True, {"query_net", "encoder", "decoder", "transcriber"}),
     ],
 )
-def test_the_baselines_have_only_what_they_use(decoding, transcription, networks):
+def test_the_baselines_only_have_the_networks_they_use(decoding, transcription, networks):
     variables = jax.eval_shape(lambda: Lin2021(decoding=decoding, transcription=transcription).init(KEY, {}))
     assert set(variables["params"]) == networks
 
@@ -67,11 +67,11 @@ def inputs():
 
 
 def variables_of(networks, inputs):
-    def everything(networks, magnitude, condition):
+    def all_networks(networks, magnitude, condition):
         networks.embed(magnitude, True)
         networks(magnitude, condition, True)
 
-    return networks.init(KEY, *inputs[:2], method=everything)
+    return networks.init(KEY, *inputs[:2], method=all_networks)
 
 
 def test_shapes(inputs):
@@ -85,8 +85,8 @@ def test_shapes(inputs):
     assert np.abs(latent).max() <= 1
 
 
-def test_each_source_is_asked_for_on_its_own(inputs):
-    """Rows are mixture by mixture, source by source, and do not see each other but for batch statistics."""
+def test_queries_of_sources_are_independent(inputs):
+    """Rows are ordered by mixture, then source; without batch statistics they do not affect each other."""
     magnitude, condition, _ = inputs
     networks = tiny()
     variables = variables_of(networks, inputs)
@@ -102,7 +102,7 @@ def test_each_source_is_asked_for_on_its_own(inputs):
             np.testing.assert_allclose(alone[0], together[2 * mixture + source], atol=1e-5)
 
 
-def test_the_score_decides_the_pitch_and_the_mixture_the_timbre(inputs):
+def test_the_score_determines_pitch_and_the_mixture_timbre(inputs):
     magnitude, condition, roll = inputs
     networks = tiny()
     variables = variables_of(networks, inputs)
@@ -112,10 +112,10 @@ def test_the_score_decides_the_pitch_and_the_mixture_the_timbre(inputs):
     assert not np.allclose(by_score, apply(magnitude, condition, roll=roll[:, ::-1])[0])
     other, same_logits = apply(magnitude, condition, timbre=2 * magnitude, roll=roll)
     assert not np.allclose(other, by_score)
-    np.testing.assert_array_equal(same_logits, logits)  # notes are always read from the mixture itself
+    np.testing.assert_array_equal(same_logits, logits)  # transcription always uses `magnitude`
 
 
-def test_a_soft_roll_is_a_mixture_of_the_codebooks_entries(inputs):
+def test_a_soft_roll_is_a_mixture_of_codebook_entries(inputs):
     """Eq. 10: the representation is linear in the probabilities."""
     networks = tiny()
     variables = variables_of(networks, inputs)
@@ -137,7 +137,7 @@ def test_a_query_of_odd_length_is_cut():
     np.testing.assert_array_equal(embed(query), embed(query[:, :FRAMES]))
 
 
-def test_the_decoder_may_draw_below_zero(inputs):
+def test_the_decoder_may_be_negative(inputs):
     networks = tiny(decoding="skips")
     estimate, _ = networks.apply(variables_of(networks, inputs), *inputs[:2], False)
     assert estimate.min() < 0

@@ -1,4 +1,4 @@
-"""Residual networks against PyTorch ones of the same weights, in value, gradient and running statistics."""
+"""Tests of residual networks against PyTorch with the same weights: values, gradients and running statistics."""
 
 from functools import partial
 
@@ -13,7 +13,7 @@ from qsep_jax.models.resnet import ImageConv, ResNet, ResNetSize
 from qsep_jax.systems.base import parameter_count
 
 KEY = jax.random.key(0)
-# blocks, width, bottleneck, dilated, image
+# Blocks, width, bottleneck, dilated, image size.
 CASES = [
     ((2, 1, 1, 2), 8, True, False, (64, 64)),
     ((1, 2, 1, 1), 8, False, False, (45, 37)),
@@ -29,7 +29,7 @@ def images_of(size, batch=3, seed=0):
 
 @pytest.mark.parametrize(("size", "count", "features"), [(ResNetSize(), 23_508_032, 2048), (EIGHTEEN, 11_176_512, 512)])
 def test_the_published_parameter_counts(size, count, features):
-    """torchvision: 25,557,032 and 11,689,512 with the last layer of 1,000 classes."""
+    """torchvision has 25,557,032 and 11,689,512 parameters including the last layer of 1,000 classes."""
     network = size.network()
     images = jax.ShapeDtypeStruct((2, 224, 224, 3), jnp.float32)
     output, variables = jax.eval_shape(lambda x: network.init_with_output(KEY, x, False), images)
@@ -39,14 +39,14 @@ def test_the_published_parameter_counts(size, count, features):
     assert size.features == features
 
 
-def test_the_dilated_form_keeps_a_sixteenth_of_the_image():
+def test_the_dilated_form_reduces_the_image_to_a_sixteenth():
     network = EIGHTEEN.network(dilated=True)
     shape = jax.eval_shape(lambda: network.init_with_output(KEY, jnp.zeros((1, 224, 224, 3)), False))[0].shape
     assert shape == (1, 14, 14, 512)
 
 
 def torch_twin(case):
-    """A PyTorch network with random weights, ours, and its variables."""
+    """Create a PyTorch network with random weights, our network, and its variables."""
     import torch
 
     from tests.models.torch_resnet import TorchResNet, randomised, weights_of
@@ -60,22 +60,22 @@ def torch_twin(case):
 
 @pytest.mark.torch
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_the_same_as_in_pytorch(case):
+def test_equals_pytorch(case):
     from tests.models.torch_resnet import to_torch
 
     theirs, ours, variables = torch_twin(case)
     images = images_of(case[-1])
     expected = theirs(to_torch(images)).detach().numpy()
     expected = np.moveaxis(expected, 1, -1) if case[3] else expected
-    found = jax.jit(lambda x: ours.apply(variables, x, False))(images)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+    output = jax.jit(lambda x: ours.apply(variables, x, False))(images)
+    assert output.dtype == np.float32
+    np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
 
 @pytest.mark.torch
 @pytest.mark.parametrize("case", CASES[:3:2], ids=str)
-def test_training_moves_the_same_statistics_and_gives_the_same_gradients(case):
-    """The running variance differs by n / (n − 1), the share of the batch's, n being all its pixels."""
+def test_training_updates_the_same_statistics_and_gives_the_same_gradients(case):
+    """PyTorch multiplies the variance of a batch of n pixels by n / (n − 1) before it updates the running one."""
     import torch
 
     from tests.models.torch_resnet import to_torch, weights_of
@@ -94,18 +94,18 @@ def test_training_moves_the_same_statistics_and_gives_the_same_gradients(case):
 
         return jax.value_and_grad(value, has_aux=True)(params)
 
-    (found, changed), ours_gradients = gradients(variables["params"])
-    assert float(found) == pytest.approx(loss.item(), rel=1e-4, abs=1e-3)
-    moved = torch_weights.resnet(weights_of(theirs), ours)["batch_stats"]
+    (value, changed), ours_gradients = gradients(variables["params"])
+    assert float(value) == pytest.approx(loss.item(), rel=1e-4, abs=1e-3)
+    torch_statistics = torch_weights.resnet(weights_of(theirs), ours)["batch_stats"]
     for name, before in variables["batch_stats"]["stem_norm"].items():
-        after, expected = changed["batch_stats"]["stem_norm"][name], moved["stem_norm"][name]
+        after, expected = changed["batch_stats"]["stem_norm"][name], torch_statistics["stem_norm"][name]
         if name == "var":
             pixels = 3 * case[-1][0] * case[-1][1] // 4
             expected = 0.9 * before + (expected - 0.9 * before) * (pixels - 1) / pixels
         assert np.abs(after - before).max() > 1e-3
         np.testing.assert_allclose(after, expected, rtol=1e-5, atol=1e-6)
     for path in (("stage_3_block_0", "norm_0"), ("stage_3_block_0", "shortcut_norm")):
-        after, expected = (tree[path[0]][path[1]]["mean"] for tree in (changed["batch_stats"], moved))
+        after, expected = (tree[path[0]][path[1]]["mean"] for tree in (changed["batch_stats"], torch_statistics))
         np.testing.assert_allclose(after, expected, rtol=1e-4, atol=1e-4)
     named = {name: parameter.grad for name, parameter in theirs.named_parameters()}
     for name, tensor in theirs.state_dict().items():
@@ -140,31 +140,31 @@ def test_convolutions_and_their_gradients(window, stride, dilation, size):
         value, pull = jax.vjp(function, kernel, x)
         return value, *pull(jnp.cos(jnp.arange(float(value.size)).reshape(value.shape)))
 
-    found, expected = (value_and_gradients(function, kernel, x) for function in (ours, native))
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4), found, expected)
+    actual, expected = (value_and_gradients(function, kernel, x) for function in (ours, native))
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4), actual, expected)
 
 
-def test_absent_images_leave_the_statistics_alone():
+def test_absent_images_do_not_affect_the_statistics():
     network = ResNet((1, 1), 4, True)
     images = images_of((32, 32), 4)
     variables = jax.jit(lambda: network.init(KEY, images, False))()
     present = np.array([1, 1, 0, 0])
 
     @jax.jit
-    def moved(images, present=None):
+    def update(images, present=None):
         return network.apply(variables, images, True, present, mutable=["batch_stats"])
 
-    features, stats = moved(images, present)
+    features, stats = update(images, present)
     other = np.concatenate([images[:2], 9 * images[2:]])
-    same_features, same_stats = moved(other, present)
-    for found in (same_stats, moved(images[:2])[1]):
-        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), stats, found)
+    same_features, same_stats = update(other, present)
+    for others in (same_stats, update(images[:2])[1]):
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), stats, others)
     np.testing.assert_allclose(features[:2], same_features[:2], rtol=1e-4)
-    with_all, without = (tree["batch_stats"]["stem_norm"]["mean"] for tree in (moved(other)[1], stats))
+    with_all, without = (tree["batch_stats"]["stem_norm"]["mean"] for tree in (update(other)[1], stats))
     assert not np.allclose(with_all, without, rtol=1e-2)
 
 
-def test_bfloat16_gives_float32_features_near_those_of_float32():
+def test_bfloat16_gives_float32_features_close_to_those_of_float32():
     size, images = ResNetSize((1, 1), 8), images_of((32, 32))
     variables = jax.jit(lambda: size.network().init(KEY, images, False))()
 
@@ -178,5 +178,5 @@ def test_bfloat16_gives_float32_features_near_those_of_float32():
 
 
 def test_an_empty_stage_is_refused():
-    with pytest.raises(ValueError, match=r"every stage has a block .* not \(3, 0\), 64"):
+    with pytest.raises(ValueError, match=r"every stage needs a block .* not blocks \(3, 0\) and width 64"):
         ResNetSize((3, 0))

@@ -1,4 +1,4 @@
-"""Sound of Pixels' networks against PyTorch ones of the same weights, and their published sizes."""
+"""Tests of the networks of Sound of Pixels against PyTorch with the same weights, and of their published sizes."""
 
 import jax
 import jax.numpy as jnp
@@ -15,20 +15,20 @@ KEY = jax.random.key(0)
 
 @pytest.mark.parametrize("levels", [7, 5])
 def test_parameters(levels):
-    """4×4 kernels down, 3×3 up over twice the channels but for the innermost, two numbers a channel for each norm."""
+    """4×4 kernels down; 3×3 up, over twice the channels except for the innermost; 2 parameters per norm channel."""
     widths = [64 * min(2**level, 8) for level in range(levels)]
     down = 16 * sum(a * b for a, b in zip([1, *widths[:-1]], widths, strict=True))
     ups = [(2 * here, above) for above, here in zip([32, *widths[:-2]], widths[:-1], strict=True)]
     up = 9 * (sum(a * b for a, b in ups) + widths[-1] * widths[-2])
     norms = 2 * (1 + sum(widths[1:-1]) + sum(widths[:-1]))
-    like = jax.eval_shape(lambda: SoundNet(levels).init(KEY, jnp.zeros((1, 256, 256)), False))
-    assert parameter_count(like["params"]) == down + up + norms + 32
+    shapes = jax.eval_shape(lambda: SoundNet(levels).init(KEY, jnp.zeros((1, 256, 256)), False))
+    assert parameter_count(shapes["params"]) == down + up + norms + 32
     assert down + up + norms + 32 == {7: 30_274_210, 5: 12_444_322}[levels]
 
 
 @pytest.mark.torch
 @pytest.mark.parametrize("levels", [3, 5])
-def test_the_sound_network_is_the_same_as_in_pytorch(levels):
+def test_the_sound_network_equals_pytorch(levels):
     import torch
 
     from tests.models.torch_resnet import randomised, weights_of
@@ -40,13 +40,13 @@ def test_the_sound_network_is_the_same_as_in_pytorch(levels):
     size = 2**levels
     magnitude = np.random.default_rng(0).standard_normal((2, 2 * size, size)).astype(np.float32)  # time, frequency
     expected = theirs(torch.from_numpy(magnitude.swapaxes(1, 2)[:, None].copy())).detach().numpy()
-    found = jax.jit(lambda x: ours.apply(variables, x, False))(magnitude)
+    output = jax.jit(lambda x: ours.apply(variables, x, False))(magnitude)
     expected = expected.transpose(0, 3, 2, 1)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+    np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
 
 @pytest.mark.torch
-def test_the_frame_network_is_the_same_as_in_pytorch():
+def test_the_frame_network_equals_pytorch():
     import torch
 
     from tests.models.torch_resnet import randomised, to_torch, weights_of
@@ -68,7 +68,7 @@ def test_the_frame_network_is_the_same_as_in_pytorch():
 
 
 @pytest.mark.torch
-def test_the_synthesizer_is_the_same_as_in_pytorch():
+def test_the_synthesizer_equals_pytorch():
     import torch
 
     from tests.models.torch_resnet import weights_of
@@ -80,13 +80,13 @@ def test_the_synthesizer_is_the_same_as_in_pytorch():
         parameter.data = torch.randn(parameter.shape)
     rng = np.random.default_rng(0)
     image, sound = rng.random((2, 3, 6), np.float32), rng.standard_normal((2, 4, 5, 6)).astype(np.float32)
-    found = Synthesizer().apply(torch_weights.synthesizer(weights_of(theirs), 6), image, sound)
+    logits = Synthesizer().apply(torch_weights.synthesizer(weights_of(theirs), 6), image, sound)
     for player in range(3):
         expected = theirs(torch.from_numpy(image[:, player]), torch.from_numpy(sound.transpose(0, 3, 2, 1).copy()))
-        np.testing.assert_allclose(found[:, player], expected.detach().numpy().swapaxes(1, 2), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(logits[:, player], expected.detach().numpy().swapaxes(1, 2), rtol=1e-4, atol=1e-5)
 
 
-def test_a_player_seen_in_more_frames_is_the_maximum_over_them():
+def test_the_output_for_several_frames_is_the_maximum_over_them():
     head = FrameHead(4)
     maps = jax.random.normal(KEY, (2, 3, 2, 2, 8))
     variables = head.init(KEY, maps)
@@ -111,7 +111,7 @@ def test_training_normalises_by_the_batch():
     np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * magnitude.var(), rtol=1e-4)
 
 
-def test_the_frame_network_sees_the_published_size():
+def test_the_frame_network_has_the_published_size():
     resnet = RESNET_18.network(dilated=True)
     maps = jax.eval_shape(lambda: resnet.init_with_output(KEY, jnp.zeros((3, 224, 224, 3)), False)[0])
     head = jax.eval_shape(lambda: FrameHead().init_with_output(KEY, jnp.zeros((1, *maps.shape))))

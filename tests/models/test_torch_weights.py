@@ -1,4 +1,4 @@
-"""Files of PyTorch weights: both namings of ResNets, and what is refused in which words."""
+"""Tests of files of PyTorch weights: the names of ResNets, and the errors for files that do not fit."""
 
 import builtins
 
@@ -16,20 +16,20 @@ NETWORK = ResNet((1, 2), 4, bottleneck=True)
 
 @pytest.fixture(scope="module")
 def weights():
-    """Of torchvision's names, with the classifier and the counts of batches."""
+    """Weights with torchvision's names, including the classifier and the batch counters."""
     pytest.importorskip("torch")
     from tests.models.torch_resnet import TorchResNet, randomised, weights_of
 
     return weights_of(randomised(TorchResNet((1, 2), 4, True, classes=10)))
 
 
-def same(found, expected):
-    assert jax.tree.structure(found) == jax.tree.structure(expected)
-    jax.tree.map(np.testing.assert_array_equal, found, expected)
+def assert_equal(actual, expected):
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    jax.tree.map(np.testing.assert_array_equal, actual, expected)
 
 
 @pytest.mark.torch
-def test_all_namings_give_the_same_tree(weights):
+def test_all_naming_schemes_give_the_same_tree(weights):
     from tests.models.torch_resnet import hugging_face
 
     expected = torch_weights.resnet(weights, NETWORK)
@@ -38,11 +38,11 @@ def test_all_namings_give_the_same_tree(weights):
     np.testing.assert_array_equal(kernel[2, 0, 3, 5], weights["layer2.0.conv2.weight"][5, 3, 2, 0])
     renamed = hugging_face(weights)
     assert "resnet.encoder.stages.1.layers.0.layer.1.convolution.weight" in renamed
-    same(torch_weights.resnet(renamed, NETWORK), expected)
+    assert_equal(torch_weights.resnet(renamed, NETWORK), expected)
     bare = {name.removeprefix("resnet."): value for name, value in renamed.items()}
-    same(torch_weights.resnet(bare, NETWORK), expected)
-    like = jax.eval_shape(lambda: NETWORK.init(jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32), False))
-    assert jax.tree.structure(like) == jax.tree.structure(expected)
+    assert_equal(torch_weights.resnet(bare, NETWORK), expected)
+    shapes = jax.eval_shape(lambda: NETWORK.init(jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32), False))
+    assert jax.tree.structure(shapes) == jax.tree.structure(expected)
 
 
 @pytest.mark.torch
@@ -58,7 +58,7 @@ def test_files(weights, suffix, wrapped, tmp_path):
     else:
         tensors = {name: torch.from_numpy(value) for name, value in named.items()}
         torch.save({"state_dict": tensors, "epoch": 3} if wrapped else tensors, path)
-    same(torch_weights.resnet(torch_weights.read(path), NETWORK), torch_weights.resnet(weights, NETWORK))
+    assert_equal(torch_weights.resnet(torch_weights.read(path), NETWORK), torch_weights.resnet(weights, NETWORK))
 
 
 @pytest.mark.torch
@@ -68,17 +68,20 @@ def test_files(weights, suffix, wrapped, tmp_path):
         ({"conv1.weight": np.zeros((4, 1, 7, 7))}, r"'conv1.weight' has shape \[4, 1, 7, 7\], expected \[4, 3, 7, 7\]"),
         ({"bn1.running_var": np.zeros(5)}, r"'bn1.running_var' has shape \[5\], expected \[4\]"),
         ({"layer2.1.conv2.weight": None}, r"lack 'layer2.1.conv2.weight', expected with shape \[8, 8, 3, 3\]"),
-        ({"layer3.0.conv1.weight": np.zeros((2, 2, 1, 1))}, r"hold 'layer3.0.conv1.weight' with shape \[2, 2, 1, 1\]"),
+        (
+            {"layer3.0.conv1.weight": np.zeros((2, 2, 1, 1))},
+            r"contain 'layer3.0.conv1.weight' with shape \[2, 2, 1, 1\]",
+        ),
     ],
 )
-def test_what_does_not_fit_is_named(weights, change, message):
+def test_errors_name_the_weight_that_does_not_fit(weights, change, message):
     changed = {name: value for name, value in {**weights, **change}.items() if value is not None}
     with pytest.raises(ValueError, match=message):
         torch_weights.resnet(changed, NETWORK)
 
 
 @pytest.mark.torch
-def test_what_does_not_fit_sound_of_pixels_is_named():
+def test_errors_name_the_weight_that_does_not_fit_sound_of_pixels():
     from tests.models.torch_resnet import weights_of
     from tests.models.torch_sound_of_pixels import TorchFrameNet, TorchSoundNet
 
@@ -106,12 +109,12 @@ def test_files_that_cannot_be_read(tmp_path, monkeypatch):
     damaged.write_bytes(b"nothing")
     with pytest.raises(ValueError, match="cannot be read as weights"):
         torch_weights.read(damaged)
-    pickled, real = damaged.rename(tmp_path / "weights.bin"), builtins.__import__
+    pickled, real_import = damaged.rename(tmp_path / "weights.bin"), builtins.__import__
 
     def without_torch(name, *rest):
         if name == "torch":
             raise ImportError(name)
-        return real(name, *rest)
+        return real_import(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without_torch)
     with pytest.raises(ValueError, match=r"needs PyTorch: convert it to .safetensors .* '.\[twins\]'"):
@@ -119,7 +122,7 @@ def test_files_that_cannot_be_read(tmp_path, monkeypatch):
 
 
 @pytest.mark.torch
-def test_nothing_but_tensors_is_unpickled(tmp_path):
+def test_only_tensors_are_unpickled(tmp_path):
     import torch
 
     torch.save({"conv1.weight": tmp_path}, tmp_path / "weights.pth")

@@ -1,4 +1,4 @@
-"""Residual networks in PyTorch with the parameter names of torchvision, which is not installed here."""
+"""Residual networks in PyTorch with the parameter names of torchvision, which the tests do not require."""
 
 import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
@@ -6,18 +6,18 @@ from torch import nn  # pyright: ignore[reportMissingImports]
 
 
 class TorchBlock(nn.Module):
-    """`layer1.0` and so on; `spread` is what Sound of Pixels does to the last stage."""
+    """A block such as `layer1.0`; with `dilated` in the form that Sound of Pixels uses in the last stage."""
 
-    def __init__(self, inputs, width, stride, bottleneck, spread):
+    def __init__(self, inputs, width, stride, bottleneck, dilated):
         super().__init__()
         outputs = width * 4 if bottleneck else width
-        real_stride = 1 if spread else stride
+        real_stride = 1 if dilated else stride
         windows = [1, 3, 1] if bottleneck else [3, 3]
         sizes = [inputs, width, width, outputs] if bottleneck else [inputs, width, outputs]
         for number, window in enumerate(windows):
             has_stride = number == (1 if bottleneck else 0)
             # A convolution that loses a stride of 2 keeps half of the dilation, 1; the others get all of it, 2.
-            dilation = 2 if spread and window == 3 and not (has_stride and stride == 2) else 1
+            dilation = 2 if dilated and window == 3 and not (has_stride and stride == 2) else 1
             conv = nn.Conv2d(
                 sizes[number],
                 sizes[number + 1],
@@ -54,8 +54,8 @@ class TorchResNet(nn.Module):
             layers = []
             for number in range(count):
                 stride = 2 if stage and not number else 1
-                spread = dilated and stage == self.stages - 1
-                layers.append(TorchBlock(inputs, width * 2**stage, stride, bottleneck, spread))
+                dilate = dilated and stage == self.stages - 1
+                layers.append(TorchBlock(inputs, width * 2**stage, stride, bottleneck, dilate))
                 inputs = width * 2**stage * (4 if bottleneck else 1)
             setattr(self, f"layer{stage + 1}", nn.Sequential(*layers))
         if classes:
@@ -69,7 +69,7 @@ class TorchResNet(nn.Module):
 
 
 def randomised(network, seed=0):
-    """The same network in eval mode with normalisations that do something."""
+    """Set random batch norm parameters and statistics; return the network in eval mode."""
     generator = torch.Generator().manual_seed(seed)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -81,17 +81,17 @@ def randomised(network, seed=0):
 
 
 def weights_of(network, prefix=""):
-    """The state dict as numpy."""
+    """Return the state dict as numpy arrays."""
     return {f"{prefix}{name}": value.numpy().copy() for name, value in network.state_dict().items()}
 
 
 def to_torch(images):
-    """`[B, H, W, C]` → `[B, C, H, W]`."""
+    """Convert `[B, H, W, C]` to a tensor `[B, C, H, W]`."""
     return torch.from_numpy(np.ascontiguousarray(np.moveaxis(images, -1, 1)))
 
 
 def hugging_face(weights):
-    """The names that Hugging Face's ResNet gives the same weights."""
+    """Rename weights to the names of Hugging Face's ResNet."""
     renamed = {}
     for name, value in weights.items():
         parts = name.split(".")
@@ -101,11 +101,11 @@ def hugging_face(weights):
         elif not parts[0].startswith("layer"):
             new = f"resnet.embedder.embedder.{kind[parts[0][:-1]]}.{parts[1]}"
         else:
-            where = f"resnet.encoder.stages.{int(parts[0][5:]) - 1}.layers.{parts[1]}"
+            block = f"resnet.encoder.stages.{int(parts[0][5:]) - 1}.layers.{parts[1]}"
             if parts[2] == "downsample":
-                new = f"{where}.shortcut.{('convolution', 'normalization')[int(parts[3])]}.{parts[4]}"
+                new = f"{block}.shortcut.{('convolution', 'normalization')[int(parts[3])]}.{parts[4]}"
             else:
                 number = int(parts[2][-1]) - 1
-                new = f"{where}.layer.{number}.{kind[parts[2][:-1]]}.{parts[3]}"
+                new = f"{block}.layer.{number}.{kind[parts[2][:-1]]}.{parts[3]}"
         renamed[new] = value
     return renamed

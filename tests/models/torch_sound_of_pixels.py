@@ -1,4 +1,4 @@
-"""Sound of Pixels' networks in PyTorch, with the parameter names of its published files."""
+"""The networks of Sound of Pixels in PyTorch, with the parameter names of the published files."""
 
 import torch  # pyright: ignore[reportMissingImports]
 from torch import nn  # pyright: ignore[reportMissingImports]
@@ -7,7 +7,7 @@ from tests.models.torch_resnet import TorchResNet
 
 
 class Level(nn.Module):
-    """One level of the U-Net around the next, as one list `model`; gives its input beside what comes back up."""
+    """One level of the U-Net with all deeper levels in one list `model`; concatenates its input to its output."""
 
     def __init__(self, widths, level, outputs):
         super().__init__()
@@ -33,7 +33,7 @@ class Level(nn.Module):
 
 
 class TorchSoundNet(nn.Module):
-    """Log magnitudes `[B, 1, F, N]` → `[B, K, F, N]`."""
+    """Maps log magnitudes `[B, 1, F, N]` to `[B, K, F, N]`."""
 
     def __init__(self, levels, channels, outputs):
         super().__init__()
@@ -45,7 +45,7 @@ class TorchSoundNet(nn.Module):
 
 
 class TorchFrameNet(nn.Module):
-    """Frames `[B · n, 3, H, W]` of n each → `[B, K]`, sigmoid included."""
+    """Maps frames `[B · n, 3, H, W]`, n for each example, to `[B, K]`, including the sigmoid."""
 
     def __init__(self, blocks, width, outputs):
         super().__init__()
@@ -60,7 +60,7 @@ class TorchFrameNet(nn.Module):
 
 
 class TorchSynthesizer(nn.Module):
-    """One player's numbers `[B, K]` and maps `[B, K, F, N]` → logits `[B, F, N]`."""
+    """Combines the weights of one player `[B, K]` and maps `[B, K, F, N]` to logits `[B, F, N]`."""
 
     def __init__(self, outputs):
         super().__init__()
