@@ -1,4 +1,4 @@
-"""When a validation loss has stopped falling."""
+"""Detection of a plateau: a validation loss that has stopped decreasing."""
 
 import jax.numpy as jnp
 from jax import Array
@@ -7,11 +7,20 @@ from jax import Array
 def watch(
     lowest: Array, since: Array, loss: Array, updates: Array, threshold: float, patience: float
 ) -> tuple[Array, Array, Array]:
-    """The lowest loss, the updates since it fell by more than `threshold`, and whether these are `patience` or more.
+    """Take in a validation loss and report whether it has not decreased for `patience` updates or more.
 
-    Where they are, they are counted from 0 again. `updates` is how many came since the loss before this one.
+    Args:
+      lowest: lowest loss so far.
+      since: updates since the loss last decreased by more than `threshold`.
+      loss: the new validation loss.
+      updates: updates since the previous validation loss.
+      threshold: decrease below `lowest` that counts as an improvement.
+      patience: updates without improvement that make a plateau.
+
+    Returns:
+      The new `lowest`; the new `since`, which restarts at 0 after a plateau; and whether there is a plateau.
     """
-    better = loss < lowest - threshold
-    since = jnp.where(better, 0.0, since + updates)
-    over = since >= patience
-    return jnp.where(better, loss, lowest), jnp.where(over, 0.0, since), over
+    improved = loss < lowest - threshold
+    since = jnp.where(improved, 0.0, since + updates)
+    plateau = since >= patience
+    return jnp.where(improved, loss, lowest), jnp.where(plateau, 0.0, since), plateau

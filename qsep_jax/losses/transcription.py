@@ -1,4 +1,4 @@
-"""How well the frames are written down."""
+"""Losses of transcription."""
 
 import jax.numpy as jnp
 import optax
@@ -6,5 +6,5 @@ from jax import Array
 
 
 def frame_cross_entropy(logits: Array, classes: Array) -> Array:
-    """Cross-entropy of logits `[..., K]` against classes `[...]`, the mean over all (Lin et al. 2021, Eq. 15)."""
+    """Compute the mean cross-entropy of logits `[..., K]` against classes `[...]` (Lin et al. 2021, Eq. 15)."""
     return optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), classes).mean()

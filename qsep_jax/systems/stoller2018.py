@@ -15,7 +15,7 @@ from jax import Array
 from data_pipelines.schema import MIXTURE, SOURCES, TARGET
 from qsep_jax.dsp.per_device import apply_per_device
 from qsep_jax.dsp.stft import istft, stft
-from qsep_jax.losses.adversarial import gradient_penalty, norms, wasserstein
+from qsep_jax.losses.adversarial import gradient_norms, gradient_penalty, wasserstein
 from qsep_jax.models import critic
 from qsep_jax.models.valid_unet import Extent, ValidUNet, extent
 from qsep_jax.systems.base import Aux, Batch, BatchSpec, Optimizer, Phase, System, Variables
@@ -139,7 +139,7 @@ class Stoller2018(System):
         # Side by side, not one batch after the other: so each device keeps its own examples.
         both = jnp.stack([reals, fakes], axis=2).reshape(len(reals), -1, *reals.shape[2:])
         real, fake = jnp.moveaxis(critic.scores(self.critic, params, both).reshape(len(reals), -1, 2), -1, 0)
-        steepness = norms(jax.grad(lambda x: critic.scores(self.critic, params, x).sum())(between))
+        steepness = gradient_norms(jax.grad(lambda x: critic.scores(self.critic, params, x).sum())(between))
         distance, penalty = wasserstein(real, fake), gradient_penalty(steepness, self.penalty_sides)
         metrics = {}
         for k, stem in enumerate(self.critics):

@@ -1,4 +1,4 @@
-"""The loss of the queries, by hand."""
+"""Tests of the contrastive loss of queries against values computed by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -20,12 +20,12 @@ ANCHOR = jnp.zeros((1, 4))
         (0.0, 0.05, "norm", 0.125 - 0.1),
     ],
 )
-def test_by_hand(same, other, form, expected):
+def test_values_by_hand(same, other, form, expected):
     value = query_loss(ANCHOR, jnp.full((1, 4), same), jnp.full((1, 4), other), 0.125, form)
     assert value == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("form", ["squared", "norm"])
-def test_queries_that_are_equal_have_a_finite_gradient(form):
+def test_equal_queries_have_a_finite_gradient(form):
     gradient = jax.grad(lambda x: query_loss(x, ANCHOR, ANCHOR, 0.125, form))(ANCHOR)
     assert np.isfinite(gradient).all()

@@ -1,4 +1,4 @@
-"""Masks and their losses."""
+"""Tests of target masks and of their losses."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -6,7 +6,7 @@ import numpy as np
 from qsep_jax.losses.masks import binary_masks, ratio_masks, weighted_binary_cross_entropy
 
 
-def test_ratio_masks_share_every_bin_out():
+def test_ratio_masks_sum_to_one():
     sources = jnp.asarray(np.random.default_rng(0).random((2, 4, 3, 5)), jnp.float32).at[:, 1].set(0.0)
     masks = ratio_masks(sources)
     np.testing.assert_allclose(masks.sum(1), 1.0, rtol=1e-6)
@@ -15,10 +15,10 @@ def test_ratio_masks_share_every_bin_out():
     np.testing.assert_array_equal(ratio_masks(jnp.zeros((1, 2, 1, 1))), jnp.zeros((1, 2, 1, 1)))
 
 
-def test_binary_masks_are_where_a_source_is_at_least_the_rest():
+def test_binary_masks_are_one_where_a_source_is_at_least_the_rest():
     sources = jnp.asarray([3.0, 1.0, 0.0, 2.0]).reshape(1, 4, 1, 1)
     np.testing.assert_array_equal(binary_masks(sources, jnp.full((1, 1, 1), 4.0))[0, :, 0, 0], [1, 0, 0, 1])
-    # An absent source has no silent bins either.
+    # An absent source is 0 in silent bins, too.
     np.testing.assert_array_equal(binary_masks(sources, jnp.zeros((1, 1, 1)))[0, :, 0, 0], [1, 1, 0, 1])
 
 

@@ -1,4 +1,4 @@
-"""The L1 distance."""
+"""Tests of the L1 distance."""
 
 import jax.numpy as jnp
 import numpy as np

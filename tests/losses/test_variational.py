@@ -1,4 +1,4 @@
-"""The KL divergence against quadrature, and the moments of a reparameterised draw."""
+"""Tests of the KL divergence against quadrature and of the moments of reparameterised samples."""
 
 import jax
 import numpy as np
@@ -27,16 +27,16 @@ def test_kl_is_the_integral_summed_over_the_latent_and_averaged_over_the_batch()
     assert float(kl_to_standard_normal(mean, log_variance)) == pytest.approx(expected, rel=1e-5)
 
 
-def test_sample_has_the_moments_it_was_asked_for():
+def test_samples_have_the_requested_moments():
     mean = np.broadcast_to(np.array([0.0, 3.0, -1.0], np.float32), (20_000, 3))
     log_variance = np.broadcast_to(np.log(np.array([1.0, 0.25, 4.0], np.float32)), mean.shape)
-    drawn = np.asarray(sample_normal(jax.random.key(0), mean, log_variance))
+    samples = np.asarray(sample_normal(jax.random.key(0), mean, log_variance))
     deviation = np.array([1.0, 0.5, 2.0])
-    np.testing.assert_allclose(drawn.mean(0), [0.0, 3.0, -1.0], atol=0.04)
-    np.testing.assert_allclose(drawn.std(0), deviation, rtol=0.03)
-    # Normal, and independent from one dimension to the next.
-    assert stats.kstest((drawn[:, 2] + 1) / 2, "norm").pvalue > 1e-3
-    assert np.abs(np.corrcoef(drawn.T) - np.eye(3)).max() < 0.04
+    np.testing.assert_allclose(samples.mean(0), [0.0, 3.0, -1.0], atol=0.04)
+    np.testing.assert_allclose(samples.std(0), deviation, rtol=0.03)
+    # The samples are normal, and independent between dimensions.
+    assert stats.kstest((samples[:, 2] + 1) / 2, "norm").pvalue > 1e-3
+    assert np.abs(np.corrcoef(samples.T) - np.eye(3)).max() < 0.04
 
 
 def test_gradient_reaches_mean_and_variance():
