@@ -1,4 +1,4 @@
-"""Adapt a model to songs: `python -m qsep_jax.adapt song.wav --model runs/tasnet --activations song.csv`."""
+"""Fine-tune a model on songs: `qsep adapt song.wav --model runs/tasnet --activations song.csv`."""
 
 from qsep_jax.command_line import huge_pages
 
@@ -6,69 +6,73 @@ if __name__ == "__main__":
     huge_pages.ask()
 
 import dataclasses
-import json
 import time
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import jax.numpy as jnp
-import numpy as np
 import tyro
 
 from data_pipelines.annotations import activation_files
-from data_pipelines.annotations.activations import over_channels
+from data_pipelines.annotations.activations import any_channel
 from data_pipelines.audio.reading import AudioFile
-from data_pipelines.audio.writing import suffix_like
-from data_pipelines.files import write_text
+from data_pipelines.audio.writing import output_suffix
+from data_pipelines.files import write_json, write_text
 from data_pipelines.progress import Progress
+from qsep_jax import api
 from qsep_jax.command_line import console
 from qsep_jax.command_line.paths import find_files
-from qsep_jax.command_line.songs import Prepared, prepare
+from qsep_jax.command_line.songs import Annotations, PreparedSong, prepare
 from qsep_jax.evaluation.adaptation import median_sdr
 from qsep_jax.figures.adaptation import draw_activations, draw_losses
 from qsep_jax.inference import adaptation
 from qsep_jax.inference.adaptation import Adapted, How
-from qsep_jax.inference.conditions import encode_blocks
-from qsep_jax.inference.files import mixture_at, separate_file
+from qsep_jax.inference.files import separate_file
 from qsep_jax.inference.model import Model
 from qsep_jax.runs import delta
-from qsep_jax.runs.bundle import SavedModel, describe, find_model
-from qsep_jax.systems.base import RANGER, Condition, System
+from qsep_jax.runs.bundle import describe
+from qsep_jax.systems.base import Condition
 from qsep_jax.systems.one_shot import CONDITION, Adaptation
 
-EXAMPLE = "python -m qsep_jax.adapt song.wav --model runs/tasnet --activations song.csv --out adapted"
-# Rate of an adaptation of the condition, which is far smaller than a network.
-CONDITION_RATE = 1e-2
+EXAMPLE = "qsep adapt song.wav --model runs/tasnet --activations song.csv --out adapted"
 
 
 @dataclasses.dataclass(frozen=True)
 class Adapt:
-    """Bend a model to songs, by when each stem sounds in them (Cantisani et al. 2021).
+    """Fine-tune a model on each song, by when its stems sound (Cantisani et al. 2021).
 
     A CSV of `stem,start,end` in seconds, or an Audacity label track, says for each song when its stems sound;
-    --template writes one to fill in. What it does not name counts as sounding throughout. Written for each song: its
-    stems before and after, activations.png (what was claimed), delta.safetensors (for `separate --delta`; the model
-    itself is not touched), report.json and loss.png. A song is held in memory as a whole.
+    --template writes one to fill in. A stem that it does not name counts as sounding throughout. Written for each song:
+    its stems before and after, activations.png (the annotation over the spectrogram), delta.safetensors (for
+    `qsep separate --delta`; the model itself does not change), report.json and loss.png. A song is kept in memory.
 
     Attributes:
-      files: the songs: files, folders (all audio below them) or quoted patterns such as 'album/*.flac'.
-      activations: one file for each song, in their order; or a folder that has one by each song's name.
-      references: a folder with a folder of its stems for each song, `SONG/STEM.wav`: scores before and after are then
-        reported; and without --activations they are taken from the stems.
-      threshold: of the activations that are taken from stems; higher where stems are noisy between their notes.
-      template: write FILE.csv beside each song that has none, to be filled in, and stop.
-      model: a run folder, a bundle or the name of a carried one.
-      label, query: the stems, for a model that is asked by example: classes that it was trained on, or audio that
-        sounds like them; the activations call them by the class or the name of the file.
-      split: what is adapted: a strategy of the model's paper, such as l1 to l5.
-      trainable: the same as prefixes of parameters; `condition` is what a model that is asked by example is asked with,
-        which is what is adapted of it unless this says otherwise.
-      epochs, seconds, hop, rate, weight, reconstruction, shifts: override the model's settings.
-      seed: of the pitch shifts.
-      together: songs at a time in one program (0: one on CPU, as many as the memory holds elsewhere).
-      how: songs at a time pass one after the other within the program (map) or side by side (vmap).
+      files: Songs: files, folders (all audio below them) or quoted patterns such as 'album/*.flac'.
+      out: Folder for the results.
+      activations: One file for each song, in their order; or a folder that has one by each song's name.
+      references: Folder with a folder of true stems for each song, `SONG/STEM.wav`: scores before and after are
+        reported, and without --activations they are computed from the stems.
+      threshold: Threshold of activations that are computed from stems; raise it where stems are noisy between notes.
+      template: Write FILE.csv beside each song that has none, to be filled in, and stop.
+      model: Run folder, bundle, or name of a bundled model.
+      label: Stem of a query-based model: a class that it was trained on. May be given several times.
+      query: Stem of a query-based model: a recording that sounds like it. The activations call the stem by the name of
+        the file. May be given several times.
+      split: Which parameters are trained: a strategy of the model's paper, such as l1 to l5.
+      trainable: The same as prefixes of parameters; `condition` is the condition of a query-based model, which is what
+        is trained of it by default.
+      epochs: Passes over the song.
+      seconds: Length of the chunks of the song that an update takes.
+      hop: Seconds from one chunk to the next.
+      rate: Learning rate.
+      weight: Weight of the estimates where their stems rest.
+      reconstruction: What must add up to the mixture: active estimates summed (gated), each of them (each), or all
+        estimates summed (mixture).
+      shifts: Pitch-shifted copies of each chunk.
+      seed: Seed of the pitch shifts.
+      together: Songs in one program at a time (0: one on a CPU, as many as fit into the memory elsewhere).
+      how: Songs pass one after the other within the program (map) or side by side (vmap).
     """
 
     files: tyro.conf.Positional[tuple[str, ...]]
@@ -94,100 +98,50 @@ class Adapt:
     how: How = "map"
 
 
-def settings_of(options: Adapt, system: System) -> Adaptation:
-    """How the model is adapted: its own settings, or those for what is asked by example, with what was given.
+@dataclasses.dataclass(frozen=True)
+class _Task:
+    """What all songs share: the model, its stems and their conditions, and the settings."""
 
-    Raises:
-      ValueError: for a split that the system does not have, or a value that cannot be.
-    """
-    found: Adaptation | None = getattr(system, "adaptation", None)
-    if found is None:
-        if "query" not in system.cues and not options.trainable:
-            raise ValueError(f"{type(system).__name__} does not say what to adapt: give --trainable, such as a network")
-        # Not centralised: the mean over stems would not move.
-        rule = dataclasses.replace(RANGER, learning_rate=CONDITION_RATE, centralize=False)
-        found = Adaptation((CONDITION,), seconds=0.0, optimizer=rule)
-    if options.split:
-        if options.split not in system.adaptation_presets():
-            known = ", ".join(system.adaptation_presets()) or "none"
-            raise ValueError(f"unknown split '{options.split}': {type(system).__name__} has {known}")
-        found = found.changed(trainable=system.adaptation_presets()[options.split])
-    names = ("epochs", "seconds", "hop", "weight", "reconstruction", "shifts")
-    given = {name: getattr(options, name) for name in names}
-    return found.changed(options.rate, trainable=options.trainable or None, **given)
+    separator: api.Separator
+    stems: tuple[str, ...]
+    condition: Condition | None
+    settings: Adaptation
+    seed: int
 
+    def separate(self, song: PreparedSong, model: Model, condition: Condition | None, folder: str) -> list[Path]:
+        """Separate the song's file by a model into `folder` of its results."""
+        conditions = [()] if condition is None else [condition[row : row + 1] for row in range(len(self.stems))]
+        paths = [song.out / folder / f"{stem}{output_suffix(song.path)}" for stem in self.stems]
+        for written in separate_file(AudioFile(song.path), model, conditions, paths):
+            if written.clipped:
+                what = f"{written.path}: {written.clipped} samples clipped, peak {written.peak:.2f}"
+                warnings.warn(what, stacklevel=2)
+        return paths
 
-def told_of(options: Adapt, source: SavedModel, model: Model) -> tuple[tuple[str, ...], Condition]:
-    """The stems, and the condition of each, `[S, …]`, where the model is asked by example; None where it is not.
-
-    Raises:
-      ValueError: if such a model is not asked for anything, another one is, or two stems have one name.
-    """
-    asked = [*options.label, *(path.stem for path in options.query)]
-    if "query" not in model.system.cues:
-        if model.system.cues:
-            cue = model.system.cues[0]
-            raise ValueError(
-                f"{type(model.system).__name__} is told by {cue}: only models that are told nothing or a query adapt"
-            )
-        if asked:
-            raise ValueError(f"{type(model.system).__name__} is not asked by example: leave out --label and --query")
-        return model.system.stems, None
-    if len(asked) < 2 or len(set(asked)) < len(asked):
-        raise ValueError(f"this model separates what it is asked for: give two or more --label or --query, not {asked}")
-    bank = source.bank(model) if options.label else None
-    found = [bank.mean(label) for label in options.label] if bank else []
-    rate = model.system.sample_rate
-    found += [encode_blocks(model, mixture_at(AudioFile(path), rate), str(path)) for path in options.query]
-    return tuple(asked), jnp.concatenate(found)
+    def write(self, song: PreparedSong, adapted: Adapted) -> dict[str, Any]:
+        """Write the results of a song; its report."""
+        model, saved = self.separator.model, self.separator.saved
+        before = self.separate(song, model, self.condition, "before")
+        changes = adaptation.changes(model, adapted, self.condition)
+        after = self.separate(song, adaptation.with_parameters(model, changes), changes.get(CONDITION), "after")
+        delta.write(song.out / f"delta{delta.SUFFIX}", changes, self.stems, self.settings, saved, model)
+        active, rate = any_channel(song.song.active), model.system.sample_rate
+        picture = song.out / "activations.png"
+        draw_activations(song.song.mixture, active, self.stems, rate, song.song.name, picture, song.unnamed)
+        draw_losses(adapted, song.song.name, song.out / "loss.png")
+        report = {"song": str(song.path), "updates": len(adapted.losses["loss"]), "skipped": adapted.skipped}
+        report |= {"model": describe(saved), "adaptation": dataclasses.asdict(self.settings), "seed": self.seed}
+        report |= {"changed": int(sum(leaf.size for leaf in changes.values()))}
+        report |= {"losses": {name: values.tolist() for name, values in adapted.losses.items()}}
+        if song.references is not None:
+            report["sdr_before"] = median_sdr(before, song.references, rate, self.stems)
+            report["sdr_after"] = median_sdr(after, song.references, rate, self.stems)
+        write_json(song.out / "report.json", report)
+        return report
 
 
-def _separate(each: Prepared, model: Model, stems: Sequence[str], condition: Condition, folder: str) -> list[Path]:
-    """Separate the song's file by a model into `folder` of its results."""
-    conditions = [()] if condition is None else [condition[number : number + 1] for number in range(len(stems))]
-    paths = [each.out / folder / f"{stem}{suffix_like(each.path)}" for stem in stems]
-    for written in separate_file(AudioFile(each.path), model, conditions, paths):
-        if written.clipped:
-            warnings.warn(f"{written.path}: {written.clipped} samples clipped, peak {written.peak:.2f}", stacklevel=2)
-    return paths
-
-
-def _finish(
-    each: Prepared,
-    adapted: Adapted,
-    options: Adapt,
-    settings: Adaptation,
-    source: SavedModel,
-    model: Model,
-    stems: tuple[str, ...],
-    condition: Condition,
-) -> dict[str, Any]:
-    """Write what came of a song; its report."""
-    before = _separate(each, model, stems, condition, "before")
-    changed = adaptation.moved(model, adapted.parameters)
-    if condition is not None and CONDITION not in changed:
-        changed[CONDITION] = np.asarray(condition)
-    bent = adaptation.with_parameters(model, changed)
-    after = _separate(each, bent, stems, changed.get(CONDITION), "after")
-    delta.write(each.out / f"delta{delta.SUFFIX}", changed, stems, settings, source, model)
-    whole = over_channels(each.song.active)
-    rate = model.system.sample_rate
-    picture = each.out / "activations.png"
-    draw_activations(each.song.mixture, whole, stems, rate, each.song.name, picture, each.unnamed)
-    draw_losses(adapted, each.song.name, each.out / "loss.png")
-    report = {"song": str(each.path), "updates": len(adapted.losses["loss"]), "skipped": adapted.skipped}
-    report |= {"model": describe(source), "adaptation": dataclasses.asdict(settings), "seed": options.seed}
-    report |= {"changed": int(sum(leaf.size for leaf in changed.values()))}
-    report |= {"losses": {name: values.tolist() for name, values in adapted.losses.items()}}
-    if each.references is not None:
-        scores = [median_sdr(paths, each.references, rate, stems) for paths in (before, after)]
-        report |= {"sdr_before": scores[0], "sdr_after": scores[1]}
-    write_text(each.out / "report.json", json.dumps(report, indent=2) + "\n")
-    return report
-
-
-def _templates(files: dict[Path, str], stems: tuple[str, ...]) -> Iterator[Path]:
-    for path in files:
+def _write_templates(paths: Sequence[Path], stems: tuple[str, ...]) -> Iterator[Path]:
+    for path in paths:
         target, file = path.with_suffix(".csv"), AudioFile(path)
         if target.exists():
             raise ValueError(f"{target} is there already: fill it in, or move it away")
@@ -195,42 +149,56 @@ def _templates(files: dict[Path, str], stems: tuple[str, ...]) -> Iterator[Path]
         yield target
 
 
-def _check(options: Adapt, files: dict[Path, str]) -> None:
+def _check(options: Adapt, tracks: dict[Path, str]) -> None:
     if not (options.activations or options.references or options.template):
         raise ValueError("when does each stem sound? Give --activations (--template writes a file to fill in)")
-    single = len(options.activations) == 1 and options.activations[0].is_dir()
-    if options.activations and not single and len(options.activations) != len(files):
-        raise ValueError(f"{len(files)} songs need as many --activations, not {len(options.activations)}; or a folder")
+    is_folder = len(options.activations) == 1 and options.activations[0].is_dir()
+    if options.activations and not is_folder and len(options.activations) != len(tracks):
+        raise ValueError(f"{len(tracks)} songs need as many --activations, not {len(options.activations)}; or a folder")
     if options.together < 0:
         raise ValueError(f"--together must be 0 or more, not {options.together}")
-    twice = {track for track in files.values() if list(files.values()).count(track) > 1}
-    if twice:
-        raise ValueError(f"two songs are called '{min(twice)}': adapt to them one by one")
+    names = list(tracks.values())
+    repeated = {name for name in names if names.count(name) > 1}
+    if repeated:
+        raise ValueError(f"two songs are called '{min(repeated)}': adapt to them one by one")
 
 
 def main() -> None:
-    options = console.parse(Adapt, "python -m qsep_jax.adapt", EXAMPLE)
+    options = console.parse(Adapt, "qsep adapt", EXAMPLE)
     if not options.files:
         raise ValueError(f"no song to adapt to. Example: {EXAMPLE}")
     if not options.model:
         raise ValueError(f"which model is to be adapted? Give --model. Example: {EXAMPLE}")
-    files = find_files(options.files, options.out)
-    _check(options, files)
-    console.cache_compilations()
-    source = find_model(options.model)
-    _, model = source.load()
-    stems, condition = told_of(options, source, model)
+    tracks = find_files(options.files, options.out)
+    _check(options, tracks)
+    separator = api.load(options.model)
+    queries = [(path.stem, AudioFile(path)) for path in options.query]
+    stems, condition = separator.stems_to_adapt(options.label, queries)
     if options.template:
-        for path in _templates(files, stems):
+        for path in _write_templates(list(tracks), stems):
             print(path)
         return
-    settings, begun = settings_of(options, model.system), time.perf_counter()
-    prepared = prepare(options, files, stems, model.system)
-    updates = adaptation.updates_of([each.song for each in prepared], model.system, settings)
-    with Progress(f"adapting to {len(prepared)} songs", updates, unit="update") as progress:
+    settings = adaptation.settings_for(
+        separator.system,
+        options.split,
+        trainable=options.trainable,
+        learning_rate=options.rate,
+        epochs=options.epochs,
+        seconds=options.seconds,
+        hop=options.hop,
+        weight=options.weight,
+        reconstruction=options.reconstruction,
+        shifts=options.shifts,
+    )
+    task, start = _Task(separator, stems, condition, settings, options.seed), time.perf_counter()
+    annotations = Annotations(options.activations, options.references, options.threshold)
+    prepared = prepare(tracks, annotations, stems, separator.system, options.out)
+    songs = [song.song for song in prepared]
+    updates = adaptation.updates_of(songs, separator.system, settings)
+    with Progress(f"adapting to {len(songs)} songs", updates, unit="update") as progress:
         results = adaptation.adapt(
-            model,
-            [each.song for each in prepared],
+            separator.model,
+            songs,
             settings,
             conditions=condition,
             seed=options.seed,
@@ -238,23 +206,20 @@ def main() -> None:
             how=options.how,
             advance=progress.advance,
         )
-        # Written as they come: of many songs, those that are done are kept whatever happens to the others.
-        said = [
-            _in_words(each, _finish(each, adapted, options, settings, source, model, stems, condition))
-            for each, adapted in zip(prepared, results, strict=True)
-        ]
-    print("\n".join([*said, f"{len(prepared)} songs in {time.perf_counter() - begun:.1f} s"]))
+        # Each song is written as soon as it is finished, so that a later failure loses nothing of it.
+        lines = [_summary(song, task.write(song, adapted)) for song, adapted in zip(prepared, results, strict=True)]
+    print("\n".join([*lines, f"{len(songs)} songs in {time.perf_counter() - start:.1f} s"]))
 
 
-def _in_words(each: Prepared, report: dict[str, Any]) -> str:
+def _summary(song: PreparedSong, report: dict[str, Any]) -> str:
     losses = report["losses"]["loss"]
-    words = f"{each.out}: loss {losses[0]:.4f} to {losses[-1]:.4f}"
+    line = f"{song.out}: loss {losses[0]:.4f} to {losses[-1]:.4f}"
     if report["skipped"]:
-        words += f"; {report['skipped']} of {report['updates']} updates were not finite and not made"
+        line += f"; {report['skipped']} of {report['updates']} updates were not finite and skipped"
     if "sdr_after" in report:
         before, after = report["sdr_before"], report["sdr_after"]
-        words += "; SDR " + ", ".join(f"{stem} {before[stem]:.1f} to {after[stem]:.1f} dB" for stem in before)
-    return words
+        line += "; SDR " + ", ".join(f"{stem} {before[stem]:.1f} to {after[stem]:.1f} dB" for stem in before)
+    return line
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Write down what a source plays, asked for by example: `python -m qsep_jax.transcribe mix.wav --query violin.wav`."""
+"""Transcribe a source by query: `qsep transcribe mix.wav --query violin.wav`."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -8,45 +8,46 @@ import numpy as np
 import tyro
 
 from data_pipelines.annotations.note_files import write_csv, write_midi
-from data_pipelines.annotations.notes import notes_of
+from data_pipelines.annotations.notes import notes_from_classes
 from data_pipelines.audio.reading import AudioFile
 from data_pipelines.audio.writing import write_wav
 from data_pipelines.corpora.render import default_soundfont, level, render
 from data_pipelines.files import atomic_write
 from data_pipelines.progress import Progress
-from qsep_jax.command_line import console
+from qsep_jax import __version__, api
+from qsep_jax.command_line import console, requests
 from qsep_jax.command_line.paths import find_files, keep_inputs
-from qsep_jax.command_line.requests import find_able, queries_of
 from qsep_jax.figures.piano_roll import piano_roll
 from qsep_jax.inference.files import mixture_at
 from qsep_jax.inference.model import Model
-from qsep_jax.inference.transcription import frame_rate_of, transcribe_blocks
+from qsep_jax.inference.transcription import transcribe_blocks
 from qsep_jax.systems.base import Condition
+from qsep_jax.systems.capabilities import frame_rate_of, need
 
-EXAMPLE = "python -m qsep_jax.transcribe mix.wav --query violin.wav --out transcribed"
+EXAMPLE = "qsep transcribe mix.wav --query violin.wav --out transcribed"
 ENDINGS = (".mid", ".csv", ".npz", ".png", "_sonified.wav")
-# Seconds from the beginning that the picture shows: of more, nothing could be read.
+# Seconds from the beginning that the picture shows; more would not be legible.
 DRAWN = 60.0
 LOUDNESS, VELOCITY = 0.1, 100.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Transcribe:
-    """Write down the notes of the sources of audio files; each --query gives the notes of one, a single voice.
+    """Transcribe sources of audio files; each --query gives the notes of one source, a single voice.
 
-    For each file and query: QUERY.mid, QUERY.csv (onset, offset, pitch), QUERY.npz (class and probabilities of each
-    frame, and frames per second), QUERY.png (the notes over the spectrogram, of the first minute) and
-    QUERY_sonified.wav (the notes played back) in the folder OUT/TRACK. A file that cannot be transcribed is named and
-    left out, and the command ends with exit code 2.
+    For each file and query the folder OUT/TRACK gets QUERY.mid, QUERY.csv (onset, offset, pitch), QUERY.npz (class and
+    probabilities of each frame, and frames per second), QUERY.png (the notes over the spectrogram of the first minute)
+    and QUERY_sonified.wav (the notes played by a synthesizer). A file that cannot be transcribed is skipped with a
+    message, and the exit code is 2.
 
     Attributes:
-      files: the mixtures: files, folders (all audio below them) or quoted patterns such as 'album/*.flac'.
-      out: folder for the results.
-      model: a run folder, a bundle or the name of a carried one; by default the carried one that transcribes.
-      query: audio that sounds like the source; its windows are averaged.
-      average_queries: whether all queries together ask for one source.
-      shortest: seconds below which a note is taken for a mistake and left out; 0 keeps all.
-      program: General MIDI instrument of the .mid and of what is played back, 0 to 127 (0 piano, 40 violin, 73 flute).
+      files: Mixtures: files, folders (all audio below them) or quoted patterns such as 'album/*.flac'.
+      out: Folder for the results.
+      model: Run folder, bundle, or name of a bundled model; by default the bundled model that transcribes.
+      query: Recording that sounds like the source; its windows are averaged. May be given several times.
+      average_queries: Average all queries to one condition.
+      shortest: Seconds below which a note is left out; 0 keeps all.
+      program: General MIDI program of the .mid and of the synthesizer, 0 to 127 (0 piano, 40 violin, 73 flute).
     """
 
     files: tyro.conf.Positional[tuple[str, ...]]
@@ -58,49 +59,49 @@ class Transcribe:
     program: int = 0
 
 
-def targets_of(files: dict[Path, str], names: list[str], options: Transcribe) -> dict[Path, list[str]]:
+def output_stems(tracks: dict[Path, str], names: list[str], options: Transcribe) -> dict[Path, list[str]]:
     """Where the outputs of each file and query go, without their endings.
 
     Raises:
-      ValueError: if two files have one place, or an output that of an input.
+      ValueError: if two files have one place, or an output would overwrite an input.
     """
-    places: dict[str, Path] = {}
-    for path, track in files.items():
-        if track in places:
-            raise ValueError(f"{options.out / track} would be of both {places[track]} and {path}: give one at a time")
-        places[track] = path
-    found = {path: [str(options.out / track / name) for name in names] for path, track in files.items()}
-    every = [Path(place + ending) for each in found.values() for place in each for ending in ENDINGS]
-    keep_inputs(every, [*files, *options.query])
-    return found
+    file_of: dict[str, Path] = {}
+    for path, track in tracks.items():
+        if track in file_of:
+            raise ValueError(f"{options.out / track} would be of both {file_of[track]} and {path}: give one at a time")
+        file_of[track] = path
+    stems = {path: [str(options.out / track / name) for name in names] for path, track in tracks.items()}
+    outputs = [Path(stem + ending) for of_file in stems.values() for stem in of_file for ending in ENDINGS]
+    keep_inputs(outputs, [*tracks, *options.query])
+    return stems
 
 
-def _transcribe(path: Path, places: list[str], options: Transcribe, model: Model, asked: dict[str, Condition]) -> None:
-    """Transcribe one file, once for each condition."""
+def _transcribe(path: Path, stems: list[str], options: Transcribe, model: Model, sources: dict[str, Condition]) -> None:
+    """Transcribe one file, once for each source."""
     file, rate = AudioFile(path), model.system.sample_rate
-    with Progress(f"transcribing {path.name}", file.frames * len(asked), unit="sample") as progress:
-        for (name, condition), place in zip(asked.items(), places, strict=True):
+    with Progress(f"transcribing {path.name}", file.frames * len(sources), unit="sample") as progress:
+        for (name, condition), stem in zip(sources.items(), stems, strict=True):
             beginning: list[np.ndarray] = []  # as much of the mixture as is drawn, at the model's rate
-            heard = False
+            silent = True
 
             def mixture(beginning: list[np.ndarray] = beginning) -> Iterator[np.ndarray]:
-                nonlocal heard
+                nonlocal silent
                 for block in mixture_at(file, rate):
-                    heard = heard or bool(block.any())
+                    silent = silent and not block.any()
                     if sum(map(len, beginning)) < DRAWN * rate:
                         beginning.append(block)
                     progress.advance(round(len(block) * file.sample_rate / rate))
                     yield block
 
             probabilities = np.concatenate(list(transcribe_blocks(model, mixture(), condition)))
-            if not heard:
+            if silent:
                 raise ValueError(f"{path}: is silent: there is nothing to transcribe")
             drawn = np.concatenate(beginning)[: round(DRAWN * rate)]
-            _write(place, probabilities, drawn, f"{path.name}: {name}", file, options, model)
+            _write(stem, probabilities, drawn, f"{path.name}: {name}", file, options, model)
 
 
 def _write(
-    place: str,
+    stem: str,
     probabilities: np.ndarray,
     drawn: np.ndarray,
     title: str,
@@ -108,11 +109,11 @@ def _write(
     options: Transcribe,
     model: Model,
 ) -> None:
-    """Write all that is known of one transcription."""
+    """Write the files of one transcription."""
     frame_rate = frame_rate_of(model.system)
     classes, seconds = probabilities.argmax(axis=1), file.frames / file.sample_rate
-    notes = notes_of(classes, frame_rate, options.shortest)
-    midi, table, arrays, picture, sound = (Path(place + ending) for ending in ENDINGS)
+    notes = notes_from_classes(classes, frame_rate, options.shortest)
+    midi, table, arrays, picture, sound = (Path(stem + ending) for ending in ENDINGS)
     write_midi(midi, notes, options.program)
     write_csv(table, notes)
     with atomic_write(arrays) as unfinished, unfinished.open("wb") as stream:
@@ -122,34 +123,39 @@ def _write(
     title += f", first {DRAWN:g} s" if seconds > DRAWN else ""
     piano_roll(drawn, notes, model.system.sample_rate, title, picture)
     velocities = np.full(len(notes), VELOCITY)
-    played = render(notes, velocities, options.program, seconds, file.sample_rate, default_soundfont())
-    write_wav(sound, level(played, LOUDNESS), file.sample_rate)
+    sonified = render(notes, velocities, options.program, seconds, file.sample_rate, default_soundfont())
+    write_wav(sound, level(sonified, LOUDNESS), file.sample_rate)
     print(f"{midi}: {len(notes)} notes; also {', '.join(ENDINGS[1:])}")
 
 
 def main() -> None:
-    options = console.parse(Transcribe, "python -m qsep_jax.transcribe", EXAMPLE)
+    options = console.parse(Transcribe, "qsep transcribe", EXAMPLE)
     if not options.files:
         raise ValueError(f"no file to transcribe. Example: {EXAMPLE}")
     if not 0 <= options.shortest < np.inf:
         raise ValueError(f"--shortest must be 0 or more seconds, not {options.shortest:g}")
     if not 0 <= options.program <= 127:
         raise ValueError(f"--program must be 0 to 127, not {options.program}")
-    files = find_files(options.files, options.out)
-    console.cache_compilations()
-    _, model = find_able(options.model, "transcribe").load()
-    asked = queries_of(model, options.query, options.average_queries)
-    targets, failed = targets_of(files, list(asked), options), []
-    for path in files:
+    if not options.query:
+        raise ValueError("no query: give --query, a recording that sounds like the source")
+    tracks = find_files(options.files, options.out)
+    separator = api.load(options.model, cue="score")
+    need(separator.system, "transcribe")
+    if not options.model:
+        print(f"model: {separator.name}, bundled with qsep_jax {__version__}")
+    queries = requests.unique([(path.stem, AudioFile(path)) for path in options.query])
+    sources = requests.encode_queries(separator.model, dict(queries), options.average_queries)
+    stems, failures = output_stems(tracks, list(sources), options), []
+    for path in tracks:
         try:
-            _transcribe(path, targets[path], options, model, asked)
+            _transcribe(path, stems[path], options, separator.model, sources)
         except (ValueError, OSError) as error:
-            words = console.in_words(error)
-            failed.append(words if str(path) in words else f"{path}: {words}")
-            if len(files) > 1:
-                print(f"left out: {failed[-1]}")
-    if failed:
-        raise ValueError(f"{len(failed)} of {len(files)} files could not be transcribed: {'; '.join(failed)}")
+            message = console.message_of(error)
+            failures.append(message if str(path) in message else f"{path}: {message}")
+            if len(tracks) > 1:
+                print(f"skipped: {failures[-1]}")
+    if failures:
+        raise ValueError(f"{len(failures)} of {len(tracks)} files could not be transcribed: {'; '.join(failures)}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ from qsep_jax.evaluation import adaptation
 from qsep_jax.inference.adaptation import moved
 from qsep_jax.runs import delta
 from qsep_jax.runs.bundle import Bundle, find_model
-from qsep_jax.runs.experiment import load_config, to_json
+from qsep_jax.runs.experiment import load_config
+from qsep_jax.runs.experiment_json import to_json
 from qsep_jax.systems.base import RANGER
 from qsep_jax.systems.one_shot import CONDITION
 from tests.commands import command, refused
@@ -126,7 +127,7 @@ def test_stems_that_never_sound_together_are_scored_each_where_it_sounds(tmp_pat
     paths = [tmp_path / f"{stem}.wav" for stem in ("drums", "bass", "other")]
     for path, reference in zip(paths, references, strict=True):
         soundfile.write(path, reference + 0.01 * rng.standard_normal(reference.shape), RATE, subtype="FLOAT")
-    found = adaptation.scores(paths, references, RATE, ("drums", "bass", "other"))
+    found = adaptation.median_sdr(paths, references, RATE, ("drums", "bass", "other"))
     assert found["drums"] == pytest.approx(20.0, abs=1.0)
     assert found["bass"] == pytest.approx(20.0, abs=1.0)
     assert np.isnan(found["other"])
@@ -168,8 +169,8 @@ def test_a_model_that_is_asked_adapts_what_it_is_asked_with(lee, sounds, tmp_pat
     for stem in found.stems:
         pair = [read_audio(tmp_path / path / f"{stem}.wav")[0] for path in ("out/a/after", "sep/a")]
         np.testing.assert_array_equal(*pair)
-    refused(capsys, "--delta asks for what", separate, sounds / "a.wav", *with_delta, *asked[:1])
-    refused(capsys, "give two or more --label or --query", adapt, sounds / "a.wav", *asked[:1], *options)
+    refused(capsys, "the model was adapted to separate bass, vocals: leave out", separate, sounds / "a.wav", *with_delta, *asked[:1])
+    refused(capsys, "is adapted for two or more stems, labels or queries of different names", adapt, sounds / "a.wav", *asked[:1], *options)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +199,7 @@ def test_what_cannot_be(model, lee, sounds, tmp_path, capsys):
     refused(capsys, "unknown split 'l9': Cantisani2021 has l1, l2", adapt, song, *claimed, *with_model, "--split", "l9")
     refused(capsys, "shorter than the chunks of 9.00 s", adapt, song, *claimed, *with_model, "--seconds", 9)
     refused(capsys, "no audio of the stem 'drums'", adapt, song, "--references", tmp_path, *with_model)
-    refused(capsys, "is not asked by example", adapt, song, *claimed, *with_model, "--label", "drums")
+    refused(capsys, "is not conditioned on queries", adapt, song, *claimed, *with_model, "--label", "drums")
     refused(capsys, "has neither a.csv nor a.txt, for", adapt, song, "--activations", tmp_path, *with_model)
     assert not (tmp_path / "out").exists()
 

@@ -149,7 +149,7 @@ def test_mistakes(run, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "manifest.json").write_text("{")
-    refused(capsys, "is no manifest of this command", command_of, *ask)
+    refused(capsys, "manifest.json cannot be read as JSON (Expecting property name", command_of, *ask)
 
 
 def test_nothing_is_written_over_an_input_or_twice(run, tmp_path, capsys):

@@ -59,7 +59,7 @@ def expected(bundle, mix, told) -> dict[str, np.ndarray]:
 
 def test_labels_say_what_is_there(bundles, mix, tmp_path, capsys):
     found, entry = separated(bundles["labelled"], mix, tmp_path, "--label", "violin", "--label", "cello")
-    assert capsys.readouterr().out.startswith("said to be absent, so silent and not written: bassoon, flute\n")
+    assert capsys.readouterr().out.startswith("absent by the condition, so silent and not written: bassoon, flute\n")
     assert entry["silent"] == ["bassoon", "flute"]
     assert [output["stem"] for output in entry["separated"][0]["outputs"]] == ["violin", "cello"]
     assert found.keys() == {"violin", "cello"}
@@ -153,20 +153,20 @@ def test_mistakes(bundles, run, mix, tmp_path, capsys):
         model = run if name == "run" else bundles[name]
         refused(capsys, says, separate, "--model", model, *files, "--out", tmp_path / "out", *options)
 
-    known = "it knows bassoon, cello, flute, violin"
+    known = "of bassoon, cello, flute, violin"
     wrong("unknown label 'vox'; this model knows bassoon, cello, flute, violin", "labelled", "--label", "vox")
     wrong("unknown label 'vox'", "none", "--label", "vox")
-    wrong(f"is told which instruments play: give --label for each; {known}", "labelled")
-    wrong("is not asked by a query, which --query needs: give --label", "labelled", "--query", mix)
-    wrong("is not asked by a query, which --interpolate needs: give --video", "seeing", "--interpolate", "a", "b", "1")
-    wrong("is not asked by a query, which --iterations needs: leave it out", "none", "--iterations", "1")
+    wrong(f"is conditioned on labels: give a label for each instrument that plays, {known}", "labelled")
+    wrong("is not conditioned on queries, so it cannot use a query: give labels", "labelled", "--query", mix)
+    wrong("is not conditioned on queries, so it cannot use an interpolation: give a video", "seeing", "--interpolate", "a", "b", "1")
+    wrong("is not conditioned on queries, so it cannot use iterations: leave it out", "none", "--iterations", "1")
     wrong("cannot separate by score", "labelled", "--score", mix)
-    wrong("is told by what it sees: give --video", "seeing", "--label", "violin")
+    wrong("is conditioned on video: give a video of the players", "seeing", "--label", "violin")
     for name in ("run", "none", "labelled"):
-        wrong("does not look: leave out --video", name, "--video", mix, "--label", STEMS[0])
-    wrong("--boxes are of the players in a --video: give one", "seeing", "--boxes", mix)
-    wrong("--score is for a --query alone: leave out --video", "run", "--score", mix, "--video", mix)
-    refused(capsys, "carries no model that is told by frames: give --model RUN", separate, mix, "--video", mix)
+        wrong("is not conditioned on video: leave the video out", name, "--video", mix, "--label", STEMS[0])
+    wrong("boxes are of the players in a video: give the video, too", "seeing", "--boxes", mix)
+    wrong("--score is used with a --query alone: leave out --video", "run", "--score", mix, "--video", mix)
+    refused(capsys, "no bundled model is conditioned on video: give --model RUN", separate, mix, "--video", mix)
     assert not (tmp_path / "out").exists()
 
 

@@ -27,21 +27,21 @@ def scores(sounds):
     return sounds
 
 
-def hears(monkeypatch, pitch: int) -> None:
-    """A network of a few steps hears anything: let the source play one pitch."""
+def play_one_pitch(monkeypatch, pitch: int) -> None:
+    """Replace the transcription, which says nothing after a few steps of training: the source plays one pitch."""
     roll = np.eye(CLASSES, dtype=np.float32)[[pitch - 21] * 10]
-    monkeypatch.setattr(command_of, "transcribe_blocks", lambda *_: iter([roll]))
+    monkeypatch.setattr("qsep_jax.inference.synthesis.transcribe_blocks", lambda *_: iter([roll]))
 
 
 def synthesize(run, folder, score, *options) -> int:
-    asked = ("--model", run, folder / "mix.wav", "--query", folder / "query.wav", "--score", folder / score)
-    return command(command_of, *asked, "--out", folder / "out" / "x.wav", "--iterations", "3", *options)
+    options_of_all = ("--model", run, folder / "mix.wav", "--query", folder / "query.wav", "--score", folder / score)
+    return command(command_of, *options_of_all, "--out", folder / "out" / "x.wav", "--iterations", "3", *options)
 
 
 def test_a_score_becomes_sound(score_run, scores, monkeypatch, capsys):
-    hears(monkeypatch, 86)
+    play_one_pitch(monkeypatch, 86)
     assert synthesize(score_run, scores, "melody.mid") == 0
-    assert "moved by +24 semitones: the source plays around D6" in capsys.readouterr().out
+    assert "transposed by +24 semitones: the source plays around D6" in capsys.readouterr().out
     info = soundfile.info(scores / "out" / "x.wav")
     assert (info.samplerate, info.channels, info.subtype) == (44_100, 1, "PCM_24")
     assert info.duration == pytest.approx(1.8, abs=0.1)
@@ -53,8 +53,8 @@ def test_a_score_becomes_sound(score_run, scores, monkeypatch, capsys):
     assert (scores / "out" / "x.wav").read_bytes() != moved
 
 
-def test_a_track_is_one_voice_and_the_register_is_heard(score_run, scores):
-    """By the network itself, whatever it hears."""
+def test_a_track_is_one_voice_and_the_register_is_transcribed(score_run, scores):
+    """By the network itself, whatever it transcribes."""
     from symusic import Note, Score, Track
 
     score = Score(ttype="second")
@@ -101,7 +101,7 @@ def test_pitches_that_cannot_be_played_are_one_line(run, score_run, scores, caps
     low = ("--score", scores / "low.mid")
     refused(capsys, "low.mid: MIDI pitch 15 at 0.20 s is outside 21 (A0)", command_of, *ask, *low, "--transpose", "0")
     refused(capsys, "low.mid: MIDI pitch 15 at 0.20 s is outside 21 (A0)", separate, *ask, *low)
-    hears(monkeypatch, 60)
+    play_one_pitch(monkeypatch, 60)
     refused(capsys, "wide.mid: the notes reach from A#-1 to C9", command_of, *ask, "--score", scores / "wide.mid")
     assert not (scores / "out").exists()
 
@@ -112,7 +112,7 @@ def test_other_mistakes_are_one_line(run, score_run, scores, capsys):
     ask = ("--model", score_run, mix, *out)
     refused(capsys, "(Lee2019) cannot synthesize", command_of, "--model", run, mix, *query, *score, *out)
     refused(capsys, "(Lee2019) cannot separate by score", separate, "--model", run, mix, *query, *score, *out)
-    refused(capsys, "nothing is asked for: give --query", command_of, *ask, *score)
+    refused(capsys, "no query: give --query", command_of, *ask, *score)
     refused(capsys, "there is nothing to play: give --score", command_of, *ask, *query)
     refused(capsys, "silent.wav is silent", command_of, *ask, *score, "--query", scores / "silent.wav")
     refused(capsys, "--iterations must be 0 or more", command_of, *ask, *query, *score, "--iterations", "-1")
@@ -123,9 +123,9 @@ def test_other_mistakes_are_one_line(run, score_run, scores, capsys):
     refused(capsys, "silent.wav: is silent", command_of, *silent)
     refused(capsys, "silent.wav: is silent", separate, *silent)
     refused(
-        capsys, "--score is for a --query alone: leave out --residual", separate, *ask, *query, *score, "--residual"
+        capsys, "--score is used with a --query alone: leave out --residual", separate, *ask, *query, *score, "--residual"
     )
     refused(capsys, "leave out --clip rescale", separate, *ask, *query, *score, "--clip", "rescale")
-    refused(capsys, "--score is what one source plays", separate, *ask, *query, *query, *score)
-    refused(capsys, "--track says which track of a --score", separate, *ask, *query, "--track", "1")
+    refused(capsys, "--score has the notes of one source", separate, *ask, *query, *query, *score)
+    refused(capsys, "--track selects a track of a --score", separate, *ask, *query, "--track", "1")
     assert not (scores / "out").exists()

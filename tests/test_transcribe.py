@@ -87,7 +87,7 @@ def test_mistakes_are_one_line(run, score_run, sounds, capsys):
     mix, query, out = sounds / "mix.wav", ("--query", sounds / "query.wav"), ("--out", sounds / "out")
     ask = ("--model", score_run, mix, *out)
     refused(capsys, "(Lee2019) cannot transcribe, it can separate", command_of, "--model", run, mix, *query, *out)
-    refused(capsys, "nothing is asked for: give --query", command_of, *ask)
+    refused(capsys, "no query: give --query", command_of, *ask)
     refused(capsys, "silent.wav is silent", command_of, *ask, "--query", sounds / "silent.wav")
     refused(capsys, "none.wav: no such file", command_of, *ask, "--query", sounds / "none.wav")
     silent = ("--model", score_run, sounds / "silent.wav", *query, *out)

@@ -1,38 +1,39 @@
-"""Where the stems of a song are active, in files that users write: CSV, and label tracks of Audacity."""
+"""Activations of stems in files that users write: CSV tables and label tracks of Audacity."""
 
 import csv
 import difflib
 import io
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from data_pipelines.annotations.activations import Span
-from data_pipelines.files import atomic_write
 
 HEADER = ("stem", "start", "end")
-# Seconds by which labels may pass the end of the song: they are rounded, and players differ about where it ends.
-BEYOND = 0.1
+# Seconds by which a span may exceed the song, since labels are rounded and players report slightly different lengths.
+TOLERANCE = 0.1
 
-# A row of a file: line, stem, and start and end in seconds unless it says that the stem rests throughout.
+# A row of a file: number of the line, stem, and start and end in seconds, or None if the stem is inactive throughout.
 _Row = tuple[int, str, tuple[float, float] | None]
 
 
 def read(path: Path | str, stems: Sequence[str], seconds: float) -> tuple[Span, ...]:
     """The spans of a file for a song that lasts `seconds`, in the order of the file.
 
-    A `.csv` has the header `stem,start,end` and a line for each span; `vocals,,` says that the vocals rest
-    throughout. Empty lines and those that start with `#` are skipped. A `.txt` is a label track as Audacity exports
-    it: start, end and label between tabs, the label being a stem; a label `no vocals`, wherever it lies, says that
-    the vocals rest throughout. A stem that a file does not name is unknown: `from_spans` takes it as active throughout.
+    A `.csv` file has the header `stem,start,end` and a line for each span. The line `vocals,,` states that the vocals
+    are inactive throughout. Empty lines and lines that start with `#` are skipped.
 
-    Spans that pass the end of the song by at most 0.1 s are cut there.
+    A `.txt` file is a label track as Audacity exports it: start, end and label, separated by tabs. The label is a stem.
+    A label `no vocals`, at any time, states that the vocals are inactive throughout.
+
+    The activity of a stem that a file does not name is unknown, and `from_spans` treats it as active throughout. Spans
+    that exceed the song by at most 0.1 s are cut at its end.
 
     Raises:
-      ValueError: if the file is missing, empty or of another kind, and with its line for a row that is no span: an
-        unknown stem, no numbers, a start that is not before its end, a time outside the song, an overlap with
-        another span of that stem.
+      ValueError: if the file is missing, empty or of another format, or if a row is not a valid span: an unknown stem,
+        a time that is not a number, a start that is not before its end, a time outside the song, or an overlap with
+        another span of the same stem. The message has the number of the line.
     """
     path = Path(path)
     if not path.is_file():
@@ -41,9 +42,9 @@ def read(path: Path | str, stems: Sequence[str], seconds: float) -> tuple[Span, 
     if path.suffix.lower() not in kinds:
         raise ValueError(
             f"{path}: is neither a table of activations (.csv) nor a label track of Audacity (.txt): "
-            "name it by what it is"
+            "give a file with one of these extensions"
         )
-    rows_of, resting = kinds[path.suffix.lower()]
+    rows_of, inactive_form = kinds[path.suffix.lower()]
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
@@ -53,23 +54,47 @@ def read(path: Path | str, stems: Sequence[str], seconds: float) -> tuple[Span, 
         raise ValueError(f"{path}: is empty")
     rows: list[tuple[int, Span]] = []
     for number, stem, times in rows_of(path, numbered, stems):
-        rows.append((number, _checked(f"{path}: line {number}", stem, times, stems, seconds, resting)))
+        rows.append((number, _span(f"{path}: line {number}", stem, times, stems, seconds, inactive_form)))
     if not rows:
         raise ValueError(f"{path}: names no stem: mark where one of {', '.join(stems)} is active")
     for stem in stems:
-        _need_apart(path, [row for row in rows if row[1].stem == stem])
+        _check_disjoint(path, [row for row in rows if row[1].stem == stem])
     return tuple(span for _, span in rows)
 
 
+def spans_of(
+    source: Path | str | Mapping[str, Sequence[tuple[float, float]]], stems: Sequence[str], seconds: float
+) -> tuple[tuple[Span, ...], str]:
+    """The spans of a file, or of a mapping of stems to (start s, end s), and what error messages call their source.
+
+    Raises:
+      ValueError: as `read`; if the mapping names another stem, or a span is not within the song.
+    """
+    if not isinstance(source, Mapping):
+        return read(source, stems, seconds), str(source)
+    unknown = [stem for stem in source if stem not in stems]
+    if unknown:
+        raise ValueError(f"the activations name '{unknown[0]}'; the stems are {', '.join(stems)}")
+    spans = [Span(stem, float(start), float(end)) for stem, pairs in source.items() for start, end in pairs]
+    for span in spans:
+        if not 0.0 <= span.start < span.end <= seconds:
+            raise ValueError(
+                f"the activation of '{span.stem}' from {span.start:g} to {span.end:g} s must have "
+                f"0 ≤ start < end ≤ {seconds:.3f} s"
+            )
+    return tuple(spans), "the activations"
+
+
 def _table(path: Path, lines: list[tuple[int, str]], _: Sequence[str]) -> Iterator[_Row]:
+    """Yield the rows of a CSV table."""
     lines = [(number, line) for number, line in lines if not line.lstrip().startswith("#")]
-    places = None
+    positions = None
     for number, line in lines:
         try:
             row = [cell.strip() for cell in next(csv.reader([line], skipinitialspace=True, strict=True))]
         except csv.Error as error:
             raise ValueError(f"{path}: line {number} '{line}' cannot be read as a row ({error})") from None
-        if places is None:
+        if positions is None:
             columns = [cell.lower() for cell in row]
             missing = [name for name in HEADER if name not in columns]
             if missing:
@@ -77,121 +102,129 @@ def _table(path: Path, lines: list[tuple[int, str]], _: Sequence[str]) -> Iterat
                     f"{path}: line {number} must name the columns {','.join(HEADER)}, with commas between them; "
                     f"'{line}' lacks {', '.join(missing)}"
                 )
-            places = [columns.index(name) for name in HEADER]
+            positions = [columns.index(name) for name in HEADER]
             continue
-        if len(row) <= max(places):
+        if len(row) <= max(positions):
             raise ValueError(
                 f"{path}: line {number} '{line}' lacks columns: it must be {','.join(columns)}, "
-                "or have neither start nor end, but both commas, for a stem that rests throughout"
+                "or have both commas without start and end for a stem that is inactive throughout"
             )
-        stem, start, end = (row[place] for place in places)
+        stem, start, end = (row[position] for position in positions)
         where = f"{path}: line {number}"
         yield number, stem, (_number(where, "start", start), _number(where, "end", end)) if start or end else None
 
 
 def _labels(path: Path, lines: list[tuple[int, str]], stems: Sequence[str]) -> Iterator[_Row]:
+    """Yield the rows of a label track of Audacity."""
     for number, line in lines:
-        if line.startswith("\\"):  # the range of frequencies of the label above
+        if line.startswith("\\"):  # the frequency range of the label in the line before
             continue
         row = [cell.strip() for cell in line.split("\t")]
         if len(row) != 3:
             raise ValueError(
-                f"{path}: line {number} '{line.strip()}' is of no label track of Audacity, which has start, end and "
-                "label with tabs between them; name a table with commas .csv"
+                f"{path}: line {number} '{line.strip()}' is not a line of a label track of Audacity, which has start, "
+                "end and label, separated by tabs; a table with commas needs the extension .csv"
             )
         where = f"{path}: line {number}"
         times = _number(where, "start", row[0]), _number(where, "end", row[1])
-        rests = row[2].startswith("no ") and row[2] not in stems
-        yield number, row[2].removeprefix("no ").strip() if rests else row[2], None if rests else times
+        inactive = row[2].startswith("no ") and row[2] not in stems
+        yield number, row[2].removeprefix("no ").strip() if inactive else row[2], None if inactive else times
 
 
 def _number(where: str, name: str, text: str) -> float:
+    """The number in a cell; `where` and `name` say in the error message which cell it is."""
     try:
         number = float(text)
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise ValueError(f"{where}: {name} '{text}' is no number of seconds: write it as 72.5, with a point")
+        raise ValueError(
+            f"{where}: {name} '{text}' is not a number of seconds: write it as 72.5, with a decimal point"
+        )
     return number
 
 
-def _checked(
-    where: str, stem: str, times: tuple[float, float] | None, stems: Sequence[str], seconds: float, resting: str
+def _span(
+    where: str, stem: str, times: tuple[float, float] | None, stems: Sequence[str], seconds: float, inactive_form: str
 ) -> Span:
+    """The span of a row.
+
+    Args:
+      where: file and line, for error messages.
+      seconds: length of the song.
+      inactive_form: how the file states that a stem is inactive throughout, with `{}` for the stem.
+
+    Raises:
+      ValueError: if the row is not a valid span.
+    """
     if stem not in stems:
         lower = {known.lower(): known for known in stems}
         near = difflib.get_close_matches(stem.lower(), lower, n=1)
-        hint = f"did you mean '{lower[near[0]]}'? Known are" if near else "known are"
+        hint = f"did you mean '{lower[near[0]]}'? The stems are" if near else "the stems are"
         raise ValueError(f"{where}: unknown stem '{stem}'; {hint} {', '.join(stems)}")
     if times is None:
         return Span(stem, 0.0, 0.0)
     start, end = times
-    row = f"{where}: {stem} from {_plain(start)} to {_plain(end)} s"
+    row = f"{where}: {stem} from {_format(start)} to {_format(end)} s"
     if start >= end:
-        raise ValueError(f"{row} must start before it ends; {resting.format(stem)} says that it rests throughout")
-    if start < 0 or start >= seconds or end > seconds + BEYOND:
-        raise ValueError(f"{row} is not within the song, which ends at {_plain(seconds)} s: correct it")
+        raise ValueError(
+            f"{row} must start before it ends; {inactive_form.format(stem)} says that it is inactive throughout"
+        )
+    if start < 0 or start >= seconds or end > seconds + TOLERANCE:
+        raise ValueError(f"{row} is not within the song, which ends at {_format(seconds)} s: correct it")
     return Span(stem, start, min(end, seconds))
 
 
-def _need_apart(path: Path, rows: list[tuple[int, Span]]) -> None:
-    """Raise ValueError if spans of one stem overlap, or if one says that it rests and another that it does not."""
+def _check_disjoint(path: Path, rows: list[tuple[int, Span]]) -> None:
+    """Raise ValueError if spans of one stem overlap or if one of several states that it is inactive throughout."""
     ordered = sorted(rows, key=lambda row: (row[1].start, row[1].end))
     for (first, before), (second, after) in itertools.pairwise(ordered):
         if before.end > after.start:
             raise ValueError(
-                f"{path}: line {first}, {_words(before)}, and line {second}, {_words(after)}, overlap: "
+                f"{path}: line {first}, {_describe(before)}, and line {second}, {_describe(after)}, overlap: "
                 "make them one, or move their ends apart"
             )
         if before.start == before.end:
             raise ValueError(
-                f"{path}: line {first} says that {before.stem} rests throughout, and line {second} says "
-                f"{_words(after)}: remove one"
+                f"{path}: line {first} says that {before.stem} is inactive throughout, and line {second} says "
+                f"{_describe(after)}: remove one"
             )
 
 
-def _words(span: Span) -> str:
+def _describe(span: Span) -> str:
     if span.start == span.end:
-        return f"{span.stem} resting throughout"
-    return f"{span.stem} from {_plain(span.start)} to {_plain(span.end)} s"
+        return f"{span.stem} inactive throughout"
+    return f"{span.stem} from {_format(span.start)} to {_format(span.end)} s"
 
 
-def _plain(seconds: float) -> str:
-    """To the microsecond, which tells the samples of any usual rate apart."""
+def _format(seconds: float) -> str:
+    """A time with microseconds, which distinguish the samples at all usual sample rates."""
     return f"{seconds:.6f}".rstrip("0").rstrip(".")
 
 
-def _rows(spans: Iterable[Span]) -> str:
+def to_csv(spans: Iterable[Span]) -> str:
+    """The CSV table of spans, as `read` reads it; a span without length becomes `stem,,`."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(HEADER)
     for span in spans:
-        times = (_plain(span.start), _plain(span.end)) if span.start < span.end else ("", "")
+        times = (_format(span.start), _format(span.end)) if span.start < span.end else ("", "")
         table.writerow((span.stem, *times))
     return text.getvalue()
 
 
-def write(path: Path, spans: Iterable[Span]) -> None:
-    """Write spans as the CSV that `read` reads; a span without length becomes `stem,,`.
-
-    Raises:
-      OSError: if the file cannot be written.
-    """
-    with atomic_write(path) as unfinished:
-        unfinished.write_text(_rows(spans), encoding="utf-8")
-
-
 def template(stems: Sequence[str], seconds: float) -> str:
-    """A CSV for a user to fill in, which as it is says that all stems are active throughout."""
-    length, first, half = _plain(seconds), stems[0], _plain(round(seconds / 2, 1))
+    """A CSV table for a user to fill in; unchanged, it states that all stems are active throughout."""
+    length, first, half = _format(seconds), stems[0], _format(round(seconds / 2, 1))
     comments = f"""\
-# Where each stem of the song can be heard, in seconds from its start. The song ends at {length}.
-# Lines such as this one, which start with #, are not read.
+# When each stem of the song is active, in seconds from its start. The song ends at {length} s.
+# Lines that start with #, such as this one, are not read.
 #
-# Change the lines at the end. Each says that a stem is active from a start to an end. A stem may have many, which must
-# not overlap. Where none of them lies, the stem rests, and only rests teach something: mark at least one.
-#   {first},0,{half}      is active from the start to {half} s, and rests from there on
-#   {first},,             rests throughout: neither start nor end, but both commas
-# A stem without any line is unknown and counts as active throughout.
+# Change the lines at the end. Each line states that a stem is active from a start to an end. A stem may have several
+# lines, which must not overlap. At all other times the stem is inactive. Adaptation learns only from the times at
+# which a stem is inactive, so at least one stem must be inactive at some time.
+#   {first},0,{half}      is active from the start to {half} s and inactive from there on
+#   {first},,             is inactive throughout: both commas without start and end
+# The activity of a stem without a line is unknown; it counts as active throughout.
 """
-    return comments + _rows(Span(stem, 0.0, seconds) for stem in stems)
+    return comments + to_csv(Span(stem, 0.0, seconds) for stem in stems)

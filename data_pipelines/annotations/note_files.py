@@ -39,6 +39,26 @@ def read_voice(path: Path | str, track: int | None = None) -> np.ndarray:
     return monophonic(read_notes(path, track), str(path))
 
 
+def voice_of(score: Path | str | np.ndarray, track: int | None = None) -> tuple[np.ndarray, str]:
+    """The notes `[n, 3]` of one voice in a file or an array, sorted by onset, and what error messages call it.
+
+    Args:
+      score: A MIDI or CSV file, or `[n, 3]`: onset in s, offset in s, MIDI pitch.
+      track: Of a MIDI file, as in `read_midi`.
+
+    Raises:
+      ValueError: as `read_voice`, or if the array has another shape.
+    """
+    if isinstance(score, str | Path):
+        return read_voice(score, track), str(score)
+    notes = np.asarray(score, np.float32)
+    if notes.ndim != 2 or notes.shape[1] != 3 or not len(notes):
+        raise ValueError(f"the score has the shape {notes.shape}: give [n, 3] of onset s, offset s and MIDI pitch")
+    if not (np.isfinite(notes).all() and (notes[:, 0] >= 0).all() and (notes[:, 0] < notes[:, 1]).all()):
+        raise ValueError("the score must have 0 ≤ onset < offset, in seconds, for every note")
+    return monophonic(sort_by_onset(notes), "the score"), "the score"
+
+
 def read_midi(path: Path | str, track: int | None = None) -> np.ndarray:
     """Notes of a MIDI file, drums left out, sorted by onset: of all tracks, or of one.
 

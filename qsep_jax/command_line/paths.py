@@ -1,19 +1,24 @@
-"""What commands are given: files, folders and patterns, and names that must not collide."""
+"""Files, folders and patterns of the command line, the paths of outputs, and names that must not collide."""
 
 import glob
 import itertools
+import string
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from data_pipelines.audio.reading import READABLE
+from data_pipelines.audio.writing import output_suffix
 
 T = TypeVar("T")
+# What the template of an output's path may hold.
+PLACES = ("track", "stem", "ext")
 
 
-def unique(found: list[tuple[str, T]], taken: str = "") -> dict[str, T]:
-    """By name; those that have one which another has already, or which is taken, get a number."""
+def unique(items: list[tuple[str, T]], taken: str = "") -> dict[str, T]:
+    """Items by name; a name that is used before, or that is `taken`, gets a number."""
     named: dict[str, T] = {}
-    for name, value in found:
+    for name, value in items:
         number, free = 2, name
         while free in named or free == taken:
             free, number = f"{name}_{number}", number + 1
@@ -21,40 +26,86 @@ def unique(found: list[tuple[str, T]], taken: str = "") -> dict[str, T]:
     return named
 
 
-def find_files(words: tuple[str, ...], out: Path) -> dict[Path, str]:
-    """The mixtures that files, folders and patterns stand for, and the name of each track.
+def find_files(words: Sequence[str], out: Path) -> dict[Path, str]:
+    """The audio files that paths, folders and patterns stand for, each with the name of its track.
 
-    What a folder or pattern holds below `out`, and hidden files, are none.
+    Hidden files in folders, and files below `out`, are left out.
 
     Raises:
-      ValueError: if one stands for nothing.
+      ValueError: if a folder or pattern holds no audio.
     """
-    found: dict[Path, str] = {}
+    tracks: dict[Path, str] = {}
     for word in words:
         path = Path(word)
         if path.is_dir():
-            start, inside = path, sorted(path.rglob("*"))
+            start, candidates = path, sorted(path.rglob("*"))
         elif glob.has_magic(word) and not path.exists():
             parts = list(itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
-            start, inside = Path(*parts), sorted(Path(match) for match in glob.glob(word, recursive=True))
+            start, candidates = Path(*parts), sorted(Path(match) for match in glob.glob(word, recursive=True))
         else:
-            found[path] = path.stem
+            tracks[path] = path.stem
             continue
         named = {
             file: str(file.relative_to(start).with_suffix(""))
-            for file in inside
+            for file in candidates
             if file.suffix.lower() in READABLE and file.is_file() and not file.name.startswith(".")
             if not file.resolve().is_relative_to(out.resolve())
         }
         if not named:
             raise ValueError(f"'{word}' holds no audio; known extensions are {', '.join(READABLE)}")
-        found |= named
-    return found
+        tracks |= named
+    return tracks
 
 
-def keep_inputs(targets: list[Path], inputs: list[Path]) -> None:
-    """Raise ValueError if one of the outputs would be written over an input."""
-    read = {path.resolve() for path in inputs if path.exists()}
-    for target in targets:
-        if target.resolve() in read:
-            raise ValueError(f"{target} would be written over an input: give another --out")
+def check_template(template: str) -> None:
+    """Make sure that the template of an output's path can be filled in.
+
+    Raises:
+      ValueError: if it lacks `{stem}` or has places other than `{track}`, `{stem}` and `{ext}`.
+    """
+    try:
+        template.format(**dict.fromkeys(PLACES, "x"))
+        places = {place for _, place, _, _ in string.Formatter().parse(template) if place is not None}
+    except (ValueError, KeyError, IndexError, AttributeError):
+        places = {template}
+    if not places <= set(PLACES) or "stem" not in places:
+        raise ValueError(f"--name must have {{stem}}, and may have {{track}} and {{ext}}, not '{template}'")
+
+
+def output_paths(
+    tracks: Mapping[Path, str], stems: Sequence[str], out: Path, template: str, inputs: Iterable[Path] = ()
+) -> dict[Path, list[Path]]:
+    """Where the outputs of each mixture go, in the order of `stems`.
+
+    Args:
+      tracks: Name of the track of each mixture.
+      template: Path of an output below `out`, from `{track}`, `{stem}` and `{ext}`.
+      inputs: Other files that must not be overwritten.
+
+    Raises:
+      ValueError: if two outputs have one path, or an output that of an input.
+    """
+    check_template(template)
+    paths: dict[Path, list[Path]] = {}
+    mixture_of: dict[Path, Path] = {}
+    for mixture, track in tracks.items():
+        extension = output_suffix(mixture)[1:]
+        paths[mixture] = [out / template.format(track=track, stem=stem, ext=extension) for stem in stems]
+        for path in paths[mixture]:
+            if path in mixture_of:
+                raise ValueError(f"{path} would be of both {mixture_of[path]} and {mixture}: separate them one by one")
+            mixture_of[path] = mixture
+    keep_inputs(mixture_of, [*tracks, *inputs])
+    return paths
+
+
+def keep_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Make sure that no output is written over an input.
+
+    Raises:
+      ValueError: if one would be; names it.
+    """
+    existing = {path.resolve() for path in inputs if path.exists()}
+    for output in outputs:
+        if output.resolve() in existing:
+            raise ValueError(f"{output} would be written over an input: give another --out or --name")

@@ -1,9 +1,8 @@
-"""The songs that `adapt` is given: their audio, when their stems sound, and what is known of the stems."""
+"""The songs that `adapt` fine-tunes on: their audio, the activations of their stems, and their references."""
 
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,13 +12,18 @@ from data_pipelines.audio.reading import READABLE, fit_channels, read_audio, rea
 from qsep_jax.inference.adaptation import Song
 from qsep_jax.systems.base import System
 
-if TYPE_CHECKING:
-    from qsep_jax.adapt import Adapt
-
 
 @dataclasses.dataclass(frozen=True)
-class Prepared:
-    """A song of the command line, what is known of it, and where its results go."""
+class PreparedSong:
+    """A song of the command line.
+
+    Attributes:
+      path: The audio file.
+      song: Its mixture and activations at the model's rate.
+      unnamed: Stems that the activations do not name, which so count as sounding throughout.
+      references: True stems `[S, T, C]`, if they are known.
+      out: Folder for its results.
+    """
 
     path: Path
     song: Song
@@ -28,53 +32,71 @@ class Prepared:
     out: Path
 
 
-def prepare(options: "Adapt", files: dict[Path, str], stems: tuple[str, ...], system: System) -> list[Prepared]:
-    """Read all songs and what is known of them, before any is adapted to.
+@dataclasses.dataclass(frozen=True)
+class Annotations:
+    """Where the activations and references of songs are.
+
+    Attributes:
+      activations: One file for each song, in their order; or a folder that has one by each song's name.
+      references: A folder of `SONG/STEM.wav`.
+      threshold: Of activations that are computed from the references.
+    """
+
+    activations: tuple[Path, ...] = ()
+    references: Path | None = None
+    threshold: float = 0.01
+
+
+def prepare(
+    tracks: dict[Path, str], annotations: Annotations, stems: tuple[str, ...], system: System, out: Path
+) -> list[PreparedSong]:
+    """Read all songs with their activations, before the model is adapted to any.
 
     Raises:
-      ValueError: if a song cannot be read or its activations are no good; names the song.
+      ValueError: if a song cannot be read or its activations cannot be used; names the song.
     """
-    rate, found = system.sample_rate, []
-    for place, (path, track) in enumerate(files.items()):
-        audio, own = read_audio(path)
-        mixture = resample(audio, own, rate)
+    rate, songs = system.sample_rate, []
+    for position, (path, track) in enumerate(tracks.items()):
+        audio, own_rate = read_audio(path)
+        mixture = resample(audio, own_rate, rate)
         mixture = fit_channels(mixture, system.input_channels if system.input_channels > 1 else mixture.shape[1])
-        seconds = len(audio) / own
-        references = _stems_in(options.references, track, stems, mixture, rate) if options.references else None
-        file, unnamed = _activation_file(options, place, path, track), ()
+        references = None
+        if annotations.references:
+            references = _references(annotations.references / track, stems, mixture, rate)
+        file, unnamed = _activation_file(annotations, position, path, track), ()
         if file:
-            spans = activation_files.read(file, stems, seconds)
+            spans = activation_files.read(file, stems, len(audio) / own_rate)
             unnamed = tuple(stem for stem in stems if stem not in {span.stem for span in spans})
             active = activations.from_spans(spans, stems, len(mixture), rate)
         elif references is not None:
-            active = activations.from_stems(references, rate, threshold=options.threshold)
+            active = activations.from_stems(references, rate, threshold=annotations.threshold)
         else:
             raise ValueError(f"{path} has neither activations nor references")
         activations.check_has_rest(any_channel(active), stems, str(file or path))
-        found.append(Prepared(path, Song(track, mixture, active), unnamed, references, options.out / track))
-    return found
+        songs.append(PreparedSong(path, Song(track, mixture, active), unnamed, references, out / track))
+    return songs
 
 
-def _activation_file(options: "Adapt", place: int, path: Path, track: str) -> Path | None:
-    """The file that says when the stems of a song sound."""
-    if not options.activations:
+def _activation_file(annotations: Annotations, position: int, path: Path, track: str) -> Path | None:
+    """The activation file of a song."""
+    if not annotations.activations:
         return None
-    only = options.activations[0]
-    if len(options.activations) == 1 and only.is_dir():
-        named = [only / f"{track}{suffix}" for suffix in (".csv", ".txt")]
-        found = [each for each in named if each.is_file()]
-        if not found:
-            raise ValueError(f"{only} has neither {named[0].name} nor {named[1].name}, for {path}")
-        return found[0]
-    return options.activations[place]
+    first = annotations.activations[0]
+    if len(annotations.activations) == 1 and first.is_dir():
+        candidates = [first / f"{track}{suffix}" for suffix in (".csv", ".txt")]
+        existing = [candidate for candidate in candidates if candidate.is_file()]
+        if not existing:
+            raise ValueError(f"{first} has neither {candidates[0].name} nor {candidates[1].name}, for {path}")
+        return existing[0]
+    return annotations.activations[position]
 
 
-def _stems_in(folder: Path, track: str, stems: Sequence[str], mixture: np.ndarray, rate: int) -> np.ndarray:
-    """The true stems of a song, `[S, T, C]` like the mixture."""
-    found = []
+def _references(folder: Path, stems: Sequence[str], mixture: np.ndarray, rate: int) -> np.ndarray:
+    """The true stems of a song, `[S, T, C]` with the samples and channels of the mixture."""
+    references = []
     for stem in stems:
-        paths = [path for path in sorted((folder / track).glob(f"{stem}.*")) if path.suffix.lower() in READABLE]
+        paths = [path for path in sorted(folder.glob(f"{stem}.*")) if path.suffix.lower() in READABLE]
         if not paths:
-            raise ValueError(f"{folder / track} has no audio of the stem '{stem}', such as {stem}.wav")
-        found.append(read_matching(paths[0], mixture, rate))
-    return np.stack(found)
+            raise ValueError(f"{folder} has no audio of the stem '{stem}', such as {stem}.wav")
+        references.append(read_matching(paths[0], mixture, rate))
+    return np.stack(references)

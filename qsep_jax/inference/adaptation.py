@@ -15,7 +15,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 from data_pipelines.schema import ACTIVE, MIXTURE, UNIT
 from qsep_jax.inference.model import Model
 from qsep_jax.nn import xla
-from qsep_jax.systems.base import Condition, System, Variables
+from qsep_jax.systems.base import RANGER, Condition, System, Variables
+from qsep_jax.systems.capabilities import Adaptable
 from qsep_jax.systems.one_shot import CONDITION, Adaptation, phase
 from qsep_jax.training import optimizers
 from qsep_jax.training.partition import Flat, replace, select
@@ -26,6 +27,8 @@ from qsep_jax.training.step import step_of
 
 # How songs share a program: with a leading axis in every operation, or one after the other in a loop.
 How = Literal["vmap", "map"]
+# Learning rate of a condition, which has far fewer parameters than a network.
+CONDITION_RATE = 1e-2
 # Share of an accelerator's memory that songs may fill.
 ROOM = 0.8
 
@@ -256,3 +259,52 @@ def moved(model: Model, parameters: dict[str, np.ndarray]) -> dict[str, np.ndarr
         for path, leaf in parameters.items()
         if path not in before or not np.array_equal(leaf, np.asarray(before[path]))
     }
+
+
+def changes(model: Model, adapted: Adapted, conditions: Condition | None) -> dict[str, np.ndarray]:
+    """The parameters that an adaptation changed, by path under `params`.
+
+    The conditions `[S, …]` of a query-based model are among them, whether they were trained or not.
+    """
+    changed = moved(model, adapted.parameters)
+    if conditions is not None and CONDITION not in changed:
+        changed[CONDITION] = np.asarray(conditions)
+    return changed
+
+
+def settings_for(
+    system: System,
+    preset: str = "",
+    *,
+    trainable: tuple[str, ...] = (),
+    learning_rate: float | None = None,
+    **fields: Any,
+) -> Adaptation:
+    """How a system is adapted: by its own settings, or those for the condition of a query-based system, with changes.
+
+    Args:
+      preset: Which parameters are trained: a strategy of the system's paper.
+      trainable: The same as path prefixes under `params`.
+      fields: Other fields of `Adaptation`; None leaves one as it is.
+
+    Raises:
+      ValueError: if the system does not have the preset, or a value is out of its range.
+    """
+    if isinstance(system, Adaptable):
+        settings = system.adaptation
+    elif "query" in system.cues or trainable:
+        # Not centralised: the mean over stems would not move.
+        rule = dataclasses.replace(RANGER, learning_rate=CONDITION_RATE, centralize=False)
+        settings = Adaptation((CONDITION,), seconds=0.0, optimizer=rule)
+    else:
+        raise ValueError(f"{type(system).__name__} does not say what to adapt: name trainable parameters")
+    if preset:
+        presets = system.adaptation_presets() if isinstance(system, Adaptable) else {}
+        if preset not in presets:
+            known = ", ".join(presets) or "none"
+            raise ValueError(f"unknown split '{preset}': {type(system).__name__} has {known}")
+        settings = settings.changed(trainable=presets[preset])
+    unknown = set(fields) - {field.name for field in dataclasses.fields(Adaptation)}
+    if unknown:
+        raise ValueError(f"an adaptation has no field '{min(unknown)}'")
+    return settings.changed(learning_rate, trainable=trainable or None, **fields)

@@ -1,4 +1,7 @@
-"""Audio files through a model, block by block: rate, channels, length and sample format come out as they went in."""
+"""Separation of recordings at any rate: sample rate, channels and length of the outputs are those of the input.
+
+The audio comes from a file or an array and passes block by block, so memory does not depend on its length.
+"""
 
 import dataclasses
 import tempfile
@@ -8,18 +11,27 @@ from pathlib import Path
 
 import numpy as np
 
+from data_pipelines.audio.arrays import Audio
 from data_pipelines.audio.reading import AudioFile, resample_blocks
-from data_pipelines.audio.writing import INTEGER, AudioWriter, format_for, together
+from data_pipelines.audio.writing import INTEGER, AudioWriter, all_or_none, format_for
 from qsep_jax.inference.model import Model
 from qsep_jax.inference.separation import ConditionAt, separate_blocks
+from qsep_jax.inference.transcription import separate_by_score
 from qsep_jax.systems.base import Condition
+
+# Called with the number of samples per channel that were read since the last call; what it raises ends the work.
+Advance = Callable[[int], None]
 
 
 @dataclasses.dataclass(frozen=True)
 class Written:
-    """A file that was written: `clipped` of its samples were beyond full scale, the largest was `peak`.
+    """A file that was written.
 
-    It was multiplied by `gain` before, which is 1 unless a rescaling was asked for and needed.
+    Attributes:
+      frames: Samples per channel.
+      peak: The largest absolute sample, full scale being 1.
+      clipped: Samples beyond full scale, which an integer format cut off.
+      gain: What the output was multiplied by; 1 unless a rescaling was requested and needed.
     """
 
     path: Path
@@ -31,9 +43,115 @@ class Written:
     gain: float
 
 
-def mixture_at(file: AudioFile, rate: int) -> Iterator[np.ndarray]:
-    """The blocks of a file, resampled."""
-    return resample_blocks(file.blocks(), file.sample_rate, rate)
+def mixture_at(audio: Audio, rate: int) -> Iterator[np.ndarray]:
+    """The blocks `[n, C]` of a recording, resampled."""
+    return resample_blocks(audio.blocks(), audio.sample_rate, rate)
+
+
+def separated(
+    audio: Audio,
+    model: Model,
+    conditions: Sequence[Condition | ConditionAt],
+    *,
+    wiener_iterations: int = 0,
+    stems: Sequence[int] = (),
+    residual: bool = False,
+    advance: Advance = lambda samples: None,
+) -> Iterator[list[np.ndarray]]:
+    """The stems of each condition at the rate of the recording, in blocks `[n, C]` each, as long as the recording.
+
+    Args:
+      conditions: Each is a tree of `[1, …]`, or gives one for each chunk by its first sample at the model's rate.
+      wiener_iterations: Rounds of a Wiener filter over all stems and the residual within each chunk.
+      stems: Which of the system's stems are present, by default all; the others are taken to be silent.
+      residual: Whether what the stems leave of the mixture follows them.
+
+    Raises:
+      ValueError: if the recording cannot be read.
+    """
+    waiting: deque[np.ndarray] = deque()  # of the mixture, for the residual
+    read, written, rate = 0, 0, model.system.sample_rate
+
+    def mixture() -> Iterator[np.ndarray]:
+        nonlocal read
+        for block in audio.blocks():
+            read += len(block)
+            if residual:
+                waiting.append(block)
+            advance(len(block))
+            yield block
+
+    at_rate = resample_blocks(mixture(), audio.sample_rate, rate)
+    blocks = separate_blocks(model, at_rate, audio.channels, conditions, wiener_iterations, stems)
+    side_by_side = (block.swapaxes(0, 1).reshape(block.shape[1], -1) for block in blocks)  # [n, S · C]
+    for block in resample_blocks(side_by_side, rate, audio.sample_rate):
+        parts = np.split(block[: read - written], block.shape[1] // audio.channels, axis=1)
+        written += len(parts[0])
+        yield parts + ([_first(waiting, parts[0].shape) - sum(parts)] if residual else [])
+
+
+def separated_by_score(
+    audio: Audio, model: Model, condition: Condition, classes: np.ndarray, *, advance: Advance = lambda samples: None
+) -> Iterator[list[np.ndarray]]:
+    """A source whose notes are given, at the rate of the recording, in blocks `[n, C]`, as long as the recording.
+
+    Args:
+      classes: Class of each frame of `hop_length` samples at the model's rate, int `[N]`.
+
+    Raises:
+      ValueError: if the recording cannot be read, or the model does not separate by score.
+    """
+    read, written, rate = 0, 0, model.system.sample_rate
+
+    def mixture() -> Iterator[np.ndarray]:
+        nonlocal read
+        for block in audio.blocks():
+            read += len(block)
+            advance(len(block))
+            yield block
+
+    at_rate = resample_blocks(mixture(), audio.sample_rate, rate)
+    blocks = separate_by_score(model, at_rate, audio.channels, condition, classes)
+    for block in resample_blocks((block[0] for block in blocks), rate, audio.sample_rate):
+        part = block[: read - written]
+        written += len(part)
+        yield [part]
+
+
+def write_separated(
+    file: AudioFile,
+    paths: Sequence[Path],
+    separate: Callable[[Audio], Iterable[Sequence[np.ndarray]]],
+    *,
+    rescale: bool = False,
+) -> list[Written]:
+    """Write what is separated out of a file, one path for each stem, in the sample format of the input.
+
+    The files appear when all of them are complete.
+
+    Args:
+      separate: Gives the stems of a recording in blocks, such as `separated`.
+      rescale: Whether all outputs are multiplied by one gain below 1 if any of them would clip; takes as much room on
+        the disk as 32-bit float files meanwhile. Otherwise integer formats clip.
+
+    Raises:
+      ValueError: if the file cannot be read or is silent, or a path asks for a format that cannot be written.
+      OSError: if the output cannot be written.
+    """
+    size = file.frames * file.channels
+    formats = [format_for(path, file.subtype, size) for path in paths]
+    blocks = separate(_NotSilent(file))
+    if not rescale or all(subtype not in INTEGER for _, subtype in formats):
+        return _write(blocks, paths, formats, file.sample_rate, file.channels)
+    existing = next(folder for folder in paths[0].parents if folder.is_dir())  # on the disk that the outputs go to
+    with tempfile.TemporaryDirectory(dir=existing, prefix=".unscaled") as folder:
+        drafts = [Path(folder) / f"{number}.wav" for number in range(len(paths))]
+        draft_format = format_for(drafts[0], "FLOAT", size)
+        written = _write(blocks, drafts, [draft_format] * len(drafts), file.sample_rate, file.channels)
+        gain = 1.0 / max(1.0, *(draft.peak for draft in written))
+        unscaled = zip(*(AudioFile(draft).blocks() for draft in drafts), strict=True)
+        scaled = ([gain * block for block in parts] for parts in unscaled)
+        return _write(scaled, paths, formats, file.sample_rate, file.channels, gain)
 
 
 def separate_file(
@@ -42,49 +160,52 @@ def separate_file(
     conditions: Sequence[Condition | ConditionAt],
     paths: Sequence[Path],
     *,
-    residual: Path | None = None,
-    rescale: bool = False,
     wiener_iterations: int = 0,
     stems: Sequence[int] = (),
-    advance: Callable[[int], None] = lambda samples: None,
+    residual: bool = False,
+    rescale: bool = False,
+    advance: Advance = lambda samples: None,
 ) -> list[Written]:
-    """Separate a file and write each stem of each condition to its path, in order; the residual comes last.
+    """`write_separated` of `separated`: one path for each stem of each condition, and the last for the residual."""
 
-    A condition is a tree of `[1, …]` or one for each chunk, by its first sample at the model's rate.
+    def separate(audio: Audio) -> Iterator[list[np.ndarray]]:
+        return separated(
+            audio,
+            model,
+            conditions,
+            wiener_iterations=wiener_iterations,
+            stems=stems,
+            residual=residual,
+            advance=advance,
+        )
 
-    The files appear when all of them are whole. Memory is bounded by the chunks, whatever the length.
+    return write_separated(file, paths, separate, rescale=rescale)
 
-    Args:
-      residual: where to write what the stems leave of the mixture.
-      rescale: whether all outputs are turned down by one gain if any of them would clip; takes as much room on the disk
-        as 32-bit float files meanwhile. Otherwise integer formats clip.
-      stems: which of the system's stems there are, by default all: the others are taken to be silent.
-      advance: told how many samples were read.
 
-    Raises:
-      ValueError: if the file cannot be read or is silent, or a path asks for a format that cannot be written.
-      OSError: if the output cannot be written.
-    """
-    targets = [*paths, *([residual] if residual else [])]
-    size = file.frames * file.channels
-    formats = [format_for(path, file.subtype, size) for path in targets]
-    blocks = _stems(file, model, conditions, wiener_iterations, stems, residual is not None, advance)
-    if not rescale or all(subtype not in INTEGER for _, subtype in formats):
-        return _write(blocks, targets, formats, file.sample_rate, file.channels)
-    there = next(folder for folder in targets[0].parents if folder.is_dir())  # on the disk that the outputs go to
-    with tempfile.TemporaryDirectory(dir=there, prefix=".unscaled") as folder:
-        drafts = [Path(folder) / f"{number}.wav" for number in range(len(targets))]
-        kind = format_for(drafts[0], "FLOAT", size)
-        peaks = [draft.peak for draft in _write(blocks, drafts, [kind] * len(drafts), file.sample_rate, file.channels)]
-        gain = 1.0 / max(1.0, *peaks)
-        unscaled = zip(*(AudioFile(draft).blocks() for draft in drafts), strict=True)
-        scaled = ([gain * block for block in parts] for parts in unscaled)
-        return _write(scaled, targets, formats, file.sample_rate, file.channels, gain)
+class _NotSilent:
+    """A file whose blocks end with an error if all of them were silent: nothing is written then."""
+
+    def __init__(self, file: AudioFile):
+        self.name, self.sample_rate, self.channels, self.frames = (
+            file.name,
+            file.sample_rate,
+            file.channels,
+            file.frames,
+        )
+        self._file = file
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        silent = True
+        for block in self._file.blocks():
+            silent = silent and not block.any()
+            yield block
+        if silent:
+            raise ValueError(f"{self.name}: is silent: there is nothing to separate")
 
 
 def _write(
     blocks: Iterable[Sequence[np.ndarray]],
-    paths: list[Path],
+    paths: Sequence[Path],
     formats: list[tuple[str, str]],
     rate: int,
     channels: int,
@@ -92,7 +213,7 @@ def _write(
 ) -> list[Written]:
     """Write the columns of `blocks` to their paths; all of them or none."""
     writers: list[AudioWriter] = []
-    with together(writers):
+    with all_or_none(writers):
         for path, (container, subtype) in zip(paths, formats, strict=True):
             writers.append(AudioWriter(path, rate, channels, subtype, container))
         for parts in blocks:
@@ -102,39 +223,6 @@ def _write(
         Written(writer.path, container, subtype, writer.frames, writer.peak, writer.clipped, gain)
         for writer, (container, subtype) in zip(writers, formats, strict=True)
     ]
-
-
-def _stems(
-    file: AudioFile,
-    model: Model,
-    conditions: Sequence[Condition | ConditionAt],
-    wiener_iterations: int,
-    chosen: Sequence[int],
-    residual: bool,
-    advance: Callable[[int], None],
-) -> Iterator[list[np.ndarray]]:
-    """The stems at the file's rate, `[n, C]` each, as long as the file, and what they leave of it if asked for."""
-    waiting: deque[np.ndarray] = deque()  # of the mixture, not yet met by the stems
-    taken, given, heard, rate = 0, 0, False, model.system.sample_rate
-
-    def mixture() -> Iterator[np.ndarray]:
-        nonlocal taken, heard
-        for block in file.blocks():
-            taken, heard = taken + len(block), heard or bool(block.any())
-            if residual:
-                waiting.append(block)
-            advance(len(block))
-            yield block
-
-    at_rate = resample_blocks(mixture(), file.sample_rate, rate)
-    separated = separate_blocks(model, at_rate, file.channels, conditions, wiener_iterations, chosen)
-    side_by_side = (stems.swapaxes(0, 1).reshape(stems.shape[1], -1) for stems in separated)  # [n, S · C]
-    for block in resample_blocks(side_by_side, rate, file.sample_rate):
-        stems = np.split(block[: taken - given], block.shape[1] // file.channels, axis=1)
-        given += len(stems[0])
-        yield stems + ([_first(waiting, stems[0].shape) - sum(stems)] if residual else [])
-    if not heard:
-        raise ValueError(f"{file.path}: is silent: there is nothing to separate")
 
 
 def _first(waiting: deque[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:

@@ -1,6 +1,7 @@
 """A trained system with its variables on the local devices."""
 
 import dataclasses
+from pathlib import Path
 
 import jax
 
@@ -22,3 +23,9 @@ class Model:
 def on_all_devices(system: System, variables: Variables) -> Model:
     """A model whose chunks are split over all local devices."""
     return Model(system, jax.device_put(variables, replicated(make_mesh(jax.local_devices()))))
+
+
+def cache_compilations() -> None:
+    """Keep compiled programs in the user's cache folder, unless JAX's configuration names another folder."""
+    if not jax.config.jax_compilation_cache_dir:  # pyright: ignore[reportAttributeAccessIssue]
+        jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache" / "qsep_jax" / "compiled"))

@@ -1,13 +1,16 @@
-"""A bundle: what a run becomes when it is handed on. Plain files that any tool can read, no pickle anywhere.
+"""A bundle: a trained model to share. Plain files that any tool can read, no pickle anywhere.
 
 config.json            the resolved experiment
-variables.safetensors  the variables to separate with, by path
-conditions.npz         conditions of the training tracks, for class means and retrieval, where queries ask
+variables.safetensors  the variables for inference, by path
+conditions.npz         conditions of the training tracks of a query-based model, for class means and retrieval
 README.md              the model card
+sources/               the config file, if it defines the system or a recipe (never executed by opening the bundle)
 """
 
 import dataclasses
 import hashlib
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +20,24 @@ import safetensors.numpy
 from flax import traverse_util
 from safetensors import SafetensorError
 
+from data_pipelines.pipeline import Data
 from qsep_jax.inference.bank import Bank
 from qsep_jax.inference.model import Model, on_all_devices
-from qsep_jax.runs.experiment import Experiment, from_json
+from qsep_jax.runs.experiment import Experiment
+from qsep_jax.runs.experiment_json import read_config, write_config
 from qsep_jax.runs.folder import RunFolder, bank_of
+from qsep_jax.systems.base import Variables
 from qsep_jax.training.settings import with_precision
 
-# Bundles that the package carries.
+# What the cues are called in messages.
+CUE_WORDS = {"query": "queries", "frames": "video", "score": "scores"}
+# The bundled models of the package.
 BUNDLED = Path(__file__).parents[1] / "weights"
 
 
 @dataclasses.dataclass(frozen=True)
 class Bundle:
-    """Paths within a bundle. Inference asks it what it asks a run folder."""
+    """Paths within a bundle, with the same methods for inference as a run folder."""
 
     path: Path
 
@@ -51,16 +59,16 @@ class Bundle:
 
     @property
     def evaluation(self) -> Path:
-        """Not within the bundle, which is finished, but here."""
+        """Where evaluations of the bundle go: the bundle itself does not change."""
         return Path("evaluation") / self.path.name
 
     def experiment(self) -> Experiment:
-        """The experiment of the run that it was made of.
+        """The experiment of the run that the bundle was made of.
 
         Raises:
           ValueError: if it is damaged or of another version.
         """
-        return from_json(self.config.read_text(), str(self.config))
+        return read_config(self.config)
 
     def load(self) -> tuple[Experiment, Model]:
         """The experiment and the model, on all local devices.
@@ -85,25 +93,59 @@ class Bundle:
         return bank_of(self.conditions, model)
 
 
+def write_bundle(out: Path, experiment: Experiment, variables: Variables, conditions: Path, card: str) -> Bundle:
+    """Write a bundle; it appears when it is complete.
+
+    The folder of the corpora, which belongs to the machine that trained the model, is left out of its config.
+
+    Args:
+      conditions: The conditions of the training tracks, if the file exists.
+      card: The model card, Markdown.
+
+    Raises:
+      ValueError: if `out` exists.
+      OSError: if it cannot be written.
+    """
+    if out.exists():
+        raise ValueError(f"{out} exists already: give another --out, or remove it")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}") as folder:
+        bundle = Bundle(Path(folder) / out.name)
+        bundle.path.mkdir()
+        shared = dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, root=Data().root))
+        write_config(bundle.config, shared)
+        flat = traverse_util.flatten_dict(jax.device_get(variables), sep="/")
+        packed = safetensors.numpy.save({path: np.asarray(leaf, order="C") for path, leaf in flat.items()})
+        bundle.variables.write_bytes(packed)
+        if conditions.exists():
+            shutil.copy(conditions, bundle.conditions)
+        bundle.card.write_text(card)
+        bundle.path.rename(out)
+    return Bundle(out)
+
+
 SavedModel = RunFolder | Bundle
 
 
 def bundled_models() -> dict[str, Bundle]:
-    """The bundles that the package carries, by name."""
+    """The bundled models of the package, by name."""
     return {path.name: Bundle(path) for path in sorted(BUNDLED.iterdir()) if (path / "config.json").is_file()}
 
 
 def find_model(model: str, cue: str = "query") -> SavedModel:
-    """The run folder, the bundle, or the carried bundle of this name; if empty, the carried one that accepts `cue`.
+    """The run folder, the bundle or the bundled model of this name.
+
+    Args:
+      model: A path, or the name of a bundled model; if empty, the first bundled model that is conditioned on `cue`.
 
     Raises:
-      ValueError: if there is none; names those that are carried.
+      ValueError: if there is none; names the bundled models.
     """
     known = bundled_models()
     if not model:
         fitting = [bundle for bundle in known.values() if cue in bundle.experiment().system.cues]
         if not fitting:
-            raise ValueError(f"the package carries no model that is told by {cue}: give --model RUN")
+            raise ValueError(f"no bundled model is conditioned on {CUE_WORDS.get(cue, cue)}: give --model RUN")
         return fitting[0]
     path = Path(model)
     if (path / "variables.safetensors").is_file():
@@ -113,7 +155,7 @@ def find_model(model: str, cue: str = "query") -> SavedModel:
     if not (path / "config.json").is_file():
         raise ValueError(
             f"{model} is no run folder and no bundle: it has no config.json; "
-            f"carried models are {', '.join(known) or 'none'}"
+            f"bundled models are {', '.join(known) or 'none'}"
         )
     return RunFolder(path)
 
@@ -128,10 +170,10 @@ def describe(source: SavedModel) -> dict[str, Any]:
 def identity(source: SavedModel, model: Model, bank: Bank | None) -> dict[str, Any]:
     """Which model it is, wherever it lies, with a digest of all that an estimate depends on.
 
-    Two models of one name are so never taken for one another.
+    The digest tells two models of one name apart.
     """
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for leaf in jax.tree.leaves((model.variables, bank.tracks if bank else ())):
-        found.update(np.asarray(leaf).tobytes())
+        digest.update(np.asarray(leaf).tobytes())
     facts = {key: value for key, value in describe(source).items() if key != "path"}
-    return {**facts, "weights": found.hexdigest()[:16]}
+    return {**facts, "weights": digest.hexdigest()[:16]}

@@ -1,0 +1,43 @@
+"""The model card of a bundle."""
+
+from typing import Any
+
+from data_pipelines.files import read_json
+from qsep_jax import __version__
+from qsep_jax.evaluation.excerpts import table
+from qsep_jax.runs.experiment import Experiment
+from qsep_jax.runs.folder import RunFolder
+from qsep_jax.systems.base import Variables, parameter_count
+
+
+def card(run: RunFolder, experiment: Experiment, variables: Variables, name: str, licence: str, note: str) -> str:
+    """The model card of a run: its system, training data, versions, scores with their protocol, and licence."""
+    starts = read_json(run.path / "environment.json", "start the training again, which writes it anew")
+    system, train = experiment.system, experiment.train
+    corpora = ", ".join(sorted({name for stream in experiment.data.streams.values() for name in stream.corpora}))
+    facts: dict[str, Any] = {
+        "system": type(system).__name__,
+        "conditioned on": ", ".join(system.cues) or "nothing",
+        "stems": ", ".join(system.stems),
+        "sample rate": f"{system.sample_rate} Hz",
+        "parameters": f"{parameter_count(variables['params']):,}",
+        "training corpus": corpora,
+        "steps": f"{run.best_step():,} of {train.steps:,}, batch {train.batch_size}, seed {train.seed}",
+        "device": f"{len(starts[-1]['devices'])} × {starts[-1]['devices'][0]}",
+        "versions": ", ".join(f"{package} {version}" for package, version in starts[-1]["packages"].items()),
+        "commit": starts[-1]["commit"],
+        "exported by": f"qsep_jax {__version__}",
+        "licence of the weights": licence,
+    }
+    lines = [f"# {name}", "", *([note, ""] if note else []), "| | |", "| --- | --- |"]
+    lines += [f"| {key} | {value} |" for key, value in facts.items()]
+    return "\n".join([*lines, "", "## Scores", "", _scores(run)])
+
+
+def _scores(run: RunFolder) -> str:
+    """The table of scores on excerpts, if it belongs to the step that is exported."""
+    results = run.evaluation / "results.json"
+    rows = read_json(results, "evaluate the run again") if results.exists() else []
+    if not rows or rows[0].get("step") != run.best_step():
+        return f"Not evaluated at this step; run `qsep evaluate --workdir {run.path}` before the export.\n"
+    return table(rows)
