@@ -1,18 +1,28 @@
 """Cantisani, Ozerov, Essid, Richard 2021, "User-guided one-shot deep model adaptation for music source separation".
 
-Pretraining is that of Conv-TasNet for music (Défossez et al. 2019): MUSDB18 in stereo at 44.1 kHz, L1 on waveforms,
-Adam at 3e-4, mini-batches of 64 excerpts of 1.8 s, stems shifted, flipped, swapped and dealt out among songs; published
-are 180 passes over twice the training songs' excerpts. Then `adapt` bends the model to single songs by Ranger at 1e-5,
-10 passes over 10-s chunks, on when their stems sound.
+This config pretrains the model that is adapted: Conv-TasNet for music (Défossez et al. 2019). Data: MUSDB18 in stereo
+at 44.1 kHz. L1 loss on waveforms, Adam at 3e-4, batches of 64 excerpts of 1.8 s; stems are shifted, their sign is
+flipped, their channels are swapped, and stems of different songs are mixed. 180 epochs, each of twice the excerpts of
+the training songs. `adapt` then fine-tunes the model on single songs by Ranger at 1e-5, in 10 epochs over chunks of
+10 s, from annotations of when each stem sounds. The last command computes the table of the paper's slides.
 
-    python -m data_pipelines.prepare musdb18 --source MUSDB18
-    python -m qsep_jax.train --config configs/cantisani2021.py --workdir runs/tasnet
-    python -m qsep_jax.adapt --model runs/tasnet song.wav --activations song.csv --out adapted
+    qsep prepare musdb18 --source MUSDB18
+    qsep train --config cantisani2021 --workdir runs/tasnet
+    qsep adapt song.wav --model runs/tasnet --activations song.csv --out adapted
+    python -m benchmarks.papers.cantisani2021.slide --model runs/tasnet --corpus musdb18 --out runs/slide
 
-Variants, separated by commas: `pretrain` (the default) and `l1` … `l5` are the same training; they differ in what of
-the network `adapt` trains when it is not told (`--split`): the last three, two, one repeats (`l3`, the default) or
-less, up to the decoder, which the published code leaves out and the paper's counts hold. `band` trains on the corpus
-that is made on the spot, `small` is a network that two CPU cores can train, `debug` is tiny. See docs/cantisani2021.md.
+Time: not run at this size here. A step of one example takes 5.16 s on two cores of an AMD EPYC (docs/scaling.md).
+
+Variants, separated by commas:
+
+- `pretrain` (the default) and `l1` to `l5` train the same model. They differ in the parameters that `adapt` trains if
+  no `--split` is given: the last three repeats (`l1`), two, one (`l3`, as without a variant) or less (`l4`, `l5`).
+- `band` trains on the built-in corpus `band`, which is rendered from scores.
+- `small` is a network that two CPU cores can train; `_small` lists its departures.
+- `debug` runs through everything in seconds.
+
+Departure from the published code: `adapt` trains the decoder, too, as the slides and their parameter counts say.
+docs/cantisani2021.md lists all differences between slides, code and this implementation.
 """
 
 import dataclasses
@@ -25,7 +35,7 @@ from qsep_jax.systems.cantisani2021 import SPLITS, Cantisani2021
 from qsep_jax.training.settings import DEBUG, Train
 
 VARIANTS = ("pretrain", *SPLITS, "band", "small")
-# 100 songs of 4 minutes in excerpts a second apart, twice, in mini-batches of 64.
+# Steps of an epoch: 100 songs of 4 minutes in excerpts one second apart, twice, in batches of 64.
 EPOCH = 100 * 240 * 2 // 64
 
 
@@ -34,28 +44,22 @@ def get_config(variant: str = "") -> Experiment:
     named = words & {"pretrain", *SPLITS}
     if len(named) > 1:
         raise ValueError(f"the variants {', '.join(sorted(named))} exclude one another: give one")
-    system = Cantisani2021()
+    system, evaluation = Cantisani2021(), TestList()
     train = Train(steps=180 * EPOCH, batch_size=64, validate_every=EPOCH, validation_batches=50, save_every=EPOCH)
     if "small" in words:
-        system, train = _small(system, train)
+        system, train = _small(system)
     if "debug" in words:
-        tiny = {"sample_rate": 8_000, "samples": 2_000, "chunk": 4_000, "filters": 8, "window": 8}
-        system = dataclasses.replace(system, **tiny, bottleneck=6, hidden=10, blocks=2, repeats=3)
-        tiny_song = {"epochs": 2, "seconds": 0.5, "hop": 0.25}
-        system = dataclasses.replace(system, adaptation=dataclasses.replace(system.adaptation, **tiny_song))
-        train = DEBUG
-    split = next(iter(named - {"pretrain"}), "l3")
-    trainable = system.adaptation_presets()[split]
+        system, train, evaluation = _debug(system)
+    trainable = system.adaptation_presets()[next(iter(named - {"pretrain"}), "l3")]
     system = dataclasses.replace(system, adaptation=dataclasses.replace(system.adaptation, trainable=trainable))
     corpus = "band" if "band" in words else "musdb18"
     view = {stem: (stem,) for stem in system.stems}
     streams = {"separation": Stream(corpus, Remix(), view, channels=system.channels)}
-    evaluation = TestList(mixtures=2, seconds=0.5) if "debug" in words else TestList()
     return Experiment(system, Data(streams=streams), train, evaluation)
 
 
-def _small(system: Cantisani2021, train: Train) -> tuple[Cantisani2021, Train]:
-    """8 kHz, half the filters, a quarter of the widths, seven dilations, a higher rate, 8 examples."""
+def _small(system: Cantisani2021) -> tuple[Cantisani2021, Train]:
+    """8 kHz, half the filters, a quarter of the widths, seven dilations, a higher learning rate, 8 examples."""
     system = dataclasses.replace(
         system,
         sample_rate=8_000,
@@ -67,5 +71,22 @@ def _small(system: Cantisani2021, train: Train) -> tuple[Cantisani2021, Train]:
         blocks=7,
         optimizer=dataclasses.replace(system.optimizer, learning_rate=1e-3),
     )
-    settings = {"steps": 3_000, "batch_size": 8, "validate_every": 250, "validation_batches": 20, "save_every": 250}
-    return system, dataclasses.replace(train, **settings)
+    return system, Train(steps=3_000, batch_size=8, validate_every=250, validation_batches=20, save_every=250)
+
+
+def _debug(system: Cantisani2021) -> tuple[Cantisani2021, Train, TestList]:
+    """Three repeats of two narrow blocks on a quarter of a second; two epochs of adaptation over half seconds."""
+    system = dataclasses.replace(
+        system,
+        sample_rate=8_000,
+        samples=2_000,
+        chunk=4_000,
+        filters=8,
+        window=8,
+        bottleneck=6,
+        hidden=10,
+        blocks=2,
+        repeats=3,
+        adaptation=dataclasses.replace(system.adaptation, epochs=2, seconds=0.5, hop=0.25),
+    )
+    return system, DEBUG, TestList(mixtures=2, seconds=0.5)

@@ -1,20 +1,32 @@
 """Slizovskaia, Haro, Gómez 2021, "Conditioned source separation for musical instrument performances" (TASLP): Table V.
 
-2 to 7 of 13 instruments of Solos per mixture at 11,025 Hz, in excerpts of 6 s; STFT 1022/256; mini-batches of 32;
-Adam, 1e-4 as in the code, halved on plateaus; 1,000 epochs of 250 batches. Tested on the 40 pieces of URMP that have
-two instruments or more. The experiments of the table are the variants `exp1` to `exp21`, each a difference from the
-one that it is compared with (`EXPERIMENTS`); `exp22` and `exp23` are the two attempts of section 5.4 that failed.
+Data: Solos at 11,025 Hz. A mixture has 2 to 7 of 13 instruments, in excerpts of 6 s. Tested on the 40 pieces of URMP
+with two instruments or more. STFT 1022/256, batches of 32, Adam at 1e-4 as in the code, halved on plateaus, 1,000
+epochs of 250 batches. The experiments of the table are the variants `exp1` to `exp21` (`exp6` by default), each defined
+by its difference from the one that it is compared with (`EXPERIMENTS`); `exp22` and `exp23` are the two unsuccessful
+attempts of section 5.4.
 
-    python -m data_pipelines.prepare solos --source SOLOS --sample-rate 11025
-    python -m data_pipelines.prepare urmp --source URMP --name urmp_pieces --merged --split test --sample-rate 11025
-    python -m qsep_jax.train --config configs/slizovskaia2021.py:exp9 --workdir runs/exp9
-    python -m qsep_jax.evaluate --workdir runs/exp9 --protocol segments --corpus urmp_pieces --wiener 0 2
+    qsep prepare solos --source SOLOS --sample-rate 11025
+    qsep prepare urmp --source URMP --name urmp_pieces --merged --split test --sample-rate 11025
+    qsep train --config slizovskaia2021:exp9 --workdir runs/exp9
+    qsep evaluate --workdir runs/exp9 --protocol segments --corpus urmp_pieces --wiener 0 2
+    python -m benchmarks.papers.slizovskaia2021.tables --runs runs/exp1 runs/exp6 runs/exp9     # Tables II to IV
 
-Where players are seen, a ResNet-50 starts from ImageNet weights in a local file, `--train.weights.resnet FILE`, and
-`exp19` and `exp20` from Sound of Pixels' published files. Further variants, separated by commas: `classifier` trains a
-ResNet to name instruments, for those who have no ImageNet weights; `chamber` takes the corpus that is made on the spot,
-whose players are drawn; `small` is what two CPU cores can train, with the departures that its function lists; `debug`
-is tiny. See docs/slizovskaia2021.md.
+Models conditioned on video start from ImageNet weights of ResNet-50 in a local file, `--train.weights.resnet FILE`, and
+`exp19` and `exp20` from the published files of Sound of Pixels.
+
+Time: not run at this size here. A step of `exp9` with 4 examples takes 0.65 s on two cores of an AMD EPYC
+(docs/scaling.md).
+
+Further variants, separated by commas:
+
+- `classifier` trains a ResNet to name instruments, which replaces the ImageNet weights where there are none.
+- `chamber` takes the built-in corpus `chamber`, rendered from scores, whose players are drawn.
+- `small` is a model that two CPU cores can train, also on `chamber`; the functions `_small_…` list its departures.
+- `debug` runs through everything in seconds.
+
+Departures: the defaults follow the published code. docs/slizovskaia2021.md lists where the paper or this implementation
+differ from it.
 """
 
 import dataclasses
@@ -39,7 +51,7 @@ LSTM = {
     "competing": False,
     "optimizer": dataclasses.replace(BASE.optimizer, clip_norm=0.5),
 }
-# What an experiment is compared with, and how it differs.
+# Each experiment: the one that it is compared with, or its system, and the fields in which it differs.
 EXPERIMENTS: dict[str, tuple[str | System, dict[str, Any]]] = {
     "exp1": (BASE, {}),
     "exp2": ("exp1", {"curriculum": True}),
@@ -62,15 +74,17 @@ EXPERIMENTS: dict[str, tuple[str | System, dict[str, Any]]] = {
     "exp19": (SoundOfPixels(), {}),
     "exp20": ("exp19", {}),
     "exp21": ("exp19", {"levels": 5}),
-    "exp22": ("exp6", {"output": "magnitude", "competing": False, "common_gain": True}),  # as loud as they are heard
+    "exp22": ("exp6", {"output": "magnitude", "competing": False, "common_gain": True}),  # as loud as in the mixture
     "exp23": ("exp6", {"classifier_weight": 1.0}),
 }
 VARIANTS = (*EXPERIMENTS, "classifier", "chamber", "small")
+# Steps of an epoch.
 EPOCH = 250
+SMALL_RESNET = ResNetSize((1, 1, 1, 1), 16)
 
 
 def system_of(name: str) -> System:
-    """The system of an experiment, its difference applied to the one that it is compared with."""
+    """The system of an experiment: its difference, applied to the system that it is compared with."""
     base, difference = EXPERIMENTS[name]
     changed: Any = system_of(base) if isinstance(base, str) else base
     return dataclasses.replace(changed, **difference)
@@ -82,31 +96,28 @@ def get_config(variant: str = "") -> Experiment:
     if len(named) > 1:
         raise ValueError(f"the variants {', '.join(sorted(named))} are different systems: give one")
     name = next(iter(named), "exp6")
-    system = FrameClassifier() if name == "classifier" else system_of(name)
-    train = Train(steps=1000 * EPOCH, batch_size=32, validate_every=EPOCH, validation_batches=62, save_every=EPOCH)
-    weights = _weights(name, system)
-    if name == "exp19":
-        train = dataclasses.replace(train, steps=0)
-    corpus = "chamber" if words & {"chamber", "small"} else "solos"
-    features = ""
+    system, evaluation = FrameClassifier() if name == "classifier" else system_of(name), TestList()
+    train = Train(
+        steps=0 if name == "exp19" else 1000 * EPOCH,
+        batch_size=32,
+        validate_every=EPOCH,
+        validation_batches=62,
+        save_every=EPOCH,
+        weights=_weights(name, system),
+    )
     if "small" in words:
         system, train = _small(system, train)
-        looks = system.visual if isinstance(system, Slizovskaia2021) else None
-        weights = {"resnet": "runs/classifier"} if looks else {}
-        if isinstance(system, Slizovskaia2021) and system.asks_who_plays:
-            weights["probabilities"] = "runs/classifier"
-        features = "classifier" if looks and looks.frozen else ""
     if "debug" in words:
-        system, train, weights = _debug(system), DEBUG, {}
-    recipe = _recipe(system, features)
-    view = {stem: (stem,) for stem in system.stems}
-    train = dataclasses.replace(train, weights=weights)
-    evaluation = TestList(kind="pairs", mixtures=2, seconds=1.0) if "debug" in words else TestList()
-    return Experiment(system, Data(streams={STREAM: Stream(corpus, recipe, view)}), train, evaluation)
+        system, train, evaluation = _debug(system)
+    corpus = "chamber" if words & {"chamber", "small"} else "solos"
+    # What a frozen network computes from the frames is stored with the corpus once (`qsep frame-features`).
+    features = "classifier" if "small" in words and _is_frozen(system) else ""
+    streams = {STREAM: Stream(corpus, _recipe(system, features), {stem: (stem,) for stem in system.stems})}
+    return Experiment(system, Data(streams=streams), train, evaluation)
 
 
 def _weights(name: str, system: System) -> dict[str, str]:
-    """Files that the user has: there is none in this project."""
+    """Files of published weights, which the user provides: this project has none of them."""
     if isinstance(system, Slizovskaia2021):
         return {"resnet": "resnet50.safetensors"} if system.visual else {}
     if name in ("exp19", "exp20"):
@@ -115,69 +126,104 @@ def _weights(name: str, system: System) -> dict[str, str]:
     return {}
 
 
+def _is_frozen(system: System) -> bool:
+    return isinstance(system, Slizovskaia2021) and system.visual is not None and system.visual.frozen
+
+
 def _recipe(system: System, features: str) -> MixAndSeparate:
+    """Mixtures with as many sources, and as many frames of each player, as the system takes."""
     if isinstance(system, FrameClassifier):
         return MixAndSeparate(1, 1, slots=1, frames=1, size=system.size)
     if isinstance(system, SoundOfPixels):
         return MixAndSeparate(2, 2, slots=2, frames=system.frames_seen, spacing=system.spacing, size=system.size)
     if not isinstance(system, Slizovskaia2021):
         raise ValueError(f"no recipe for {type(system).__name__}")
-    seen, fewest = system.visual, 7 if system.curriculum else 2
-    if seen is None:
+    visual, fewest = system.visual, 7 if system.curriculum else 2
+    if visual is None:
         return MixAndSeparate(fewest, 7)
     return MixAndSeparate(
-        fewest, seen.slots, seen.slots, frames=seen.frames, spacing=seen.spacing, size=seen.size, features=features
+        fewest,
+        visual.slots,
+        visual.slots,
+        frames=visual.frames,
+        spacing=visual.spacing,
+        size=visual.size,
+        features=features,
     )
 
 
 def _small(system: System, train: Train) -> tuple[System, Train]:
-    """Half the channels, a quarter of the frames (1.5 s), 4 examples, a higher rate and less patience.
-
-    Players are drawn at 32 pixels, and seen by four bottleneck blocks of a quarter of ResNet-50's width. Where they are
-    turned into probabilities there is no L2, which takes the weights of some instruments in that layer towards zero.
-    """
-    resnet, size = ResNetSize((1, 1, 1, 1), 16), 32
+    """A smaller system, 4 examples and at most 3,000 steps; `classifier,small` replaces the ImageNet weights."""
+    weights = {}
     if isinstance(system, Slizovskaia2021):
-        visual = system.visual and dataclasses.replace(
-            system.visual, spacing=0.3, size=size, resnet=resnet, hidden=resnet.features // 2
-        )
-        l2 = 0.0 if system.asks_who_plays else system.optimizer.l2
-        rate = dataclasses.replace(system.optimizer, learning_rate=1e-3, patience=500, l2=l2)
-        system = dataclasses.replace(
-            system,
-            frames=64,
-            channels=(8, 16, 32, 64, 128, 256),
-            visual=visual,
-            curriculum_patience=250,
-            optimizer=rate,
-        )
+        weights = {"resnet": "runs/classifier"} if system.visual else {}
+        if system.asks_who_plays:
+            weights["probabilities"] = "runs/classifier"
+        system = _small_unet(system)
     elif isinstance(system, SoundOfPixels):
-        size = {
-            "levels": min(system.levels, 6),
-            "channels": 16,
-            "resnet": ResNetSize((1, 1, 1, 1), 16, False),
-            "size": 32,
-        }
-        system = dataclasses.replace(system, frames=64, spacing=0.5, **size)
+        system = _small_sound_of_pixels(system)
     elif isinstance(system, FrameClassifier):
-        rate = Optimizer(learning_rate=1e-3)
-        system = dataclasses.replace(system, resnet=resnet, size=size, hidden=resnet.features // 2, optimizer=rate)
-    return system, dataclasses.replace(
-        train, steps=min(train.steps, 3_000), batch_size=4, validate_every=250, validation_batches=16, save_every=250
+        hidden, optimizer = SMALL_RESNET.features // 2, Optimizer(learning_rate=1e-3)
+        system = dataclasses.replace(system, resnet=SMALL_RESNET, size=32, hidden=hidden, optimizer=optimizer)
+    train = dataclasses.replace(
+        train,
+        steps=min(train.steps, 3_000),
+        batch_size=4,
+        validate_every=250,
+        validation_batches=16,
+        save_every=250,
+        weights=weights,
+    )
+    return system, train
+
+
+def _small_unet(system: Slizovskaia2021) -> Slizovskaia2021:
+    """Half the channels, a quarter of the frames (1.5 s), a higher learning rate and less patience.
+
+    Players are drawn at 32 pixels and encoded by four bottleneck blocks of a quarter of ResNet-50's width. Where the
+    video is turned into probabilities of instruments there is no L2 term, which takes the weights of some instruments
+    in that layer towards zero.
+    """
+    visual = system.visual and dataclasses.replace(
+        system.visual, spacing=0.3, size=32, resnet=SMALL_RESNET, hidden=SMALL_RESNET.features // 2
+    )
+    l2 = 0.0 if system.asks_who_plays else system.optimizer.l2
+    return dataclasses.replace(
+        system,
+        frames=64,
+        channels=(8, 16, 32, 64, 128, 256),
+        visual=visual,
+        curriculum_patience=250,
+        optimizer=dataclasses.replace(system.optimizer, learning_rate=1e-3, patience=500, l2=l2),
     )
 
 
-def _debug(system: System) -> System:
-    resnet, size = ResNetSize((1, 1), 4), 16
+def _small_sound_of_pixels(system: SoundOfPixels) -> SoundOfPixels:
+    """At most six levels, a quarter of the channels and of the frames (1.5 s), players at 32 pixels."""
+    return dataclasses.replace(
+        system,
+        frames=64,
+        spacing=0.5,
+        levels=min(system.levels, 6),
+        channels=16,
+        resnet=dataclasses.replace(SMALL_RESNET, bottleneck=False),
+        size=32,
+    )
+
+
+def _debug(system: System) -> tuple[System, Train, TestList]:
+    """Two levels of few channels, 16 frames at 8 kHz, and players of 16 pixels in a ResNet of two narrow blocks."""
+    resnet = ResNetSize((1, 1), 4)
     audio: dict[str, Any] = {"sample_rate": 8_000, "window_length": 126, "hop_length": 32, "frames": 16}
     if isinstance(system, Slizovskaia2021):
         visual = system.visual and dataclasses.replace(
-            system.visual, frames=min(system.visual.frames, 2), size=size, resnet=resnet, hidden=8
+            system.visual, frames=min(system.visual.frames, 2), size=16, resnet=resnet, hidden=8
         )
-        return dataclasses.replace(system, **audio, channels=(4, 8), visual=visual)
-    if isinstance(system, SoundOfPixels):
-        audio |= {"bins": 32, "levels": system.levels // 2, "channels": 4, "outputs": 4, "frames_seen": 2, "size": size}
-        return dataclasses.replace(system, **audio, resnet=dataclasses.replace(resnet, bottleneck=False))
-    if isinstance(system, FrameClassifier):
-        return dataclasses.replace(system, sample_rate=8_000, samples=512, resnet=resnet, size=size)
-    raise ValueError(f"no debug form of {type(system).__name__}")
+        system = dataclasses.replace(system, **audio, channels=(4, 8), visual=visual)
+    elif isinstance(system, SoundOfPixels):
+        resnet = dataclasses.replace(resnet, bottleneck=False)
+        sizes: dict[str, Any] = {"bins": 32, "levels": system.levels // 2, "channels": 4, "outputs": 4, "size": 16}
+        system = dataclasses.replace(system, **audio, **sizes, frames_seen=2, resnet=resnet)
+    elif isinstance(system, FrameClassifier):
+        system = dataclasses.replace(system, sample_rate=8_000, samples=512, resnet=resnet, size=16)
+    return system, DEBUG, TestList(kind="pairs", mixtures=2, seconds=1.0)
