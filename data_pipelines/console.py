@@ -1,42 +1,47 @@
-"""What every command shares: options from a dataclass, one clear line for each mistake, tidy warnings."""
+"""The console of all commands: options from a dataclass, one line for each error of the user, short warnings."""
 
-import dataclasses
-import difflib
+import contextlib
 import inspect
+import io
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import tyro
 
+from data_pipelines.option_errors import one_line
+
 T = TypeVar("T")
+
+# Wide enough that tyro does not wrap the text of an error.
+_WIDTH = "10000"
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a command. What its user can mend is said in one line on stderr, with exit code 2.
+    """Run a command; an error that its user can correct is one line on stderr, with exit code 2.
 
-    `QSEP_TRACEBACK=1` shows where it came from.
+    With `QSEP_TRACEBACK=1` in the environment the error keeps its traceback.
     """
     _set_up()
     try:
         main()
-    except BrokenPipeError:  # `… --help | head`
+    except BrokenPipeError:  # `qsep … --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
     except (ValueError, OSError) as error:
         if os.environ.get("QSEP_TRACEBACK"):
             raise
-        print(f"error: {in_words(error)}", file=sys.stderr)
+        print(f"error: {message_of(error)}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         raise SystemExit(130) from None
 
 
-def in_words(error: Exception) -> str:
-    """What the user is told of an error."""
+def message_of(error: Exception) -> str:
+    """The message of an error as the user reads it; errors of the operating system name the file first."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)
@@ -47,36 +52,63 @@ def _set_up() -> None:
 
     absl.logging.set_verbosity(absl.logging.ERROR)
     warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
-    # Only what this project says: libraries deprecate things that its users cannot change.
+    # Libraries warn of deprecations that a user of this project cannot change.
     warnings.filterwarnings("ignore")
     warnings.filterwarnings("default", category=UserWarning, module=r"(__main__|qsep_jax|data_pipelines)\b")
 
 
 def parse(
-    kind: type[T], name: str, example: str, arguments: Sequence[str] | None = None, config: tuple[Any, ...] = ()
+    kind: type[T],
+    name: str,
+    example: str,
+    arguments: Sequence[str] | None = None,
+    config: tuple[Any, ...] = (),
+    registry: tyro.constructors.ConstructorRegistry | None = None,
 ) -> T:
-    """Command-line arguments as an instance of the dataclass `kind`, with `--help` made from its docstring.
+    """Parse command-line arguments into an instance of the dataclass `kind`; its docstring becomes `--help`.
 
     Args:
-      name: what it is called on the command line, `python -m qsep_jax.train`.
-      example: shown by `--help`.
-      config: of tyro's markers.
+      name: The program as the help text names it, such as `qsep separate`.
+      example: A command line that the help text shows.
+      arguments: `sys.argv[1:]` by default.
+      config: Markers of tyro that hold for all options.
+      registry: Further rules of tyro for types of options.
 
     Raises:
-      ValueError: for an unknown option; names the nearest known one.
+      ValueError: For an unknown option, with the most similar known one, a missing option, or an invalid value.
     """
-    description = f"{inspect.cleandoc(kind.__doc__ or '').split('Attributes:')[0].strip()}\n\nExample: {example}"
-    value, unknown = tyro.cli(
-        kind, prog=name, description=description, args=arguments, return_unknown_args=True, config=config
-    )
-    if unknown:
-        options = _options(value)
-        if tyro.conf.OmitArgPrefixes in config:
-            options = [f"--{option.removeprefix('--').rsplit('.', 1)[-1]}" for option in options]
-        near = difflib.get_close_matches(unknown[0], options, n=1)
-        hint = f"; did you mean '{near[0]}'?" if near else f"; see {name} --help"
-        raise ValueError(f"unknown option '{unknown[0]}'{hint}")
-    return value
+    arguments = sys.argv[1:] if arguments is None else arguments
+    description = f"{summary(kind)}\n\nExample: {example}"
+    with one_line_errors(name, arguments):
+        return tyro.cli(kind, prog=name, description=description, args=arguments, config=config, registry=registry)
+
+
+def summary(kind: type) -> str:
+    """The docstring of a dataclass of options without its attributes."""
+    return inspect.cleandoc(kind.__doc__ or "").split("Attributes:")[0].strip()
+
+
+@contextlib.contextmanager
+def one_line_errors(name: str, arguments: Sequence[str]) -> Iterator[None]:
+    """Within this context, tyro's refusal of `arguments` is a ValueError of one line instead of a box on stderr."""
+    stderr = io.StringIO()
+    width = {} if {"-h", "--help"} & {*arguments} else {"COLUMNS": _WIDTH}
+    before = os.environ.get("COLUMNS")
+    os.environ.update(width)
+    try:
+        with contextlib.redirect_stderr(stderr), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"tyro\b")  # of defaults outside of their declared type
+            yield
+    except SystemExit as exit_:
+        if exit_.code:
+            raise ValueError(one_line(stderr.getvalue(), name)) from None
+        raise
+    finally:
+        if width and before is None:
+            del os.environ["COLUMNS"]
+        elif width and before is not None:
+            os.environ["COLUMNS"] = before
+    sys.stderr.write(stderr.getvalue())
 
 
 def need_positive(options: Any, *names: str) -> None:
@@ -84,16 +116,3 @@ def need_positive(options: Any, *names: str) -> None:
     for name in names:
         if getattr(options, name) <= 0:
             raise ValueError(f"--{name.replace('_', '-')} must be positive, not {getattr(options, name):g}")
-
-
-def _options(value: Any, prefix: str = "--") -> list[str]:
-    """The options that fill the fields of a dataclass and of all below it."""
-    found = []
-    for field in dataclasses.fields(value):
-        option = prefix + field.name.replace("_", "-")
-        inner = getattr(value, field.name)
-        members = inner if isinstance(inner, dict) else {"": inner}
-        for key, member in members.items():
-            path = f"{option}.{key}" if key else option
-            found += _options(member, f"{path}.") if dataclasses.is_dataclass(member) else [path]
-    return found

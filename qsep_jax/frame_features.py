@@ -29,7 +29,7 @@ from qsep_jax.runs.bundle import find_model
 from qsep_jax.systems.frame_classifier import FrameClassifier
 from qsep_jax.training.sharding import make_mesh, replicated
 
-EXAMPLE = "python -m qsep_jax.frame_features --model runs/classifier --root data --corpus chamber --name classifier"
+EXAMPLE = "qsep frame-features --model runs/classifier --root data --corpus chamber --name classifier"
 # Frames that go through the network at a time, on each device.
 FRAMES = 32
 
@@ -156,7 +156,7 @@ def make(options: FrameFeatures) -> Path:
 
 
 def main() -> None:
-    options = console.parse(FrameFeatures, "python -m qsep_jax.frame_features", EXAMPLE)
+    options = console.parse(FrameFeatures, "qsep frame-features", EXAMPLE)
     console.cache_compilations()
     print(f"written to {make(options)}")
 

@@ -1,13 +1,32 @@
 """The console of the commands that compile: what `data_pipelines.console` offers, and a compilation cache."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
 
-from data_pipelines.console import in_words, need_positive, parse, run
+from data_pipelines import console
+from data_pipelines.console import message_of, need_positive, parse
 
-__all__ = ["cache_compilations", "in_words", "need_positive", "parse", "run"]
+__all__ = ["cache_compilations", "message_of", "need_positive", "parse", "run"]
+
+# Files of Python, joined by `:`, that define the systems of runs and bundles.
+SYSTEM_FILES = "QSEP_SYSTEMS"
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a command as `data_pipelines.console.run` does, after the files that `QSEP_SYSTEMS` names."""
+    console.run(lambda: _load_systems() or main())
+
+
+def _load_systems() -> None:
+    files = os.environ.get(SYSTEM_FILES, "")
+    if files:
+        from qsep_jax.systems.source_files import load_named
+
+        for file in files.split(os.pathsep):
+            load_named(Path(file))
 
 
 def cache_compilations() -> None:
