@@ -8,7 +8,7 @@ quality is no speed.
 from qsep_jax.command_line import huge_pages
 
 if __name__ == "__main__":
-    huge_pages.ask()
+    huge_pages.enable()
 
 import dataclasses
 import json

@@ -3,7 +3,7 @@
 from qsep_jax.command_line import huge_pages
 
 if __name__ == "__main__":
-    huge_pages.ask()
+    huge_pages.enable()
 
 import dataclasses
 import time

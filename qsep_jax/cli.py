@@ -62,7 +62,7 @@ def main() -> None:
         print(f"qsep-jax {__version__}")
         return
     if command is not None and not {"-h", "--help"} & {*arguments}:
-        huge_pages.ask()
+        huge_pages.enable()
     from data_pipelines.console import run
 
     if command is None:

@@ -1,7 +1,8 @@
-"""Huge pages for what malloc gets: Linux grants them to who asks, and glibc asks if told so before a process begins.
+"""Huge pages for the memory that malloc allocates: glibc requests them if an environment variable says so at its start.
 
-The arrays of a step on a CPU come and go with it, and the kernel hands out gigabytes anew, in pieces of 4 KiB: up
-to a third of the time of a step (docs/scaling.md). In pieces of 2 MiB that takes next to none.
+On a CPU, the arrays of a training step are allocated and freed in every step, and the kernel maps gigabytes in pages of
+4 KiB each time, which takes up to a third of the time of a step (docs/scaling.md). With pages of 2 MiB it takes next to
+none.
 """
 
 import os
@@ -11,30 +12,31 @@ import threading
 from pathlib import Path
 
 VARIABLE, OPTION = "GLIBC_TUNABLES", "glibc.malloc.hugetlb"
-# Of glibc: the first version with the option. Older ones leave it unread.
+# The first version of glibc that has the option; older ones ignore it.
 SINCE = (2, 35)
 KERNEL = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 def variables() -> dict[str, str]:
-    """What a process has to find in its environment in order to get them.
+    """The environment variables with which a process gets huge pages.
 
-    Empty where it says already whether it wants them, and where nothing would come of it: with another C library, or
-    with a kernel that gives them to nobody, or to everybody.
+    Empty if the environment sets the option already, to any value, or if it would have no effect: with another C
+    library, and with a kernel that grants huge pages to no process or to every process.
     """
-    given = os.environ.get(VARIABLE, "")
+    tunables = os.environ.get(VARIABLE, "")
     library, version = platform.libc_ver()
-    if OPTION in given or library != "glibc" or tuple(map(int, version.split(".")[:2])) < SINCE:
+    if OPTION in tunables or library != "glibc" or tuple(map(int, version.split(".")[:2])) < SINCE:
         return {}
     if not KERNEL.is_file() or "[madvise]" not in KERNEL.read_text():
         return {}
-    return {VARIABLE: ":".join(filter(None, (given, f"{OPTION}=1")))}
+    return {VARIABLE: ":".join(filter(None, (tunables, f"{OPTION}=1")))}
 
 
-def ask() -> None:
-    """Begin this process anew where that gives it huge pages; to be called before what takes long to import.
+def enable() -> None:
+    """Execute the program of this process again with huge pages, where that has an effect.
 
-    It stays the same process, with the same arguments. One that runs threads, as a notebook does, is left alone.
+    Call it before slow imports. The process keeps its id and its arguments. A process that runs threads, such as a
+    notebook, is left as it is.
     """
     missing = variables()
     if missing and sys.executable and threading.active_count() == 1:
