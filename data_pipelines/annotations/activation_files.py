@@ -138,9 +138,7 @@ def _number(where: str, name: str, text: str) -> float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise ValueError(
-            f"{where}: {name} '{text}' is not a number of seconds: write it as 72.5, with a decimal point"
-        )
+        raise ValueError(f"{where}: {name} '{text}' is not a number of seconds: write it as 72.5, with a decimal point")
     return number
 
 

@@ -1,20 +1,21 @@
-"""Where each stem of a song is active: of its ground truth, in seconds, and for every sample."""
+"""Activations of the stems of a song: computed from reference stems, as spans in seconds, and for each sample."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-# The rate at which the published windows are counted, and the level of all sources below which the song is silent.
+# Sample rate for which the window and the hop were published.
 RATE = 44_100
+# Sum of the envelopes of all sources below which the song is silent.
 GATE = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
 class Span:
-    """A stretch of a song in which a stem is active, in seconds.
+    """A section of a song in which a stem is active, from `start` to `end` in seconds.
 
-    One without length, which `to_spans` puts at 0, says that its stem rests throughout.
+    A span without length states that the stem is inactive throughout; `to_spans` puts it at 0.
     """
 
     stem: str
@@ -32,30 +33,37 @@ def from_stems(
     cutoff: float = 0.075,
     slope: float = 20.0,
 ) -> np.ndarray:
-    """Where stems of known sound are active, by their envelopes; each channel for itself (Cantisani et al. 2021).
+    """Compute the activations of reference stems from their envelopes (Cantisani et al. 2021), for each channel.
 
     The envelope `e_s` of a source is the mean over a window of `hann · √max(x, 0)`. With `e = Σ_s e_s`, `H_s` is
-    `S · e_s / max_t e`, zero where `e < 0.01`, low-passed; active is `1 / (1 + exp(−slope · (H_s − threshold))) ≥ 0.5`.
+    `S · e_s / max_t e`, set to zero where `e < 0.01` and then low-pass filtered. A source is active where
+    `1 / (1 + exp(−slope · (H_s − threshold))) ≥ 0.5`.
 
-    It is the method of MedleyDB (Bittner et al. 2014) with the threshold of the authors' code. The root makes it
-    sensitive: between S sources, one is active down to about `40 · log10(threshold / S)` dB below the loudest moment,
-    −92 dB for two and −104 dB for four. Stems with noise between the notes want a higher threshold; MedleyDB has 0.15.
+    This is the method of MedleyDB (Bittner et al. 2014) with the threshold of the authors' code. The root makes it
+    sensitive: one of S sources counts as active down to about `40 · log10(threshold / S)` dB below the loudest moment,
+    which is −92 dB for two sources and −104 dB for four. Stems with noise between the notes need a higher threshold;
+    that of MedleyDB is 0.15.
 
-    Windows are centred on multiples of the hop and reach into zeros before the first sample and after the last. From
-    window to window the envelope runs linearly. What is found active begins up to two hops, 93 ms, before the sound
-    and ends up to two hops after it.
+    The windows are centred on multiples of the hop, with zeros before the first sample and after the last. The envelope
+    is interpolated linearly between windows. An activation begins up to two hops (93 ms) before the sound and ends up
+    to two hops after it.
 
     Args:
-      stems: floating point in −1…1, `[S, T, C]`.
-      threshold: of `H`, above 0.
-      window: samples at 44.1 kHz, as is `hop`; at other rates they last as long.
-      cutoff: of the low-pass, a share of half the sample rate.
+      stems: floating-point samples in −1…1, `[S, T, C]`.
+      sample_rate: sample rate in Hz.
+      threshold: threshold of `H`, above 0.
+      window: window length in samples at 44.1 kHz; at other sample rates, it has the same duration.
+      hop: hop in samples at 44.1 kHz; at other sample rates, it has the same duration.
+      cutoff: cutoff frequency of the low-pass filter as a fraction of half the sample rate.
+      slope: slope of the logistic function.
 
     Returns:
-      bool `[S, T, C]`. A song is silent throughout where the sources together never reach 0.01 (a tone of −51 dB).
+      bool `[S, T, C]`. All stems of a channel are inactive if the sum of their envelopes never reaches 0.01, which is
+      that of a tone of −51 dB.
 
     Raises:
-      ValueError: for stems of another shape or of integers, and for a rate, threshold or slope that is not positive.
+      ValueError: if the stems have another shape or are integers, or the sample rate, threshold or slope is not
+        positive.
     """
     import scipy.special
     from scipy import signal
@@ -70,17 +78,17 @@ def from_stems(
     if not stems.size:
         return active
     window, hop = (max(1, round(length * sample_rate / RATE)) for length in (window, hop))
-    # Departs from the paper: its code stretches all frames over the song, which moves them by up to two hops at the
-    # end, and resamples them with a band-limited filter, which rings into the silence.
-    places, times = np.arange(0, samples + hop - 1, hop), np.arange(samples)
+    # Departs from the paper: its code stretches the frames over the song, which shifts them by up to two hops at the
+    # end, and interpolates them with a band-limited filter, which rings into silent sections.
+    centres, times = np.arange(0, samples + hop - 1, hop), np.arange(samples)
     lowpass = signal.butter(2, cutoff, output="sos")
     for channel in range(channels):
-        envelopes = [_envelope(stem[:, channel], window, hop, len(places)) for stem in stems]
-        total = np.interp(times, places, np.sum(envelopes, axis=0))
+        envelopes = [_envelope(stem[:, channel], window, hop, len(centres)) for stem in stems]
+        total = np.interp(times, centres, np.sum(envelopes, axis=0))
         if total.max() < GATE:
             continue
         for stem, envelope in enumerate(envelopes):
-            level = np.interp(times, places, envelope) * (sources / total.max())
+            level = np.interp(times, centres, envelope) * (sources / total.max())
             level[total < GATE] = 0.0
             level = signal.sosfiltfilt(lowpass, level, padlen=min(9, samples - 1))
             active[stem, :, channel] = scipy.special.expit(slope * (level - threshold)) >= 0.5
@@ -88,7 +96,7 @@ def from_stems(
 
 
 def _envelope(audio: np.ndarray, window: int, hop: int, frames: int) -> np.ndarray:
-    """`[frames]` of `[T]`: frame n is centred on sample n · hop."""
+    """The envelope `[N]` of samples `[T]`: frame n is centred on sample n · hop."""
     from scipy.signal import windows
 
     rectified = np.sqrt(np.maximum(audio.astype(np.float64), 0.0))
@@ -99,30 +107,31 @@ def _envelope(audio: np.ndarray, window: int, hop: int, frames: int) -> np.ndarr
 
 
 def from_spans(spans: Iterable[Span], stems: Sequence[str], samples: int, sample_rate: int) -> np.ndarray:
-    """Whether each stem is active, bool `[S, T]` with T = `samples`, to the nearest sample.
+    """Whether each stem is active at each sample, bool `[S, T]` with T = `samples`; times are rounded to samples.
 
-    A stem that no span names is unknown and counts as active throughout.
+    The activity of a stem that no span names is unknown; it counts as active throughout.
 
     Raises:
-      ValueError: for a span of a stem that is not among `stems`.
+      ValueError: if a span names a stem that is not in `stems`.
     """
     active = np.ones((len(stems), samples), bool)
     named = set()
     for span in spans:
         if span.stem not in stems:
-            raise ValueError(f"unknown stem '{span.stem}'; known are {', '.join(stems)}")
-        place = list(stems).index(span.stem)
+            raise ValueError(f"unknown stem '{span.stem}'; the stems are {', '.join(stems)}")
+        row = list(stems).index(span.stem)
         if span.stem not in named:
-            active[place] = False
+            active[row] = False
             named.add(span.stem)
-        active[place, max(0, round(span.start * sample_rate)) : max(0, round(span.end * sample_rate))] = True
+        active[row, max(0, round(span.start * sample_rate)) : max(0, round(span.end * sample_rate))] = True
     return active
 
 
 def to_spans(active: np.ndarray, stems: Sequence[str], sample_rate: int) -> tuple[Span, ...]:
-    """What `from_spans` makes bool `[S, T]` of, by stem and time; a stem that rests throughout has one without length.
+    """The spans that describe bool `[S, T]`, by stem and time; `from_spans` is the inverse function.
 
-    What `from_stems` gives has channels: a stem is active where any of them is, `active.any(axis=-1)`.
+    A stem that is inactive throughout has one span without length. The result of `from_stems` has channels; pass
+    `active.any(axis=-1)`.
     """
     spans = []
     for stem, row in zip(stems, active, strict=True):
@@ -134,18 +143,18 @@ def to_spans(active: np.ndarray, stems: Sequence[str], sample_rate: int) -> tupl
 
 
 def check_has_rest(active: np.ndarray, stems: Sequence[str], name: str) -> None:
-    """Raise ValueError if all stems of bool `[S, T]` are active everywhere: that says nothing about the song.
+    """Raise ValueError if all stems of bool `[S, T]` are always active, since adaptation cannot learn from that.
 
     Args:
-      name: of the file that says so.
+      name: name of the file with the activations, for the error message.
     """
     if np.all(active):
         raise ValueError(
-            f"{name}: {', '.join(stems)} are all active throughout, which leaves nothing to learn: mark for at least "
-            "one stem where it plays, so that it rests elsewhere"
+            f"{name}: {', '.join(stems)} are all active throughout, which leaves nothing to learn: for at least one "
+            "stem, mark when it is active, so that it is inactive at other times"
         )
 
 
 def any_channel(active: np.ndarray) -> np.ndarray:
-    """Where stems sound in any channel: `[S, T]` of that or of `[S, T, C]`."""
+    """Whether each stem is active in any channel, `[S, T]`, for activations `[S, T]` or `[S, T, C]`."""
     return active if active.ndim == 2 else np.max(active, axis=-1)

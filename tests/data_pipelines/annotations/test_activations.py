@@ -1,4 +1,4 @@
-"""Activations of ground truth by their envelopes, and as spans in seconds."""
+"""Activations of reference stems from their envelopes, and as spans in seconds."""
 
 import math
 
@@ -14,28 +14,28 @@ STEMS = ("bass", "drums", "vocals")
 
 
 def gated(frequency: float, seconds: float, *spans: tuple[float, float], rate: int = RATE, level: float = 0.3):
-    """A tone that sounds in these spans and else is silent, `[T, 1]`."""
+    """A tone that is silent outside of the spans (s), `[T, 1]`."""
     audio = tone(frequency, seconds, rate, level=level)
-    sounds = np.zeros(len(audio), bool)
+    sounding = np.zeros(len(audio), bool)
     for start, end in spans:
-        sounds[round(start * rate) : round(end * rate)] = True
-    return audio * sounds[:, None]
+        sounding[round(start * rate) : round(end * rate)] = True
+    return audio * sounding[:, None]
 
 
 @pytest.mark.parametrize("rate", [44_100, 48_000, 8000])
-def test_boundaries_are_near_and_on_the_side_of_activity(rate):
+def test_activations_enclose_the_sound_closely(rate):
     spans = [(1.0, 2.0), (2.61, 3.37)], [(0.0, 4.0)]
-    stems = np.stack([gated(220.0, 4.0, *own, rate=rate) for own in spans])
-    found = to_spans(from_stems(stems, rate)[..., 0], ("a", "b"), rate)
-    assert [span.stem for span in found] == ["a", "a", "b"]
-    for span, (start, end) in zip(found[:2], spans[0], strict=True):
+    stems = np.stack([gated(220.0, 4.0, *stem_spans, rate=rate) for stem_spans in spans])
+    computed = to_spans(from_stems(stems, rate)[..., 0], ("a", "b"), rate)
+    assert [span.stem for span in computed] == ["a", "a", "b"]
+    for span, (start, end) in zip(computed[:2], spans[0], strict=True):
         assert 0 <= start - span.start < 0.1
         assert 0 <= span.end - end < 0.1
-    assert found[2] == Span("b", 0.0, 4.0)
+    assert computed[2] == Span("b", 0.0, 4.0)
 
 
-def test_a_silent_quarter_is_found_in_each_stem():
-    """The test songs of the paper: each stem rests in a quarter of its own."""
+def test_a_silent_quarter_of_each_stem_is_detected():
+    """As in the test songs of the paper, each stem is silent in a different quarter."""
     rng = np.random.default_rng(0)
     stems = 0.1 * rng.standard_normal((4, 8 * RATE, 2))
     truth = np.ones((4, 8 * RATE), bool)
@@ -53,11 +53,11 @@ def test_the_threshold_is_a_level_below_the_loudest(threshold, sources):
     """`40 · log10(threshold / S)`: −92 dB for two stems with the published 0.01, −45 dB with MedleyDB's 0.15."""
     edge = 40 * math.log10(threshold / sources)
     loud = tone(200.0, 2.0, RATE)
-    for decibels, heard in ((edge + 2, True), (edge - 2, False)):
+    for decibels, is_active in ((edge + 2, True), (edge - 2, False)):
         silent = [np.zeros_like(loud)] * (sources - 2)
         active = from_stems(np.stack([loud, loud * 10 ** (decibels / 20), *silent]), RATE, threshold=threshold)
         assert active[0].all()
-        assert active[1, RATE // 2 : -RATE // 2].all() == active[1].any() == heard
+        assert active[1, RATE // 2 : -RATE // 2].all() == active[1].any() == is_active
         assert not active[2:].any()
 
 
@@ -68,8 +68,10 @@ def test_sixty_decibels_lower_is_inactive_for_the_threshold_of_medleydb():
     assert not from_stems(stems, RATE, threshold=0.15)[1].any()
 
 
-def by_steps(stems: np.ndarray, threshold: float, window: int, hop: int, cutoff: float, slope: float) -> np.ndarray:
-    """The published method for one channel, `[S, T]`, a sample at a time."""
+def reference_activations(
+    stems: np.ndarray, threshold: float, window: int, hop: int, cutoff: float, slope: float
+) -> np.ndarray:
+    """The published method for one channel, `[S, T]`, computed for one sample at a time."""
     sources, samples = stems.shape
     hann = [0.5 - 0.5 * math.cos(2 * math.pi * (n + 1) / (window + 1)) for n in range(window)]
     envelopes = np.zeros((sources, samples))
@@ -92,23 +94,23 @@ def by_steps(stems: np.ndarray, threshold: float, window: int, hop: int, cutoff:
         scaled = [sources * envelopes[s, t] / largest if total[t] >= 0.01 else 0.0 for t in range(samples)]
         numerator, denominator = np.asarray(scipy.signal.butter(2, cutoff, "low"))
         smooth = scipy.signal.filtfilt(numerator, denominator, scaled)
-        active[s] = [1 / (1 + math.exp(-slope * (each - threshold))) >= 0.5 for each in smooth]
+        active[s] = [1 / (1 + math.exp(-slope * (level - threshold))) >= 0.5 for level in smooth]
     return active
 
 
 @pytest.mark.parametrize("threshold", [0.01, 0.15, 0.8])
-def test_the_method_step_by_step(threshold):
+def test_the_method_equals_the_reference(threshold):
     rng = np.random.default_rng(1)
     loudness = 10.0 ** rng.uniform(-6, -1, (3, 23, 2)).repeat(13, axis=1)[:, :291]
     stems = rng.uniform(-1, 1, (3, 291, 2)) * loudness * rng.integers(0, 2, (3, 23, 1)).repeat(13, axis=1)[:, :291]
     active = from_stems(stems, RATE, threshold=threshold, window=16, hop=8, cutoff=0.3)
     assert 0.05 < active.mean() < 0.95
     for channel in range(2):
-        expected = by_steps(stems[..., channel], threshold, 16, 8, 0.3, 20.0)
+        expected = reference_activations(stems[..., channel], threshold, 16, 8, 0.3, 20.0)
         np.testing.assert_array_equal(active[..., channel], expected)
 
 
-def test_channels_are_taken_each_for_itself():
+def test_channels_are_independent():
     left = gated(220.0, 2.0, (0.0, 1.0))
     stems = np.concatenate([np.stack([left, tone(330.0, 2.0, RATE)]), np.zeros((2, 2 * RATE, 1))], axis=2)
     active = from_stems(stems.astype(np.float32), RATE)
@@ -120,9 +122,9 @@ def test_channels_are_taken_each_for_itself():
 
 def test_a_song_below_the_gate_is_silent():
     """The envelope of a tone of level A is `0.19 · √A`: 0.01 is reached at −51 dB."""
-    for decibels, heard in ((-50.0, True), (-52.0, False)):
+    for decibels, is_active in ((-50.0, True), (-52.0, False)):
         stems = tone(441.0, 1.0, RATE, level=10 ** (decibels / 20))[None]
-        assert from_stems(stems, RATE).any() == heard
+        assert from_stems(stems, RATE).any() == is_active
 
 
 @pytest.mark.parametrize("samples", [0, 1, 2, 9, 10, 5000])
@@ -134,12 +136,12 @@ def test_silence_and_short_stems(samples):
     assert short.all() if samples in (0, 5000) else not short.any()  # a few samples do not fill a window
 
 
-def test_what_is_refused():
-    for stems, says in (
+def test_invalid_arguments_are_refused():
+    for stems, message in (
         (np.zeros((2, 5)), r"float64 \[2, 5\]"),
         (np.zeros((2, 5, 1), np.int16), r"int16 \[2, 5, 1\]"),
     ):
-        with pytest.raises(ValueError, match=says):
+        with pytest.raises(ValueError, match=message):
             from_stems(stems, RATE)
     with pytest.raises(ValueError, match="threshold must be positive, not 0"):
         from_stems(np.zeros((2, 5, 1)), RATE, threshold=0.0)
@@ -152,12 +154,12 @@ def test_what_is_refused():
 def test_spans_as_samples():
     spans = (Span("vocals", 0.5, 1.0), Span("drums", 0.0, 0.0), Span("vocals", 1.25, 2.0))
     active = from_spans(spans, STEMS, 16, 8)
-    assert active[0].all(), "not named, so unknown"
-    assert not active[1].any(), "said to rest throughout"
+    assert active[0].all(), "no span names it, so its activity is unknown"
+    assert not active[1].any(), "its span has no length, so it is inactive throughout"
     np.testing.assert_array_equal(np.flatnonzero(~active[2]), [0, 1, 2, 3, 8, 9])
     assert from_spans((), STEMS, 16, 8).all()
     assert from_spans((Span("bass", -1.0, 9.0),), STEMS, 16, 8).all()
-    with pytest.raises(ValueError, match="unknown stem 'voice'; known are bass, drums, vocals"):
+    with pytest.raises(ValueError, match="unknown stem 'voice'; the stems are bass, drums, vocals"):
         from_spans((Span("voice", 0.0, 1.0),), STEMS, 16, 8)
 
 
@@ -174,18 +176,18 @@ def test_samples_as_spans():
 
 
 @pytest.mark.parametrize("rate", [8000, 11_025, 44_100, 48_000, 192_000])
-def test_spans_keep_every_sample(rate):
+def test_spans_preserve_every_sample(rate):
     rng = np.random.default_rng(rate)
     for share in (0.001, 0.1, 0.5, 0.999):
         active = np.cumsum(rng.random((3, 20_011)) < share, axis=1) % 2 == 1
-        again = from_spans(to_spans(active, STEMS, rate), STEMS, active.shape[1], rate)
-        np.testing.assert_array_equal(again, active)
+        restored = from_spans(to_spans(active, STEMS, rate), STEMS, active.shape[1], rate)
+        np.testing.assert_array_equal(restored, active)
 
 
-def test_some_rest_is_needed():
+def test_activations_without_inactive_times_are_refused():
     active = np.ones((3, 5), bool)
     with pytest.raises(
-        ValueError, match=r"a\.csv: bass, drums, vocals are all active throughout.*mark for at least one"
+        ValueError, match=r"a\.csv: bass, drums, vocals are all active throughout.*for at least one stem"
     ):
         check_has_rest(active, STEMS, "a.csv")
     active[1, 4] = False
