@@ -20,7 +20,7 @@ from qsep_jax.inference import adaptation, conditions, files
 from qsep_jax.inference.bank import Bank
 from qsep_jax.inference.files import Written
 from qsep_jax.inference.model import Model, cache_compilations
-from qsep_jax.inference.progress import Progress, counted, counter
+from qsep_jax.inference.progress import Cancelled, Progress, counted, counter
 from qsep_jax.inference.synthesis import TAIL, in_register, synthesize
 from qsep_jax.inference.transcription import transcribe_blocks
 from qsep_jax.runs import delta as delta_files
@@ -28,6 +28,17 @@ from qsep_jax.runs.bundle import Bundle, SavedModel, bundled_models, find_model,
 from qsep_jax.systems.base import Condition, System
 from qsep_jax.systems.capabilities import frame_rate_of, need
 from qsep_jax.systems.one_shot import CONDITION, Adaptation
+
+__all__ = [
+    "Cancelled",
+    "ModelInfo",
+    "Request",
+    "Separator",
+    "Synthesis",
+    "Transcription",
+    "list_models",
+    "load",
+]
 
 # A recording: a path, or samples `[T]` or `[T, C]`.
 Recording = str | Path | np.ndarray
