@@ -1,4 +1,4 @@
-"""Notes in files: MIDI, and CSV with a line per note."""
+"""Notes in files: MIDI, and CSV tables with a line for each note."""
 
 import csv
 import tempfile
@@ -14,10 +14,13 @@ HEADER = ("onset_s", "offset_s", "midi_pitch", "name")
 
 
 def read_notes(path: Path | str, track: int | None = None) -> np.ndarray:
-    """Notes of a MIDI file or of a `.csv` as `write_csv` makes it, sorted by onset.
+    """The notes of a MIDI file, or of a `.csv` as `write_csv` writes it, sorted by onset: `[n, 3]`.
+
+    Args:
+      track: track of a MIDI file, as in `read_midi`.
 
     Raises:
-      ValueError: as `read_midi` and `read_csv`, if there are none, and for a track of a CSV file.
+      ValueError: as `read_midi` and `read_csv`, if there are no notes, or if a track of a CSV file is requested.
     """
     path = Path(path)
     if path.suffix.lower() != ".csv":
@@ -31,10 +34,10 @@ def read_notes(path: Path | str, track: int | None = None) -> np.ndarray:
 
 
 def read_voice(path: Path | str, track: int | None = None) -> np.ndarray:
-    """The notes of one voice, out of a MIDI file or a `.csv`.
+    """The notes of one voice from a MIDI file or a `.csv`, sorted by onset: `[n, 3]`.
 
     Raises:
-      ValueError: as `read_notes`, and if it holds more than one voice.
+      ValueError: as `read_notes`, or if the file holds more than one voice.
     """
     return monophonic(read_notes(path, track), str(path))
 
@@ -60,13 +63,14 @@ def voice_of(score: Path | str | np.ndarray, track: int | None = None) -> tuple[
 
 
 def read_midi(path: Path | str, track: int | None = None) -> np.ndarray:
-    """Notes of a MIDI file, drums left out, sorted by onset: of all tracks, or of one.
+    """The notes of a MIDI file without drums, sorted by onset: `[n, 3]`.
 
     Args:
-      track: which of those that hold notes other than drums, counted from 1.
+      track: number of the track to read, counted from 1 over the tracks that have notes and are not drums; by default
+        all of them.
 
     Raises:
-      ValueError: if the file is missing, is no MIDI file, is damaged or holds no notes, or has no such track.
+      ValueError: if the file is missing, is not a MIDI file, is damaged, holds no notes, or has no such track.
     """
     from symusic import Score
 
@@ -75,30 +79,30 @@ def read_midi(path: Path | str, track: int | None = None) -> np.ndarray:
         raise ValueError(f"{path}: no such file")
     content = path.read_bytes()
     if content[:4] != b"MThd":
-        raise ValueError(f"{path}: is no MIDI file")
-    if not _is_whole(content):  # symusic reads on, beyond what there is
-        raise ValueError(f"{path}: is truncated: it promises more than the file holds")
+        raise ValueError(f"{path}: is not a MIDI file")
+    if not _is_complete(content):  # symusic reads beyond the end of a truncated file
+        raise ValueError(f"{path}: is truncated: its header promises more than the file holds")
     try:
-        read: Any = Score.from_midi(content)
-        score = read.to("second")
+        score_in_ticks: Any = Score.from_midi(content)
+        score = score_in_ticks.to("second")
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"{path}: cannot be read as MIDI ({_first_line(error)}); is it damaged?") from None
-    tracks = [each for each in score.tracks if not each.is_drum and len(each.notes)]
+    tracks = [part for part in score.tracks if not part.is_drum and len(part.notes)]
     if not tracks:
-        raise ValueError(f"{path}: holds no notes" + (" but drums" if len(score.tracks) else ""))
+        raise ValueError(f"{path}: holds no notes" + (" other than drums" if len(score.tracks) else ""))
     if track is not None:
         if not 1 <= track <= len(tracks):
-            known = ", ".join(f"{number} {each.name}".strip() for number, each in enumerate(tracks, 1))
+            known = ", ".join(f"{number} {part.name}".strip() for number, part in enumerate(tracks, 1))
             raise ValueError(f"{path}: has no track {track}; those with notes are {known}")
         tracks = [tracks[track - 1]]
-    columns = [each.notes.numpy() for each in tracks]
-    rows = [np.stack([each["time"], each["time"] + each["duration"], each["pitch"]], 1) for each in columns]
+    columns = [part.notes.numpy() for part in tracks]
+    rows = [np.stack([table["time"], table["time"] + table["duration"], table["pitch"]], 1) for table in columns]
     notes = sort_by_onset(np.concatenate(rows).astype(np.float32))
     return notes[notes[:, 1] > notes[:, 0]]
 
 
-def _is_whole(content: bytes) -> bool:
-    """Whether all chunks that a MIDI file promises are there."""
+def _is_complete(content: bytes) -> bool:
+    """Whether a MIDI file holds as many chunks as its header states, each with its full length."""
     position, missing = 0, 1 + int.from_bytes(content[10:12], "big")
     while missing and position + 8 <= len(content):
         length = int.from_bytes(content[position + 4 : position + 8], "big")
@@ -108,17 +112,17 @@ def _is_whole(content: bytes) -> bool:
 
 
 def write_midi(path: Path, notes: np.ndarray, program: int = 0) -> None:
-    """Write notes as one track of General MIDI `program` (0 to 127), in steps of about 1 ms.
+    """Write notes as one track of General MIDI `program` (0 to 127), with times rounded to steps of about 1 ms.
 
     Raises:
-      ValueError: for a program that there is not.
+      ValueError: if the program is outside 0 to 127.
       OSError: if the file cannot be written.
     """
     from symusic import Note, Score, Track
 
     if not 0 <= program <= 127:
         raise ValueError(f"a General MIDI program is 0 to 127, not {program}")
-    # Their types depend on the value of `ttype`.
+    # The types of symusic's classes depend on the value of `ttype`.
     score: Any = Score(ttype="second")
     track: Any = Track(program=program, is_drum=False, ttype="second")
     for onset, offset, pitch in notes:
@@ -136,7 +140,7 @@ def _midi(score: Any) -> bytes:
 
 
 def write_csv(path: Path, notes: np.ndarray) -> None:
-    """Write notes as a table with a header: onset, offset, pitch and its name.
+    """Write notes as a table with a header: onset (s), offset (s), MIDI pitch and its name.
 
     Raises:
       OSError: if the file cannot be written.
@@ -147,10 +151,10 @@ def write_csv(path: Path, notes: np.ndarray) -> None:
 
 
 def read_csv(path: Path | str) -> np.ndarray:
-    """Notes of a table as `write_csv` makes it, sorted by onset; names are for people and not read.
+    """The notes of a table as `write_csv` writes it, sorted by onset: `[n, 3]`. The names of the pitches are ignored.
 
     Raises:
-      ValueError: if the file is missing or is no such table; says in which line.
+      ValueError: if the file is missing or is not such a table; the message has the number of the line.
     """
     path = Path(path)
     if not path.is_file():
@@ -160,7 +164,7 @@ def read_csv(path: Path | str) -> np.ndarray:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.reader(file)
             if tuple(next(rows, ()))[:3] != HEADER[:3]:
-                raise ValueError(f"{path}: is no table of notes: its first line must be {','.join(HEADER)}")
+                raise ValueError(f"{path}: is not a table of notes: its first line must be {','.join(HEADER)}")
             for row in rows:
                 if row:
                     notes.append(_note(row, f"{path}: line {rows.line_num}"))
@@ -170,6 +174,7 @@ def read_csv(path: Path | str) -> np.ndarray:
 
 
 def _note(row: list[str], where: str) -> list[float]:
+    """The note in a row of a table; `where` names the line in error messages."""
     try:
         onset, offset, pitch = map(float, row[:3])
     except ValueError:

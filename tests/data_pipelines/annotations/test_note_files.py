@@ -1,4 +1,4 @@
-"""Notes in MIDI and CSV files."""
+"""Reading and writing of notes in MIDI and CSV files."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ def rows(*notes) -> np.ndarray:
     return np.asarray(notes, np.float32).reshape(-1, 3)
 
 
-def test_files_give_back_what_was_written(tmp_path):
+def test_the_notes_that_were_written_are_read(tmp_path):
     write_midi(tmp_path / "new" / "a.mid", NOTES[::-1], 40)
     np.testing.assert_allclose(read_midi(tmp_path / "new" / "a.mid"), NOTES, atol=1.1e-3)
     write_csv(tmp_path / "new" / "a.csv", NOTES)
@@ -39,7 +39,7 @@ def test_programs_and_full_disks(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def score_of(path, *tracks: tuple[str, bool, list[int]]) -> None:
+def write_score(path, *tracks: tuple[str, bool, list[int]]) -> None:
     from symusic import Note, Score, Track
 
     score = Score(ttype="second")
@@ -52,7 +52,7 @@ def score_of(path, *tracks: tuple[str, bool, list[int]]) -> None:
 
 
 def test_tracks_are_counted_from_one_without_drums(tmp_path):
-    score_of(tmp_path / "a.mid", ("kit", True, [35]), ("top", False, [72, 74]), ("low", False, [48]))
+    write_score(tmp_path / "a.mid", ("kit", True, [35]), ("top", False, [72, 74]), ("low", False, [48]))
     assert sorted(read_midi(tmp_path / "a.mid")[:, 2]) == [48, 72, 74]
     np.testing.assert_array_equal(read_midi(tmp_path / "a.mid", 1)[:, 2], [72, 74])
     np.testing.assert_array_equal(read_notes(tmp_path / "a.mid", 2)[:, 2], [48])
@@ -62,34 +62,34 @@ def test_tracks_are_counted_from_one_without_drums(tmp_path):
 
 
 def test_bad_midi_is_one_line(tmp_path):
-    write_midi(tmp_path / "whole.mid", NOTES)
-    (tmp_path / "cut.mid").write_bytes((tmp_path / "whole.mid").read_bytes()[:40])
-    (tmp_path / "short.mid").write_bytes((tmp_path / "whole.mid").read_bytes()[:-1])
+    write_midi(tmp_path / "complete.mid", NOTES)
+    (tmp_path / "cut.mid").write_bytes((tmp_path / "complete.mid").read_bytes()[:40])
+    (tmp_path / "short.mid").write_bytes((tmp_path / "complete.mid").read_bytes()[:-1])
     (tmp_path / "odd.mid").write_bytes(b"MThd\0\0\0\0\0\0\0\0")
     (tmp_path / "text.mid").write_text("not music")
     (tmp_path / "zero.mid").write_bytes(b"")
     write_midi(tmp_path / "empty.mid", rows())
-    score_of(tmp_path / "drums.mid", ("kit", True, [35]))
-    for name, says in {
+    write_score(tmp_path / "drums.mid", ("kit", True, [35]))
+    for name, message in {
         "missing": "no such file",
         "cut": "is truncated",
         "short": "is truncated",
         "odd": "cannot be read as MIDI .*is it damaged",
-        "text": "is no MIDI file",
-        "zero": "is no MIDI file",
+        "text": "is not a MIDI file",
+        "zero": "is not a MIDI file",
         "empty": "holds no notes",
-        "drums": "holds no notes but drums",
+        "drums": "holds no notes other than drums",
     }.items():
-        with pytest.raises(ValueError, match=rf"{name}.mid: {says}") as error:
+        with pytest.raises(ValueError, match=rf"{name}.mid: {message}") as error:
             read_midi(tmp_path / f"{name}.mid")
         assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
-        ("", "is no table of notes"),
-        ("a,b,c\n", "is no table of notes"),
+        ("", "is not a table of notes"),
+        ("a,b,c\n", "is not a table of notes"),
         ("1,2,x\n", r"line 2 must be onset, offset and pitch, not '1,2,x'"),
         ("1\n", "line 2 must be onset, offset and pitch"),
         ("0,1,60\n2,1,60\n", "line 3 must have 0 ≤ onset < offset"),
@@ -97,14 +97,14 @@ def test_bad_midi_is_one_line(tmp_path):
         ("0,nan,60\n", "line 2 must have"),
     ],
 )
-def test_bad_tables_are_one_line(tmp_path, content, says):
-    header = "" if "table" in says else "onset_s,offset_s,midi_pitch,name\n"
+def test_bad_tables_are_one_line(tmp_path, content, message):
+    header = "" if "table" in message else "onset_s,offset_s,midi_pitch,name\n"
     (tmp_path / "a.csv").write_text(header + content)
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(ValueError, match=message):
         read_csv(tmp_path / "a.csv")
 
 
-def test_what_else_a_table_may_not_be(tmp_path):
+def test_other_faults_of_tables(tmp_path):
     with pytest.raises(ValueError, match="no such file"):
         read_csv(tmp_path / "a.csv")
     (tmp_path / "a.csv").write_bytes(b"\xff\xfe\x00")

@@ -1,4 +1,4 @@
-"""Notes: to frames and back, one voice, octaves."""
+"""Conversion between notes and classes of frames, single voices, and shifts by octaves."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def test_classes_of_frames():
     np.testing.assert_array_equal(frame_classes(rows(), 4, 10), [SILENCE_CLASS] * 4)
 
 
-def test_a_note_has_at_least_a_frame_and_later_ones_are_heard():
+def test_a_note_lasts_at_least_a_frame_and_the_later_one_prevails():
     np.testing.assert_array_equal(frame_classes(rows([0.21, 0.22, 21]), 4, 10), [88, 88, 0, 88])
     overlapping = rows([0.1, 0.4, 108], [0.0, 0.3, 21])
     np.testing.assert_array_equal(frame_classes(overlapping, 5, 10), [0, 87, 87, 87, 88])
@@ -37,7 +37,7 @@ def test_a_note_has_at_least_a_frame_and_later_ones_are_heard():
 
 
 @pytest.mark.parametrize("pitch", [20, 109, np.nan])
-def test_refuses_pitches_that_are_no_keys(pitch):
+def test_pitches_that_are_not_keys_are_refused(pitch):
     with pytest.raises(ValueError, match=rf"MIDI pitch {pitch:g} at 1.50 s is outside 21 \(A0\) to 108 .* transpose"):
         frame_classes(rows([1.5, 2.0, pitch]), 10, 10)
 
@@ -45,7 +45,7 @@ def test_refuses_pitches_that_are_no_keys(pitch):
 @pytest.mark.parametrize("rate", [100, 16_000 / 160, 31.25, 22_050 / 256])
 @pytest.mark.parametrize("frames", [1, 7, 720_000])
 def test_frames_to_notes_and_back(rate, frames):
-    """Two hours, too: float32 seconds must not lose a frame."""
+    """Times in float32 must not lose a frame, even after two hours."""
     rng = np.random.default_rng(frames)
     runs = max(frames // 200, 7)
     classes = np.repeat(rng.integers(0, CLASSES, runs), rng.integers(1, 2000 if frames > 9 else 3, runs))[:frames]
@@ -65,9 +65,9 @@ def test_runs_become_notes():
         notes_from_classes(np.array([3, 89]), 10)
 
 
-def test_one_voice():
-    held = rows([1.0, 2.0, 62], [0.0, 1.04, 60])
-    np.testing.assert_allclose(monophonic(held, "a"), rows([0.0, 1.0, 60], [1.0, 2.0, 62]))
+def test_short_overlaps_are_cut():
+    overlapping = rows([1.0, 2.0, 62], [0.0, 1.04, 60])
+    np.testing.assert_allclose(monophonic(overlapping, "a"), rows([0.0, 1.0, 60], [1.0, 2.0, 62]))
     assert monophonic(rows(), "a").shape == (0, 3)
     assert len(monophonic(rows([0.0, 0.03, 60], [0.0, 1.0, 62]), "a")) == 1
 
@@ -97,10 +97,10 @@ def test_two_voices_are_refused(notes):
         ([60], 65, 67, 0),
     ],
 )
-def test_moves_by_octaves(pitches, low, high, semitones):
+def test_notes_are_moved_by_octaves(pitches, low, high, semitones):
     notes = rows(*[[number, number + 1, pitch] for number, pitch in enumerate(pitches)])
-    moved, by = move_to_range(notes, low, high)
-    assert by == semitones
+    moved, shift = move_to_range(notes, low, high)
+    assert shift == semitones
     np.testing.assert_array_equal(moved, transpose(notes, semitones))
     frame_classes(moved, 10, 10)
 
@@ -112,5 +112,5 @@ def test_a_melody_wider_than_a_piano_cannot_be_moved():
 
 
 @pytest.mark.parametrize(("pitch", "name"), [(21, "A0"), (60, "C4"), (69.2, "A4"), (108, "C8"), (61, "C#4")])
-def test_names(pitch, name):
+def test_names_of_pitches(pitch, name):
     assert pitch_name(pitch) == name
