@@ -7,9 +7,8 @@ The same command continues a run that was stopped or killed. Every field of the 
 from qsep_jax.command_line import huge_pages
 
 if __name__ == "__main__":
-    huge_pages.ask()
+    huge_pages.enable()
 
-import argparse
 import contextlib
 import dataclasses
 import signal
@@ -18,25 +17,27 @@ import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from data_pipelines.pipeline import Data, Pipeline, Shape
+from data_pipelines.pipeline import Pipeline, Shape
 from data_pipelines.prepare import build, built_in_corpus
 from data_pipelines.prepared.commands import prepare_command
 from data_pipelines.prepared.corpus import Excerpt
 from data_pipelines.prepared.store import Metadata, corpus_folder, fingerprint
 from data_pipelines.progress import Progress
 from qsep_jax.command_line import console
+from qsep_jax.command_line.train_options import parse
 from qsep_jax.evaluation.excerpts import evaluate, table
 from qsep_jax.evaluation.leakage import refuse_overlap
 from qsep_jax.inference.bank import make_bank
 from qsep_jax.on_device.batches import DrawnBatches
 from qsep_jax.on_device.memory import DoesNotFit
-from qsep_jax.runs.experiment import Experiment, load_config
+from qsep_jax.runs.experiment import Experiment
+from qsep_jax.runs.experiment_json import check_readable
 from qsep_jax.runs.folder import RunFolder
 from qsep_jax.runs.pretrained import begin_with
 from qsep_jax.systems.base import System
@@ -46,64 +47,8 @@ from qsep_jax.training.loop import fit
 from qsep_jax.training.preemption import Preemption
 from qsep_jax.training.settings import with_precision
 
-EXAMPLE = "python -m qsep_jax.train --config configs/quickstart.py --workdir runs/quickstart"
 # Exit code of a run that was asked to end, and did: that of a process that ends by SIGTERM.
 PREEMPTED = 128 + signal.SIGTERM
-
-
-@dataclasses.dataclass(frozen=True)
-class Distributed:
-    """How the processes of a run on several hosts find each other.
-
-    Attributes:
-      enabled: whether there are several; on TPU pods and under Slurm nothing else is needed.
-      coordinator: HOST:PORT of the first process.
-      processes: how many there are.
-      process: number of this one, from 0.
-    """
-
-    enabled: bool = False
-    coordinator: str | None = None
-    processes: int | None = None
-    process: int | None = None
-
-
-def parse(arguments: list[str]) -> tuple[Path | None, Experiment, Distributed, int]:
-    """The run folder, the experiment of the config with its overrides, and for how many devices to plan it (0: run it).
-
-    Raises:
-      ValueError: for a missing config or workdir, an unknown variant or an unknown field.
-    """
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--config", default="")
-    config = first.parse_known_args(arguments)[0].config
-    if not config:
-        raise ValueError(f"--config is missing. Example: {EXAMPLE}")
-    default = load_config(config)
-    fields: list[Any] = [
-        ("config", str),
-        ("workdir", Path | None, dataclasses.field(default=None)),
-        ("plan", int, dataclasses.field(default=0)),
-    ]
-    fields += [
-        (field.name, type(getattr(default, field.name)), dataclasses.field(default=getattr(default, field.name)))
-        for field in dataclasses.fields(default)
-        if field.name != "data"
-    ]
-    fields.append(("data", Data, dataclasses.field(default_factory=lambda: default.data)))
-    fields.append(("distributed", Distributed, Distributed()))
-    kind = dataclasses.make_dataclass("Training", fields, frozen=True)
-    kind.__doc__ = (
-        "Train the system of a config, or continue the run in --workdir; with --plan N print what that would take of "
-        "each of N devices, from shapes alone."
-    )
-    options = console.parse(kind, "python -m qsep_jax.train", EXAMPLE, arguments)
-    experiment = Experiment(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Experiment)})
-    if options.plan < 0:
-        raise ValueError(f"--plan is a number of devices, not {options.plan}")
-    if options.workdir is None and not options.plan:
-        raise ValueError(f"--workdir is missing. Example: {EXAMPLE}")
-    return options.workdir, experiment, options.distributed, options.plan
 
 
 def shapes_of(system: System, split: str = "train") -> dict[str, Shape]:
@@ -157,6 +102,7 @@ def train(run: RunFolder, experiment: Experiment) -> int | None:
     """Train, or continue, up to the last step; the step at which it was asked to end, where it was."""
     settings, first = experiment.train, jax.process_index() == 0
     system = with_precision(experiment.system, settings.precision)
+    check_readable(experiment)
     sharding.check_batch_size(settings.batch_size, sharding.make_mesh())
     if first:
         prepare_missing(experiment)

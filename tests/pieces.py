@@ -14,7 +14,8 @@ from data_pipelines.recipes.mix_and_separate import MixAndSeparate
 from data_pipelines.testlist import TestList
 from qsep_jax.models.resnet import ResNetSize
 from qsep_jax.runs.bundle import Bundle
-from qsep_jax.runs.experiment import Experiment, to_json
+from qsep_jax.runs.experiment import Experiment
+from qsep_jax.runs.experiment_json import to_json
 from qsep_jax.systems.base import System
 from qsep_jax.systems.slizovskaia2021 import Slizovskaia2021
 from qsep_jax.systems.visual import Visual

@@ -15,7 +15,8 @@ from data_pipelines.prepared.corpus import open_corpus
 from data_pipelines.video import features as cache
 from qsep_jax import frame_features
 from qsep_jax.models.resnet import ResNetSize
-from qsep_jax.runs.experiment import Experiment, to_json
+from qsep_jax.runs.experiment import Experiment
+from qsep_jax.runs.experiment_json import to_json
 from qsep_jax.systems.base import System
 from qsep_jax.systems.frame_classifier import FrameClassifier
 from qsep_jax.systems.lee2019 import Lee2019

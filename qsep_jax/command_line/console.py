@@ -7,9 +7,9 @@ from pathlib import Path
 import jax
 
 from data_pipelines import console
-from data_pipelines.console import message_of, need_positive, parse
+from data_pipelines.console import message_of, need_positive, one_line_errors, parse
 
-__all__ = ["cache_compilations", "message_of", "need_positive", "parse", "run"]
+__all__ = ["cache_compilations", "message_of", "need_positive", "one_line_errors", "parse", "run"]
 
 # Files of Python, joined by `:`, that define the systems of runs and bundles.
 SYSTEM_FILES = "QSEP_SYSTEMS"

@@ -3,6 +3,7 @@
 config.json        the resolved experiment
 environment.json   versions, devices and git commit of each time it was started
 metrics.jsonl, tensorboard/, checkpoints/
+sources/           the config file, if it defines the system or a recipe
 conditions.npz     conditions of the training tracks, for class means and retrieval
 evaluation/        results.json, table.md, audio, figure
 """
@@ -13,6 +14,7 @@ import json
 import platform
 import subprocess
 import time
+import warnings
 from pathlib import Path
 
 import jax
@@ -21,7 +23,8 @@ import jax.numpy as jnp
 from data_pipelines.files import write_text
 from qsep_jax.inference.bank import Bank
 from qsep_jax.inference.model import Model, on_all_devices
-from qsep_jax.runs.experiment import Experiment, from_json, to_json
+from qsep_jax.runs.experiment import Experiment
+from qsep_jax.runs.experiment_json import read_config, to_json, write_config
 from qsep_jax.training.checkpoint import Checkpoints
 from qsep_jax.training.settings import with_precision
 from qsep_jax.training.state import inference_variables
@@ -31,6 +34,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "nump
 MAY_CHANGE = (
     "data.root",
     "evaluation",
+    "sources",
     "train.evaluate",
     "train.keep",
     "train.log_every",
@@ -80,9 +84,12 @@ class RunFolder:
                 raise ValueError(
                     f"{self.path} holds a run with {name} = {old}, not {new}: give another --workdir, or the same value"
                 )
+            if before.get("sources") != now.get("sources"):
+                message = f"{self.path} continues with a config file that has changed since the run was started"
+                warnings.warn(message, stacklevel=2)
         elif any(self.path.iterdir()):
             raise ValueError(f"{self.path} is not empty and holds no run (no config.json): give another --workdir")
-        write_text(self.config, to_json(experiment))
+        write_config(self.config, experiment)
         path = self.path / "environment.json"
         starts = json.loads(path.read_text()) if path.exists() else []
         write_text(path, json.dumps([*starts, environment()], indent=2))
@@ -95,7 +102,7 @@ class RunFolder:
         """
         if not self.config.is_file():
             raise ValueError(f"{self.path} is no run folder: it has no config.json")
-        return from_json(self.config.read_text(), str(self.config))
+        return read_config(self.config)
 
     def load(self, step: int | None = None) -> tuple[Experiment, Model]:
         """The experiment and the model of a checkpoint, by default the best one, on all local devices.

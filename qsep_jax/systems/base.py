@@ -122,10 +122,16 @@ class System(abc.ABC):
       cues: the condition inputs that it accepts: `query`, `labels`, `frames`, `score`.
     """
 
+    # Every subclass, by the name `module:Class` that is stored in `config.json`.
+    registered: ClassVar[dict[str, type["System"]]] = {}
     cues: ClassVar[tuple[str, ...]]
     stems: tuple[str, ...]
     sample_rate: int
     compute_dtype: str
+
+    def __init_subclass__(cls, **options: Any):
+        super().__init_subclass__(**options)
+        System.registered[f"{cls.__module__}:{cls.__qualname__}"] = cls
 
     @property
     @abc.abstractmethod

@@ -3,11 +3,16 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from qsep_jax.command_line import console
-from qsep_jax.runs.experiment import RUN_FORMAT, from_json, load_config, to_json, variant_words
+from qsep_jax.runs.experiment import load_config, variant_words
+from qsep_jax.runs.experiment_json import RUN_FORMAT, check_readable, from_json, to_json
+from qsep_jax.systems.lee2019 import Lee2019
 from qsep_jax.training.settings import Train
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +27,7 @@ def test_json_gives_the_experiment_back(variant):
     assert again == experiment
     assert hash(again.system) == hash(experiment.system)
     assert to_json(again) == text
-    assert json.loads(text)["system"]["name"] == "Lee2019"
+    assert json.loads(text)["system"]["name"] == "qsep_jax.systems.lee2019:Lee2019"
     assert load_config(CONFIG) != load_config(CONFIG + ":debug")
 
 
@@ -61,6 +66,65 @@ def test_what_is_not_an_experiment_is_damaged(text):
         from_json(text, "run/config.json")
 
 
+@dataclasses.dataclass(frozen=True)
+class Part:
+    size: int = 1
+
+
+@dataclasses.dataclass
+class Thawed:
+    size: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Fields(Lee2019):
+    """A system with fields that a config must not have."""
+
+    part: Part = Part()
+    any: Any = None
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"stems": ["a", "b"]}, r"^system.stems is a list, which config.json cannot hold: fields of a config are"),
+        ({"channels": ((64, [128]), 256)}, r"^system.channels.0.1 is a list"),
+        ({"kl_weight": np.float32(0.1)}, r"^system.kl_weight is a float32"),
+        ({"kl_weight": float("nan")}, r"^system.kl_weight = nan is read back from config.json as nan"),
+        ({"channels": (8.5, 16)}, r"^system.channels = \(8.5, 16\) is read back from config.json as \(8, 16\)"),
+        ({"any": {"a": 1}}, r"^system.any is a dict"),
+        ({"any": jnp.float32}, r"^system.any is a .*, which config.json cannot hold"),
+        ({"any": Thawed()}, r"^system.any is a Thawed, which is not frozen"),
+        ({"any": Part()}, r"^system.any = Part\(size=1\) is read back from config.json as \{'size': 1\}"),
+        ({"part": 3}, r"^system.part must be a Part, not 3"),
+    ],
+)
+def test_a_field_that_cannot_be_read_back_is_named(fields, message):
+    experiment = load_config(CONFIG + ":debug")
+    system = Fields(**{field.name: getattr(experiment.system, field.name) for field in dataclasses.fields(Lee2019)})
+    check_readable(dataclasses.replace(experiment, system=system))
+    with pytest.raises(ValueError, match=message):
+        check_readable(dataclasses.replace(experiment, system=dataclasses.replace(system, **fields)))
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        (
+            {"tasks": ("separate", "transcribe")},
+            r"has 'transcribe' in its tasks and lacks transcribe \(protocol",
+        ),
+        ({"cues": ("frames",)}, r"has 'frames' in its cues and lacks visual \(protocol ConditionedOnVideo\)"),
+    ],
+)
+def test_a_declared_capability_without_its_members_is_refused(members, message):
+    experiment = load_config(CONFIG + ":debug")
+    kind = type("Declares", (Lee2019,), members)
+    system = kind(**{field.name: getattr(experiment.system, field.name) for field in dataclasses.fields(Lee2019)})
+    with pytest.raises(ValueError, match=message):
+        check_readable(dataclasses.replace(experiment, system=system))
+
+
 def test_variants():
     assert variant_words("", ("a",)) == set()
     assert variant_words(" a ,debug", ("a", "b")) == {"a", "debug"}
@@ -72,7 +136,9 @@ def test_variants():
 
 def test_a_missing_config_names_those_that_are_there(monkeypatch):
     monkeypatch.chdir(ROOT)
-    with pytest.raises(ValueError, match=r"no config file 'configs/quick.py'; here are .*configs/quickstart.py"):
+    with pytest.raises(
+        ValueError, match=r"no config file 'configs/quick.py'; the configs of .* are .*quickstart"
+    ):
         load_config("configs/quick.py")
 
 

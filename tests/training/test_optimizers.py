@@ -9,7 +9,8 @@ import numpy as np
 import optax
 import pytest
 
-from qsep_jax.runs.experiment import from_json, load_config, to_json
+from qsep_jax.runs.experiment import load_config
+from qsep_jax.runs.experiment_json import from_json, to_json
 from qsep_jax.systems.base import RANGER, Optimizer
 from qsep_jax.systems.lee2019 import Lee2019
 from qsep_jax.training.optimizers import build, learning_rate, observe, slow_parameters

@@ -17,7 +17,8 @@ from data_pipelines.schema import FRAMES, INSTRUMENTS, SLOTS
 from qsep_jax.inference.model import Model
 from qsep_jax.metrics.protocols import Protocol
 from qsep_jax.metrics.tracks import TrackScores
-from qsep_jax.runs.experiment import load_config, to_json
+from qsep_jax.runs.experiment import load_config
+from qsep_jax.runs.experiment_json import to_json
 from tests.commands import command, refused
 from tests.experiments import ROOT
 
