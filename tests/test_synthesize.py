@@ -84,7 +84,7 @@ def test_separation_by_score_keeps_the_format(score_run, scores):
     ("score", "options", "says"),
     [
         ("empty.mid", (), "empty.mid: holds no notes"),
-        ("text.mid", (), "text.mid: is no MIDI file"),
+        ("text.mid", (), "text.mid: is not a MIDI file"),
         ("none.mid", (), "none.mid: no such file"),
         ("chord.mid", (), "chord.mid: at 0.20 s, E4 begins"),
         ("melody.mid", ("--track", "2"), "melody.mid: has no track 2; those with notes are 1"),
