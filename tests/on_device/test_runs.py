@@ -1,4 +1,4 @@
-"""Training with the corpus on the devices: every system's batches, and what the command says where it cannot be."""
+"""Tests of training with the corpus on the devices: the batches of every system, and the messages of the command."""
 
 import dataclasses
 
@@ -21,17 +21,17 @@ def options(folder, config, data, *more):
 
 
 @pytest.mark.parametrize("config", [*CONFIGS, "stoller2018.py:va", "lin2021.py:msi_dis"])
-def test_batches_have_the_form_of_the_hosts(config, tmp_path):
+def test_batches_have_the_shapes_of_those_of_the_host(config, tmp_path):
     experiment = debug(config)
     write_corpora(experiment, tmp_path)
     data = dataclasses.replace(experiment.data, root=str(tmp_path))
     drawn = DrawnBatches(data, shapes_of(experiment.system), 4, 0, make_mesh(jax.devices()[:2]))
-    ours, theirs = drawn.batch(0), pipeline(experiment, tmp_path, batch_size=4).batch(0)
-    form = [jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), dict(batch)) for batch in (ours, theirs)]
-    assert form[0] == form[1]
+    on_device, on_host = drawn.batch(0), pipeline(experiment, tmp_path, batch_size=4).batch(0)
+    shapes = [jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), dict(batch)) for batch in (on_device, on_host)]
+    assert shapes[0] == shapes[1]
 
 
-def test_the_command_says_what_it_takes(tmp_path, monkeypatch, capsys):
+def test_the_command_reports_the_memory(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("qsep_jax.train.prepare_missing", lambda experiment: None)
     write_corpora(debug("lee2019.py"), tmp_path / "data")
     assert command(train, *options(tmp_path / "run", "lee2019.py", tmp_path / "data", *SIZE)) == 0
@@ -41,14 +41,14 @@ def test_the_command_says_what_it_takes(tmp_path, monkeypatch, capsys):
     assert run.best_step() > 0
 
 
-def test_where_it_does_not_fit_the_run_says_so_and_stays_as_it_began(tmp_path, monkeypatch, capsys):
+def test_a_run_without_enough_memory_stays_on_the_host(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("qsep_jax.train.prepare_missing", lambda experiment: None)
     write_corpora(debug("lee2019.py"), tmp_path / "data")
-    given = options(tmp_path / "run", "lee2019.py", tmp_path / "data", *SIZE)
+    arguments = options(tmp_path / "run", "lee2019.py", tmp_path / "data", *SIZE)
     with monkeypatch.context() as patch:
-        patch.setattr("qsep_jax.on_device.batches.room", lambda device: 0)
-        assert command(train, *given) == 0
-        assert "the corpus stays on the host: it takes" in capsys.readouterr().out
+        patch.setattr("qsep_jax.on_device.batches.available_bytes", lambda device: 0)
+        assert command(train, *arguments) == 0
+        assert "the corpus stays on the host: it needs" in capsys.readouterr().out
         assert not RunFolder(tmp_path / "run").experiment().train.corpus_on_device
-        assert command(train, *given) == 0  # there is nothing to do, and no complaint
-    refused(capsys, "holds a run with train.corpus_on_device = False, not True", train, *given)
+        assert command(train, *arguments) == 0  # the finished run is accepted without an error
+    refused(capsys, "holds a run with train.corpus_on_device = False, not True", train, *arguments)
