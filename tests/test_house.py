@@ -1,4 +1,4 @@
-"""The law of the house: who may import whom, what only commands may touch, and what importing costs."""
+"""The import law: which package may import which, what only commands may touch, no cycles, and what an import costs."""
 
 import ast
 import os
@@ -9,8 +9,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# A package imports only those to its left; the modules directly in `qsep_jax` are the commands and what they share.
-ORDER = ("dsp", "nn", "models", "losses", "systems", "on_device", "training", "inference", "metrics", "commands")
+# A package imports only those to its left. A module directly in `qsep_jax` is a command, but for the Python interface.
+ORDER = (
+    *("dsp", "nn", "models", "losses", "systems", "on_device", "training", "inference", "metrics", "figures", "runs"),
+    *("evaluation", "command_line", "api", "commands"),
+)
+# Packages that may touch what belongs to commands.
+CONSOLE = ("command_line", "commands")
 MODELS = {"nn", "models", "systems", "training", "inference"}
 # Further than the order: what a package must not know, though it stands to its left.
 NOT = {"losses": MODELS, "metrics": MODELS}
@@ -60,7 +65,7 @@ def offences(module: str, source: str) -> list[str]:
         is_command = module.split(".")[1:2] and module.split(".")[1] in PIPELINE_COMMANDS
     else:
         package = package_of(module)
-        is_command = package == "commands"
+        is_command = package in CONSOLE
         left = {*ORDER[: ORDER.index(package) + 1]} - NOT.get(package, set()) | {package}
         for name in sorted(asked):
             if name.split(".")[0] != "qsep_jax":
@@ -118,6 +123,44 @@ def test_the_law_catches(module, source):
 )
 def test_the_law_allows(module, source):
     assert offences(module, source) == []
+
+
+def modules_of_import(module: str, source: str, known: set[str]) -> set[str]:
+    """The project's modules that a module imports, also under TYPE_CHECKING and within functions."""
+    targets = set()
+    for name in imports(ast.parse(source)):
+        while name and name not in known:
+            name = name.rpartition(".")[0]
+        targets.add(name)
+    return targets - {module, ""}
+
+
+def cycles(arrows: dict[str, set[str]]) -> list[str]:
+    """The modules that can be reached from themselves along the imports."""
+    reachable = {module: set(targets) for module, targets in arrows.items()}
+    for through in arrows:
+        for targets in reachable.values():
+            if through in targets:
+                targets |= reachable[through]
+    return sorted(module for module, targets in reachable.items() if module in targets)
+
+
+def test_no_module_imports_itself_through_others():
+    sources = {module_of(path): path.read_text() for path in FILES}
+    assert cycles({module: modules_of_import(module, source, {*sources}) for module, source in sources.items()}) == []
+
+
+def test_a_cycle_is_found():
+    assert cycles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == ["b", "c"]
+    hidden = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from a.b import c"
+    assert modules_of_import("a.d", hidden, {"a", "a.b", "a.d"}) == {"a.b"}
+
+
+def test_a_file_beside_the_packages_is_a_command_or_the_interface():
+    from qsep_jax.cli import COMMANDS
+
+    files = {path.stem for path in (ROOT / "qsep_jax").glob("*.py")}
+    assert files == {"__init__", "api", "cli"} | {name.replace("-", "_") for name in COMMANDS} - {"prepare"}
 
 
 IMPORT = """

@@ -1,9 +1,9 @@
 """The model card of a bundle."""
 
+import importlib.metadata
 from typing import Any
 
 from data_pipelines.files import read_json
-from qsep_jax import __version__
 from qsep_jax.evaluation.excerpts import table
 from qsep_jax.runs.experiment import Experiment
 from qsep_jax.runs.folder import RunFolder
@@ -26,7 +26,7 @@ def card(run: RunFolder, experiment: Experiment, variables: Variables, name: str
         "device": f"{len(starts[-1]['devices'])} × {starts[-1]['devices'][0]}",
         "versions": ", ".join(f"{package} {version}" for package, version in starts[-1]["packages"].items()),
         "commit": starts[-1]["commit"],
-        "exported by": f"qsep_jax {__version__}",
+        "exported by": f"qsep_jax {importlib.metadata.version('qsep-jax')}",
         "licence of the weights": licence,
     }
     lines = [f"# {name}", "", *([note, ""] if note else []), "| | |", "| --- | --- |"]
