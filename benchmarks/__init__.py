@@ -1,1 +1,1 @@
-"""What it costs: commands that measure, each writing a JSON list of rows. Run from the repository root."""
+"""Commands that measure time, memory and accuracy; each adds rows to a JSON file. Run them from the repository root."""

@@ -1,7 +1,7 @@
-"""What adapting to songs costs, at once and one by one: `python -m benchmarks.adaptation --json OUT.json`.
+"""Time adaptation to songs, one by one and many in one program: `python -m benchmarks.adaptation --json OUT.json`.
 
-Songs of noise, each with its own parameters, optimizer and activations, as `adapt` takes them; seconds per update of a
-song, without compilation. The ways take turns, so that what slows a round down slows them all.
+The songs are noise. As in `adapt`, each has its own parameters, optimizer and activations. The benchmark measures
+seconds per update of a song, without compilation. The modes take turns, so that a slow round slows all of them.
 """
 
 import dataclasses
@@ -27,15 +27,15 @@ COLUMNS = ("implementation", "songs", "together", "updates", "median_s", "p90_s"
 
 @dataclasses.dataclass(frozen=True)
 class AdaptationTime:
-    """Measure the update of an adaptation, of songs one by one and of all of them in one program.
+    """Time an update of an adaptation, for songs one by one and for all songs in one program.
 
     Attributes:
-      json: file to write the rows to.
-      config: of the system, whose parameters are fresh ones.
-      songs: how many are adapted to.
-      updates: of each song.
-      split: what is trained; the config's own if left out.
-      rounds: of every way, in turns.
+      json: JSON file to which the rows are added.
+      config: Config of the system; its parameters are freshly initialised.
+      songs: Number of songs to adapt to.
+      updates: Number of updates for each song.
+      split: Split of the parameters that is trained (by default, the config's).
+      rounds: Number of times that each mode is timed, in turns.
     """
 
     json: Path | None = None
@@ -47,49 +47,53 @@ class AdaptationTime:
 
 
 def songs_of_noise(system: System, count: int, updates: int, settings: Adaptation) -> list[Song]:
-    """Songs just long enough for so many chunks, with the first half of a stem silent."""
+    """Songs with as many chunks as `updates`; in each, one stem is silent for the first half."""
     samples = round((settings.seconds + (updates - 1) * settings.hop) * system.sample_rate)
-    found, stems = [], len(system.stems)
+    songs, stems = [], len(system.stems)
     for number in range(count):
         rng = np.random.default_rng(number)
         active = np.ones((stems, samples), bool)
         active[number % stems, : samples // 2] = False
         mixture = 0.1 * rng.standard_normal((samples, system.input_channels), np.float32)
-        found.append(Song(f"song{number}", mixture, active))
-    return found
+        songs.append(Song(f"song{number}", mixture, active))
+    return songs
 
 
-def timed(model: Model, songs: list[Song], settings: Adaptation, together: int, how: How) -> float:
-    """Seconds per update of a song, from when the first was compiled and under way."""
-    begun: list[float] = []
+def seconds_per_update(model: Model, songs: list[Song], settings: Adaptation, together: int, how: How) -> float:
+    """Seconds per update of a song, counted from the first progress report, which follows compilation."""
+    reports: list[float] = []
 
     def advance(_: int) -> None:
-        begun.append(time.perf_counter())
+        reports.append(time.perf_counter())
 
-    updates = sum(
-        len(each.losses["loss"]) for each in adapt(model, songs, settings, together=together, how=how, advance=advance)
-    )
-    return (time.perf_counter() - begun[0]) / updates
+    adapted_songs = adapt(model, songs, settings, together=together, how=how, advance=advance)
+    updates = sum(len(adapted.losses["loss"]) for adapted in adapted_songs)
+    return (time.perf_counter() - reports[0]) / updates
 
 
 def measure(options: AdaptationTime) -> list[rows.Row]:
+    """One row per mode, without `rows.circumstances`.
+
+    Raises:
+      ValueError: if the config is of another system.
+    """
     system = load_config(options.config).system
     if not isinstance(system, Cantisani2021):
-        raise ValueError(f"{options.config} is of {type(system).__name__}: give a variant of configs/cantisani2021.py")
+        raise ValueError(f"{options.config} is for {type(system).__name__}: give a variant of configs/cantisani2021.py")
     settings = dataclasses.replace(system.adaptation, epochs=1)
     if options.split:
         settings = dataclasses.replace(settings, trainable=system.adaptation_presets()[options.split])
     model = Model(system, jax.jit(lambda: system.init(jax.random.key(0), {}))())
     songs = songs_of_noise(system, options.songs, options.updates, settings)
-    ways: dict[str, tuple[int, How]] = {
+    modes: dict[str, tuple[int, How]] = {
         "one by one": (1, "map"),
         "map": (options.songs, "map"),
         "vmap": (options.songs, "vmap"),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    seconds: dict[str, list[float]] = {name: [] for name in modes}
     for _ in range(options.rounds):
-        for name, (together, how) in ways.items():
-            seconds[name].append(timed(model, songs, settings, together, how))
+        for name, (together, how) in modes.items():
+            seconds[name].append(seconds_per_update(model, songs, settings, together, how))
     device = jax.devices()[0]
     common = {"benchmark": "adaptation", "system": type(system).__name__, "config": options.config, "batch": 1}
     common |= {"implementation": "jax", "precision": system.compute_dtype, "devices": jax.local_device_count()}
@@ -103,7 +107,7 @@ def measure(options: AdaptationTime) -> list[rows.Row]:
             **rows.summary(seconds[name]),
             "ratio": rows.paired_ratio(seconds[name], seconds["one by one"]),
         }
-        for name, (together, _) in ways.items()
+        for name, (together, _) in modes.items()
     ]
 
 
@@ -116,8 +120,8 @@ def main() -> None:
     rows.check_writable(options.json)
     console.cache_compilations()
     measured = measure(options)
-    around = rows.circumstances("jax", "jaxlib", "optax", "numpy")
-    rows.write(options.json, [row | around for row in measured])
+    circumstances = rows.circumstances("jax", "jaxlib", "optax", "numpy")
+    rows.write(options.json, [row | circumstances for row in measured])
     print(f"seconds per update of a song, {options.config}, {options.rounds} rounds in turns")
     print(rows.table(measured, COLUMNS))
 

@@ -1,9 +1,9 @@
-"""What examples cost: `python -m benchmarks.input_rate --corpus band --json OUT.json`.
+"""Measure the rate of the input pipeline: `python -m benchmarks.input_rate --corpus band --json OUT.json`.
 
-Mixtures per second and core of four 3-s stems at 22.05 kHz, all four present, crops unaligned, mixed down to mono, as
-training gets them from the Grain chain in one process, and where the time goes. Without `--corpus` a synthetic one of
-noise is made for the occasion. With `--on-device` also the same recipe by the first of jax's devices, from a corpus in
-its memory.
+The benchmark counts mixtures per second and core, as training receives them from the Grain chain in one process, and
+measures the time of each part of the work. By default a mixture has four 3-s stems at 22.05 kHz, all four present, with
+unaligned crops, downmixed to mono. Without `--corpus`, the benchmark creates a synthetic corpus of noise. With
+`--on-device`, it also times the same recipe on JAX's first device, from a corpus in the memory of the device.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ EXAMPLE = "python -m benchmarks.input_rate --corpus band --json input.json"
 SYNTHETIC = "synthetic"
 COLUMNS = ("implementation", "corpus", "batch", "mixtures_per_s_and_core", "mixtures_per_s", "median_s", "p90_s")
 
-# What is watched to see where the time goes: owner, function, and the part of the work that it does.
+# The functions whose time is measured: owner, name, and the part of the work that the function does.
 PARTS: tuple[tuple[Any, str, str], ...] = (
     (RandomSplit, "__call__", "random numbers, empty arrays, mixture"),
     (corpus.Corpus, "draw", "drawing excerpts"),
@@ -47,19 +47,20 @@ PARTS: tuple[tuple[Any, str, str], ...] = (
 
 @dataclasses.dataclass(frozen=True)
 class InputRate:
-    """Measure how many mixtures a second one core makes from a prepared corpus, and what takes the time.
+    """Measure how many mixtures per second one core makes from a prepared corpus, and the time of each part.
 
     Attributes:
-      json: file to write the rows to.
-      root: folder of the prepared corpora.
-      corpus: a prepared one, or `synthetic`: noise in four mono stems, made in a temporary folder.
-      batch: examples of a batch.
-      seconds: length of an example.
-      sample_rate: of the corpus, Hz.
-      rounds: how often the rate is measured.
-      mixtures: of a round.
-      tracks, track_seconds: of the synthetic corpus.
-      on_device: whether the same is measured with the corpus in the memory of jax's first device.
+      json: JSON file to which the rows are added.
+      root: Folder of the prepared corpora.
+      corpus: Name of a prepared corpus, or `synthetic`: noise in four mono stems, written to a temporary folder.
+      batch: Number of examples in a batch.
+      seconds: Length of an example in seconds.
+      sample_rate: Sample rate of the corpus in Hz.
+      rounds: Number of times that the rate is measured.
+      mixtures: Number of mixtures in a round.
+      tracks: Number of tracks of the synthetic corpus.
+      track_seconds: Length of a track of the synthetic corpus in seconds.
+      on_device: Whether to time the recipe on JAX's first device as well, from a corpus in the device's memory.
     """
 
     json: Path | None = None
@@ -75,12 +76,12 @@ class InputRate:
     on_device: bool = False
 
     def check(self) -> None:
-        """Raise ValueError for what cannot be measured; not on construction, where tyro would draw a box around it."""
+        """Raise ValueError for invalid options. A constructor would not do: tyro draws a box around its errors."""
         need_positive(self, "batch", "seconds", "sample_rate", "rounds", "mixtures", "tracks", "track_seconds")
 
 
 def make_synthetic(root: Path, options: InputRate) -> None:
-    """A corpus of noise at `root`, as `prepare` would have written it."""
+    """Write a corpus of noise to `root`, in the form that `data_pipelines.prepare` writes."""
     rng = np.random.default_rng(0)
 
     def track(name: str) -> list[store.Record]:
@@ -95,10 +96,10 @@ def make_synthetic(root: Path, options: InputRate) -> None:
 
 
 def measure(options: InputRate) -> list[rows.Row]:
-    """The rows of the benchmark, without circumstances.
+    """The rows of the benchmark, without `rows.circumstances`.
 
     Raises:
-      ValueError: if the corpus is not prepared (the message holds the command) or has fewer than four stems.
+      ValueError: if the corpus is not prepared (the message has the command) or has fewer than four stems.
     """
     with tempfile.TemporaryDirectory() as folder:
         root = options.root
@@ -109,9 +110,9 @@ def measure(options: InputRate) -> list[rows.Row]:
         shape = Shape(round(options.seconds * options.sample_rate), options.sample_rate)
         data = Data(str(root), {"mixes": stream})
         pipeline = Pipeline(data, {"mixes": shape}, "train", options.batch, 0)
-        stored = pipeline.corpora["mixes"][0].metadata.channels
+        stored_channels = pipeline.corpora["mixes"][0].metadata.channels
         batches = -(-options.mixtures // options.batch)
-        parts = where_time_goes(pipeline, batches, options.batch)  # first: no thread of an iterator is about yet
+        parts = time_of_parts(pipeline, batches, options.batch)  # first, while no iterator has started threads
         wall, cpu = _rates(pipeline, options.rounds, batches, options.batch)
         drawn = _on_device(data, shape, options, batches) if options.on_device else {}
     common = {
@@ -120,7 +121,7 @@ def measure(options: InputRate) -> list[rows.Row]:
         "batch": options.batch,
         "precision": "float32",
         "corpus": "synthetic noise" if options.corpus == SYNTHETIC else options.corpus,
-        "stored_channels": stored,
+        "stored_channels": stored_channels,
         "seconds": options.seconds,
         "sample_rate": options.sample_rate,
     }
@@ -137,7 +138,7 @@ def measure(options: InputRate) -> list[rows.Row]:
 
 
 def _on_device(data: Data, shape: Shape, options: InputRate, batches: int) -> rows.Row:
-    """The row of batches that are drawn on jax's first device, each waited for as a step would."""
+    """The row of batches that are drawn on JAX's first device, each of them awaited, as in a training step."""
     device = jax.devices()[0]
     drawn = DrawnBatches(data, {"mixes": shape}, options.batch, 0, make_mesh([device]))
     draw, wall = jax.jit(drawn.draw), []
@@ -145,7 +146,7 @@ def _on_device(data: Data, shape: Shape, options: InputRate, batches: int) -> ro
         start = time.perf_counter()
         for batch in range(batches):
             jax.block_until_ready(draw(drawn.corpora, np.int32(number * batches + batch)))
-        if number:  # the first one compiles
+        if number:  # the first round compiles
             wall.append((time.perf_counter() - start) / (batches * options.batch))
     return {
         "implementation": "jax, corpus on device",
@@ -158,25 +159,25 @@ def _on_device(data: Data, shape: Shape, options: InputRate, batches: int) -> ro
 
 
 def _rates(pipeline: Pipeline, rounds: int, batches: int, size: int) -> tuple[list[float], list[float]]:
-    """Seconds of wall clock and of processor per mixture, for each round of the chain that training iterates."""
+    """Seconds of wall clock and of processor time per mixture, for each round of the chain that training uses."""
     iterator = pipeline.batches()
     wall, cpu = [], []
     for number in range(rounds + 1):
         start = time.perf_counter(), time.process_time()
         for _ in range(batches):
             next(iterator)
-        if number:  # the first one opens files and fills the caches
+        if number:  # the first round opens files and fills caches
             wall.append((time.perf_counter() - start[0]) / (batches * size))
             cpu.append((time.process_time() - start[1]) / (batches * size))
     iterator.close()
     return wall, cpu
 
 
-def where_time_goes(pipeline: Pipeline, batches: int, size: int) -> dict[str, float]:
-    """Seconds per mixture of each part, which add up to `whole`, of batches made one by one.
+def time_of_parts(pipeline: Pipeline, batches: int, size: int) -> dict[str, float]:
+    """Seconds per mixture of each part, for batches made one by one; `whole` is their sum.
 
-    Taken by wrapping the functions in question for as long as this runs, which itself takes a few per cent. A part does
-    not hold what the parts called within it hold.
+    The functions in `PARTS` are wrapped meanwhile, which itself takes a few per cent of the time. The time of a part
+    excludes the time of other parts that it calls.
     """
     clock = _Clock()
     with ExitStack() as stack:
@@ -186,14 +187,14 @@ def where_time_goes(pipeline: Pipeline, batches: int, size: int) -> dict[str, fl
         for number in range(batches):
             make(2**20 + number)
             if number == 0:
-                clock.parts.clear()  # it warmed up
+                clock.parts.clear()  # the first batch warms up
     count = max(batches - 1, 1) * size
     parts = {part: seconds / count for part, seconds in sorted(clock.parts.items(), key=lambda item: -item[1])}
     return {**parts, "whole": sum(parts.values())}
 
 
 class _Clock:
-    """Time by part, each without the parts within it."""
+    """A clock that adds up time by part; the time of a part excludes that of parts called within it."""
 
     def __init__(self):
         self.parts: dict[str, float] = {}
@@ -220,12 +221,12 @@ def main() -> None:
     options.check()
     rows.check_writable(options.json)
     measured = measure(options)
-    around = rows.circumstances("grain", "array_record", "numpy", "jax")
-    rows.write(options.json, [row | around for row in measured])
-    what = f"mixtures of four {options.seconds:g}-s stems at {options.sample_rate} Hz"
-    print(f"{what}, one process, {options.rounds} rounds")
+    circumstances = rows.circumstances("grain", "array_record", "numpy", "jax")
+    rows.write(options.json, [row | circumstances for row in measured])
+    mixtures = f"mixtures of four {options.seconds:g}-s stems at {options.sample_rate} Hz"
+    print(f"{mixtures}, one process, {options.rounds} rounds")
     print(rows.table(measured, COLUMNS))
-    print("\nwhere the time goes, µs per mixture:")
+    print("\ntime of each part, µs per mixture:")
     for part, seconds in measured[0]["parts_s"].items():
         print(f"  {part:40s} {seconds * 1e6:7.0f}")
     print(f"written to {options.json}")

@@ -1,8 +1,8 @@
-"""Does bfloat16 cost quality? `python -m benchmarks.precision --config configs/quickstart.py --json precision.json`.
+"""Compare training in bfloat16 with float32: `python -m benchmarks.precision --config configs/quickstart.py --json …`.
 
-Trains a config from several seeds, in float32 and with bfloat16 bodies, and sets the validation losses side by side:
-the same seed begins with the same parameters and sees the same examples. What tells whether a difference means anything
-is how far float32 differs from itself between seeds.
+The benchmark trains a config with several seeds, in float32 and with network bodies in bfloat16, and compares the
+validation losses. Runs with the same seed have the same initial parameters and the same examples. The spread of float32
+between seeds shows how large a difference must be to mean anything.
 """
 
 import dataclasses
@@ -26,15 +26,15 @@ COLUMNS = ("step", "float32", "between_seeds", "bfloat16", "difference", "of_noi
 
 @dataclasses.dataclass(frozen=True)
 class Precision:
-    """Train in both precisions and compare what validation says.
+    """Train a config in both precisions and compare the validation losses.
 
     Attributes:
-      config: the experiment, `configs/X.py[:VARIANT]`; its last evaluation is left out.
-      json: file to add the rows to.
-      workdir: folder of the runs, which are continued if they are there.
-      root: folder of the prepared corpora; the config's own if left out.
-      steps: of each run (0: the config's).
-      seeds: how many, from 0 on; at least 2.
+      config: Experiment, `configs/X.py[:VARIANT]`; its final evaluation is skipped.
+      json: JSON file to which the rows are added.
+      workdir: Folder of the runs; existing runs are continued.
+      root: Folder of the prepared corpora (by default, the config's).
+      steps: Number of steps of each run (0: the config's).
+      seeds: Number of seeds, counted from 0; at least 2.
     """
 
     config: str = ""
@@ -45,14 +45,14 @@ class Precision:
     seeds: int = 3
 
     def check(self) -> None:
-        """Raise ValueError for what cannot be measured; not on construction, where tyro would draw a box around it."""
+        """Raise ValueError for invalid options. A constructor would not do: tyro draws a box around its errors."""
         if self.seeds < 2:
-            raise ValueError(f"--seeds must be at least 2, not {self.seeds}: one does not tell how far they differ")
+            raise ValueError(f"--seeds must be at least 2, not {self.seeds}: a single seed shows no spread")
         if self.steps < 0:
             raise ValueError(f"--steps must be 0 or more, not {self.steps}")
 
 
-def of_run(experiment: Experiment, options: Precision, precision: str, seed: int) -> Experiment:
+def run_experiment(experiment: Experiment, options: Precision, precision: str, seed: int) -> Experiment:
     """The experiment of one run."""
     settings = experiment.train
     data = dataclasses.replace(experiment.data, root=options.root or experiment.data.root)
@@ -63,29 +63,33 @@ def of_run(experiment: Experiment, options: Precision, precision: str, seed: int
 
 
 def losses_of(folder: Path) -> dict[int, float]:
-    """Validation loss by step."""
+    """The validation losses of a run, by step."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return {line["step"]: line["validation/loss"] for line in lines if "validation/loss" in line}
 
 
-def compared(losses: dict[str, list[dict[int, float]]]) -> list[rows.Row]:
-    """A row per validation, of the losses of each precision, by seed.
+def comparison_rows(losses: dict[str, list[dict[int, float]]]) -> list[rows.Row]:
+    """One row per validation step.
 
-    `between_seeds` is the standard deviation of float32 over the seeds, `difference` the mean one of bfloat16 to
-    float32 of the same seed, `of_noise` its size as a share of that.
+    `between_seeds` is the standard deviation of the float32 losses over the seeds, `difference` the mean difference
+    between bfloat16 and float32 with the same seed, and `of_noise` the ratio of its absolute value to `between_seeds`.
+
+    Args:
+      losses: Validation losses by step, for each run of each precision.
     """
     table = []
     for step in losses["float32"][0]:
-        of_step = {precision: np.array([run[step] for run in runs]) for precision, runs in losses.items()}
-        spread = float(of_step["float32"].std(ddof=1))
-        difference = float((of_step["bfloat16"] - of_step["float32"]).mean())
-        row: rows.Row = {"step": step, **{precision: float(values.mean()) for precision, values in of_step.items()}}
+        step_losses = {precision: np.array([run[step] for run in runs]) for precision, runs in losses.items()}
+        spread = float(step_losses["float32"].std(ddof=1))
+        difference = float((step_losses["bfloat16"] - step_losses["float32"]).mean())
+        row: rows.Row = {"step": step, **{precision: float(values.mean()) for precision, values in step_losses.items()}}
         noise = abs(difference) / spread if spread else float("inf")
         table.append(row | {"between_seeds": spread, "difference": difference, "of_noise": noise})
     return table
 
 
-def picture(losses: dict[str, list[dict[int, float]]], path: Path) -> None:
+def plot(losses: dict[str, list[dict[int, float]]], path: Path) -> None:
+    """Plot the validation losses of all runs over the steps."""
     figure, ((axis,),) = spectrograms.subplots(1, 1, (6, 3.6))
     for number, (precision, runs) in enumerate(losses.items()):
         for seed, run in enumerate(runs):
@@ -109,18 +113,18 @@ def main() -> None:
     for seed in range(options.seeds):
         for precision in PRECISIONS:
             run = RunFolder(options.workdir / f"{precision}_{seed}")
-            train(run, of_run(experiment, options, precision, seed))
+            train(run, run_experiment(experiment, options, precision, seed))
             losses[precision].append(losses_of(run.path))
-    measured = compared(losses)
+    measured = comparison_rows(losses)
     common = {"benchmark": "precision", "system": type(experiment.system).__name__, "config": options.config}
     common |= {"implementation": "jax", "batch": experiment.train.batch_size, "seeds": options.seeds}
     common |= {"devices": jax.device_count(), "device": jax.devices()[0].device_kind}
-    around = rows.circumstances("jax", "jaxlib", "flax", "optax", "numpy")
-    rows.write(options.json, [common | row | around for row in measured])
-    picture(losses, options.workdir / "precision.png")
+    circumstances = rows.circumstances("jax", "jaxlib", "flax", "optax", "numpy")
+    rows.write(options.json, [common | row | circumstances for row in measured])
+    plot(losses, options.workdir / "precision.png")
     print(f"validation loss of {options.config}, {options.seeds} seeds")
     print(rows.table(measured, COLUMNS))
-    print(f"picture in {options.workdir}")
+    print(f"figure in {options.workdir}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Whether one hears where chunks meet: `python -m benchmarks.seams --model MODEL --root data --json OUT.json`.
+"""Measure the seams between chunks: `python -m benchmarks.seams --model MODEL --root data --json OUT.json`.
 
-Mixtures of two held-out works are separated twice, the second time shifted by half a hop, so that the chunks of one
-meet where those of the other have their middle. At the same samples, levels are compared between the two, and SI-SDR
-against the truth between where chunks meet and where they have their middle. "Elsewhere" is where chunks meet in
-neither: there the two differ only because the chunks were cut differently.
+Mixtures of two held-out works are separated twice, the second time shifted by half a hop. Where two chunks overlap in
+one separation, a chunk has its middle in the other. At these samples, the benchmark compares the levels of the two
+separations, and their SI-SDR against the reference. "Elsewhere" means samples at which chunks overlap in neither
+separation: there, the two differ only because the chunks were cut at different places.
 """
 
 import dataclasses
@@ -28,14 +28,14 @@ EXAMPLE = "python -m benchmarks.seams --root data --json seams.json"
 
 @dataclasses.dataclass(frozen=True)
 class Seams:
-    """Levels and SI-SDR where chunks meet against where they have their middle.
+    """Compare levels and SI-SDR at the seams between chunks with those in the middle of chunks.
 
     Attributes:
-      json: where the rows go.
-      model: a run folder, a bundle or the name of a carried one; by default the carried one.
-      root: folder of the prepared corpora.
-      mixtures: how many pairs of works.
-      seconds: of a mixture.
+      json: JSON file to which the row is added.
+      model: Run folder, bundle or name of a bundled model (by default, the default bundled model).
+      root: Folder of the prepared corpora.
+      mixtures: Number of pairs of works.
+      seconds: Length of a mixture in seconds.
     """
 
     json: Path
@@ -45,57 +45,65 @@ class Seams:
     seconds: float = 20.0
 
 
-def meetings(plan: ChunkPlan, length: int, shift: int = 0) -> np.ndarray:
-    """Where the fades between two chunks begin, in a signal that `shift` samples of silence were put in front of."""
+def seam_starts(plan: ChunkPlan, length: int, shift: int = 0) -> np.ndarray:
+    """The samples at which the fades between two chunks begin, if `shift` samples of silence precede the signal."""
     starts = np.arange(plan.hop, length + shift, plan.hop) - plan.fade - shift
     return starts[(starts >= 0) & (starts + plan.fade <= length)]
 
 
-def stretches(signal: np.ndarray, starts: np.ndarray, size: int) -> np.ndarray:
-    """`[places, size · C]` of a signal `[T, C]`."""
+def segments_at(signal: np.ndarray, starts: np.ndarray, size: int) -> np.ndarray:
+    """The segments of `size` samples of a signal `[T, C]` that begin at `starts`, `[segments, size · C]`."""
     return np.stack([signal[start : start + size].ravel() for start in starts])
 
 
-def compare(truth: np.ndarray, seam: np.ndarray, middle: np.ndarray) -> dict[str, np.ndarray]:
-    """Of the same places `[places, n]`, once where chunks meet and once in their middle: levels in dB of one against
-    the other, in each place that can be heard and in all of them together, and the SI-SDR of both."""
+def compare(reference: np.ndarray, seam: np.ndarray, middle: np.ndarray) -> dict[str, np.ndarray]:
+    """Compare the same segments `[segments, n]`, separated at a seam and in the middle of a chunk.
+
+    Returns:
+      levels: Level at the seam relative to the middle, dB, for each audible segment.
+      together: The same over all segments, `[1]`.
+      si_sdr: SI-SDR at the seam and in the middle over all segments, dB, `[1, 2]`.
+    """
     energies = [np.square(signal).mean(axis=1) for signal in (seam, middle)]
-    heard = np.minimum(*energies) > AUDIBLE**2
-    levels = 10.0 * np.log10(energies[0][heard] / energies[1][heard])
-    together = 10.0 * np.log10(energies[0].sum() / energies[1].sum())
-    ratios = [float(si_sdr(jnp.asarray(truth.ravel()), jnp.asarray(signal.ravel()))) for signal in (seam, middle)]
-    return {"levels": levels, "together": np.array([together]), "si_sdr": np.array([ratios])}
+    audible = np.minimum(*energies) > AUDIBLE**2
+    levels = 10.0 * np.log10(energies[0][audible] / energies[1][audible])
+    total_level = 10.0 * np.log10(energies[0].sum() / energies[1].sum())
+    ratios = [float(si_sdr(jnp.asarray(reference.ravel()), jnp.asarray(signal.ravel()))) for signal in (seam, middle)]
+    return {"levels": levels, "together": np.array([total_level]), "si_sdr": np.array([ratios])}
 
 
 def measure(options: Seams) -> rows.Row:
-    source = find_model(options.model)
-    experiment, model = source.load()
+    """The row of the benchmark, without `rows.circumstances`."""
+    saved = find_model(options.model)
+    experiment, model = saved.load()
     stream, rate = experiment.judged, model.system.sample_rate
     corpus = stream.open(options.root, stream.corpora[0], rate, "test")
     settings = TestList(kind="pairs", mixtures=options.mixtures, seconds=options.seconds)
-    plan, found = plan_of(model.system), []
+    plan, comparisons = plan_of(model.system), []
     shift, size = plan.hop // 2, plan.fade
     items = [item for item in draw(settings, corpus) if item.target == 0]
     with Progress("separating", len(items), unit="mixture") as progress:
         for item in items:
             mixture, sources, query = waveforms(item, corpus, settings)
-            condition, truth = encode(model, query), sources[item.target]
+            condition, reference = encode(model, query), sources[item.target]
             plain = separate(model, mixture, condition)[0]
             shifted = separate(model, np.pad(mixture, ((shift, 0), (0, 0))), condition)[0][shift:]
-            here, there = meetings(plan, len(mixture)), meetings(plan, len(mixture), shift)
-            at = [stretches(signal, here, size) for signal in (truth, plain, shifted)]
-            other = [stretches(signal, there, size) for signal in (truth, shifted, plain)]
-            found.append(compare(*(np.concatenate(both) for both in zip(at, other, strict=True))))
-            between = here[:-1] + plan.hop // 4  # where chunks meet in neither
-            apart = compare(*(stretches(signal, between, size) for signal in (truth, plain, shifted)))
-            found[-1]["elsewhere"] = apart["levels"]
+            plain_starts, shifted_starts = seam_starts(plan, len(mixture)), seam_starts(plan, len(mixture), shift)
+            plain_seams = [segments_at(signal, plain_starts, size) for signal in (reference, plain, shifted)]
+            shifted_seams = [segments_at(signal, shifted_starts, size) for signal in (reference, shifted, plain)]
+            comparison = compare(*(np.concatenate(pair) for pair in zip(plain_seams, shifted_seams, strict=True)))
+            between = plain_starts[:-1] + plan.hop // 4  # chunks overlap here in neither separation
+            elsewhere = compare(*(segments_at(signal, between, size) for signal in (reference, plain, shifted)))
+            comparisons.append({**comparison, "elsewhere": elsewhere["levels"]})
             progress.advance()
-    levels, together, ratios, elsewhere = (np.concatenate([each[name] for each in found]) for name in found[0])
+    levels, together, ratios, elsewhere = (
+        np.concatenate([comparison[name] for comparison in comparisons]) for name in comparisons[0]
+    )
     difference = summarize(ratios[:, 0] - ratios[:, 1])
     return {
         "benchmark": "seams",
         "system": type(model.system).__name__,
-        "model": source.path.name,
+        "model": saved.path.name,
         "mixtures": len(items),
         "seconds": options.seconds,
         "seams": len(levels),

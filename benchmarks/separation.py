@@ -1,8 +1,8 @@
-"""What long files cost: `python -m benchmarks.separation --seconds 600 10800 --json OUT.json`.
+"""Measure the separation of long files: `python -m benchmarks.separation --seconds 600 10800 --json OUT.json`.
 
-Time and memory of separating one synthetic stereo file of each length by example, as `qsep_jax.separate` does it, each
-in a process of its own. Memory is what the process holds at its most above what it held when the model was loaded and
-had separated a short file: what does not depend on the length of a file is the same for all lengths.
+For each length, the benchmark measures time and memory of the query-based separation of one synthetic stereo file, as
+`qsep_jax.separate` does it, in a process of its own. Memory is the peak above the memory that the process has after it
+has loaded the model and separated a short file, so that it shows the part that depends on the length of a file.
 """
 
 import dataclasses
@@ -35,13 +35,13 @@ QUERY_S, WARM_UP_S, SAMPLING_S = 5.0, 20.0, 0.05
 
 @dataclasses.dataclass(frozen=True)
 class Separation:
-    """Measure time and memory of separating long files: 44.1 kHz, stereo, 16 bits.
+    """Measure time and memory of the separation of long files: 44.1 kHz, stereo, 16 bits.
 
     Attributes:
-      json: file to write the rows to.
-      model: a run folder, a bundle or the name of a carried one, that accepts a query; by default the carried one.
-      seconds: lengths of the files. One needs 350 kB of room per second in the temporary folder (TMPDIR).
-      seed: of the files; a shorter one is the beginning of a longer one.
+      json: JSON file to which the rows are added.
+      model: Run folder, bundle or name of a bundled model that accepts a query (by default, the default bundled model).
+      seconds: Lengths of the files in seconds; a file needs 350 kB per second in the temporary folder (TMPDIR).
+      seed: Seed of the files; a shorter file is the beginning of a longer one.
     """
 
     json: Path | None = None
@@ -50,21 +50,22 @@ class Separation:
     seed: int = 0
 
     def check(self) -> None:
-        """Raise ValueError for what cannot be measured; not on construction, where tyro would draw a box around it."""
+        """Raise ValueError for invalid options. A constructor would not do: tyro draws a box around its errors."""
         if not self.seconds or min(self.seconds) <= 0:
-            raise ValueError(f"--seconds must be positive, not {' '.join(f'{each:g}' for each in self.seconds) or '-'}")
+            lengths = " ".join(f"{seconds:g}" for seconds in self.seconds) or "-"
+            raise ValueError(f"--seconds must be positive, not {lengths}")
         check_memory()
 
 
 def signal(frames: int, seed: int) -> Iterator[np.ndarray]:
-    """Tones whose pitch slowly comes and goes, and noise: blocks `[n, C]` float32."""
+    """Yield blocks `[n, C]` float32 of noise and of tones whose pitch slowly rises and falls."""
     rng = np.random.default_rng(seed)
-    pitches, wanders = rng.uniform(80.0, 1200.0, 4), rng.uniform(0.02, 0.3, 4)
+    pitches, rates = rng.uniform(80.0, 1200.0, 4), rng.uniform(0.02, 0.3, 4)
     gains, phases = rng.uniform(0.02, 0.12, (4, CHANNELS)), np.zeros(4)
     for start in range(0, frames, BLOCK):
         t = (start + np.arange(BLOCK)[:, None]) / SAMPLE_RATE
         angles = (
-            phases + np.cumsum(2 * np.pi * pitches * 2 ** (0.5 * np.sin(2 * np.pi * wanders * t)), axis=0) / SAMPLE_RATE
+            phases + np.cumsum(2 * np.pi * pitches * 2 ** (0.5 * np.sin(2 * np.pi * rates * t)), axis=0) / SAMPLE_RATE
         )
         phases = angles[-1] % (2 * np.pi)
         block = np.sin(angles) @ gains + 0.02 * rng.standard_normal((BLOCK, CHANNELS), np.float32)
@@ -72,12 +73,12 @@ def signal(frames: int, seed: int) -> Iterator[np.ndarray]:
 
 
 def write_signal(path: Path, seconds: float, seed: int) -> None:
-    """The file to separate, never whole in memory."""
+    """Write the file to separate, block by block."""
     frames = round(seconds * SAMPLE_RATE)
     container, subtype = format_for(path, SUBTYPE, frames * CHANNELS)
     with (
         AudioWriter(path, SAMPLE_RATE, CHANNELS, subtype, container) as file,
-        Progress(f"making a file of {seconds:g} s", frames, unit="sample") as progress,
+        Progress(f"writing a file of {seconds:g} s", frames, unit="sample") as progress,
     ):
         for block in signal(frames, seed):
             file.write(block)
@@ -85,22 +86,22 @@ def write_signal(path: Path, seconds: float, seed: int) -> None:
 
 
 def tone(samples: int, rate: int) -> np.ndarray:
-    """The query, `[T, 1]`: a tone of four harmonics, struck every second."""
+    """The query `[T, 1]`: a decaying tone of four harmonics, repeated every second."""
     t = np.arange(samples) / rate
     harmonics = sum(np.sin(2 * np.pi * 220.0 * k * t) / k for k in (1, 2, 3, 4))
     return (0.2 * harmonics * np.exp(-3.0 * (t % 1.0)))[:, None].astype(np.float32)
 
 
-class Watched:
-    """`with Watched() as watched: …`: the memory of this process meanwhile, MiB.
+class MemoryMonitor:
+    """Measures the memory of this process in a `with` block, MiB.
 
     Attributes:
-      idle: held at the beginning.
-      sampled: held at the most, by looking every 50 ms.
-      high_water: held at the most, by the kernel's own count.
+      idle: Memory at the beginning.
+      sampled: Highest of the samples that are taken every 50 ms.
+      high_water: Peak memory as the kernel counts it.
     """
 
-    def __enter__(self) -> "Watched":
+    def __enter__(self) -> "MemoryMonitor":
         self.idle = self.sampled = self.high_water = settle()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -118,43 +119,45 @@ class Watched:
 
 
 def make_separation(model_name: str, short: Path, long: Path, out: Path) -> tuple[Callable[[], None], rows.Row]:
-    """Separate `long`, after `short` to compile; the facts are what it took (`rounds.Make`, with nothing left to run).
+    """Separate `short`, which compiles, and then `long` (`rounds.Make`; the facts are the result, `run` does nothing).
 
     Raises:
-      ValueError: if the model accepts no query, or an output is not as long as its input.
+      ValueError: if the model accepts no query, or if the output does not have the length of the input.
     """
     console.cache_compilations()
-    source = find_model(model_name)
-    experiment, model = source.load()
+    saved = find_model(model_name)
+    experiment, model = saved.load()
     system = model.system
     if "query" not in system.cues:
         raise ValueError(
-            f"{source.path} accepts {', '.join(system.cues) or 'no cue'}, not a query: give another --model"
+            f"{saved.path} accepts {', '.join(system.cues) or 'no cue'}, not a query: give another --model"
         )
     condition = encode(model, tone(round(QUERY_S * system.sample_rate), system.sample_rate))
     separate_file(AudioFile(short), model, [condition], [out])
     file = AudioFile(long)
-    with Progress(f"separating {long.stem}", file.frames, unit="sample") as progress, Watched() as watched:
+    with Progress(f"separating {long.stem}", file.frames, unit="sample") as progress, MemoryMonitor() as monitor:
         start = time.perf_counter()
         (written,) = separate_file(file, model, [condition], [out], advance=progress.advance)
         seconds = time.perf_counter() - start
-    found = AudioFile(out)
-    if not file.frames == written.frames == found.frames:
-        raise ValueError(f"the output has {found.frames} frames, said to be {written.frames}, not {file.frames}")
+    output = AudioFile(out)
+    if not file.frames == written.frames == output.frames:
+        raise ValueError(
+            f"the output has {output.frames} frames, not {file.frames} ({written.frames} were reported as written)"
+        )
     here: rows.Row = environment()
     return lambda: None, {
         **rows.summary([seconds]),
         "real_time_factor": file.frames / file.sample_rate / seconds,
-        "idle_mib": watched.idle,
-        "peak_mib": max(watched.sampled, watched.high_water),
-        "peak_above_idle_mib": watched.sampled - watched.idle,
-        "hwm_above_idle_mib": watched.high_water - watched.idle,
-        "output_frames": found.frames,
+        "idle_mib": monitor.idle,
+        "peak_mib": max(monitor.sampled, monitor.high_water),
+        "peak_above_idle_mib": monitor.sampled - monitor.idle,
+        "hwm_above_idle_mib": monitor.high_water - monitor.idle,
+        "output_frames": output.frames,
         "output_bytes": out.stat().st_size,
-        "output": f"{found.container} {found.subtype}",
+        "output": f"{output.container} {output.subtype}",
         "input_bytes": long.stat().st_size,
         "system": type(system).__name__,
-        "model": describe(source),
+        "model": describe(saved),
         "model_sample_rate": system.sample_rate,
         "precision": experiment.train.precision,
         "devices": len(here["devices"]),
@@ -163,38 +166,38 @@ def make_separation(model_name: str, short: Path, long: Path, out: Path) -> tupl
 
 
 def measure(options: Separation) -> list[rows.Row]:
-    """A row per length, without circumstances.
+    """One row per length, without `rows.circumstances`.
 
     Raises:
-      ValueError: if there is no such model or it accepts no query.
+      ValueError: if the model does not exist or accepts no query.
     """
-    find_model(options.model)  # a mistake is told before files are made
+    find_model(options.model)  # reports a wrong name before files are written
     measured = []
     with tempfile.TemporaryDirectory(prefix="separation") as temporary:
         short, out = Path(temporary) / "short.wav", Path(temporary) / "separated.wav"
         write_signal(short, WARM_UP_S, options.seed + 1)
-        # Leaves the compiled programs in their cache, so that all lengths find them there and start alike.
-        facts_of("rehearsal", make_separation, options.model, short, short, out)
+        # This run fills the cache of compiled programs, so that all lengths start alike.
+        facts_of("warm-up", make_separation, options.model, short, short, out)
         for seconds in options.seconds:
             long = short.with_name(f"{seconds:g}_s.wav")
             write_signal(long, seconds, options.seed)
             facts = facts_of(f"separation of {seconds:g} s", make_separation, options.model, short, long, out)
             long.unlink()
-            asked = {"benchmark": "separation", "implementation": "jax", "batch": 1, "seconds": seconds}
-            asked |= {"sample_rate": SAMPLE_RATE, "channels": CHANNELS, "subtype": SUBTYPE, "seed": options.seed}
-            measured.append(asked | facts)
-    return compared(measured)
+            settings = {"benchmark": "separation", "implementation": "jax", "batch": 1, "seconds": seconds}
+            settings |= {"sample_rate": SAMPLE_RATE, "channels": CHANNELS, "subtype": SUBTYPE, "seed": options.seed}
+            measured.append(settings | facts)
+    return with_ratios(measured)
 
 
-def compared(measured: list[rows.Row]) -> list[rows.Row]:
-    """The rows; that of the longest file has its memory relative to the shortest, too."""
+def with_ratios(measured: list[rows.Row]) -> list[rows.Row]:
+    """The rows; the row of the longest file also has its length and memory relative to the shortest file."""
     shortest, longest = (choose(measured, key=lambda row: row["seconds"]) for choose in (min, max))
     if shortest is longest:
         return measured
-    held = ("peak_mib", "peak_above_idle_mib", "hwm_above_idle_mib")
-    ratios = {name: longest[name] / shortest[name] if shortest[name] > 0 else None for name in held}
-    more = {"ratio_to_shortest": {"seconds": longest["seconds"] / shortest["seconds"], **ratios}}
-    return [row | more if row is longest else row for row in measured]
+    fields = ("peak_mib", "peak_above_idle_mib", "hwm_above_idle_mib")
+    ratios = {name: longest[name] / shortest[name] if shortest[name] > 0 else None for name in fields}
+    relative = {"ratio_to_shortest": {"seconds": longest["seconds"] / shortest["seconds"], **ratios}}
+    return [row | relative if row is longest else row for row in measured]
 
 
 def main() -> None:
@@ -204,15 +207,15 @@ def main() -> None:
     options.check()
     rows.check_writable(options.json)
     measured = measure(options)
-    around = rows.circumstances("jax", "jaxlib", "flax", "numpy", "soundfile", "soxr")
-    rows.write(options.json, [row | around for row in measured])
+    circumstances = rows.circumstances("jax", "jaxlib", "flax", "numpy", "soundfile", "soxr")
+    rows.write(options.json, [row | circumstances for row in measured])
     model = ", ".join(f"{name} {value}" for name, value in measured[0]["model"].items())
-    print(f"separating stereo files at {SAMPLE_RATE} Hz by example, {measured[0]['system']}, {model}")
+    print(f"query-based separation of stereo files at {SAMPLE_RATE} Hz, {measured[0]['system']}, {model}")
     print(rows.table(measured, COLUMNS))
     for row in measured:
         if ratios := row.get("ratio_to_shortest"):
-            said = ", ".join(f"{name} ×{ratio:.3g}" for name, ratio in ratios.items() if ratio is not None)
-            print(f"longest against shortest: {said}")
+            listed = ", ".join(f"{name} ×{ratio:.3g}" for name, ratio in ratios.items() if ratio is not None)
+            print(f"longest file relative to the shortest: {listed}")
     print(f"written to {options.json}")
 
 

@@ -1,8 +1,8 @@
-"""What quality costs: `python -m benchmarks.step_sdr --config configs/quickstart.py --workdir runs/q --json OUT.json`.
+"""Measure quality over training time: `python -m benchmarks.step_sdr --config CONFIG --workdir RUN --json OUT.json`.
 
-Trains a config, or takes a run that has kept its checkpoints, and scores each of them on the run's own test excerpts:
-the improvement in SI-SDR against seconds of training and against seconds of audio that were heard. Speed that costs
-quality is no speed.
+The benchmark trains a config, or uses a run that has kept its checkpoints, and scores each checkpoint on the test
+excerpts of the run. It reports the improvement in SI-SDR over the mixture against seconds of training and against
+seconds of audio that the network was trained on, because a faster step is no gain if it trains a worse model.
 """
 
 from qsep_jax.command_line import huge_pages
@@ -30,14 +30,14 @@ COLUMNS = ("step", "training_s", "audio_s", "si_sdr_improvement", "ci95", "targe
 
 @dataclasses.dataclass(frozen=True)
 class StepSdr:
-    """Score the checkpoints of a run, trained for the purpose unless it is there.
+    """Train a config, or continue a run, and score all of its checkpoints.
 
     Attributes:
-      config: the experiment, `configs/X.py[:VARIANT]`; its last evaluation is left out.
-      workdir: of the run; continued if it is there.
-      json: file to add the rows to.
-      root: folder of the prepared corpora; the config's own if left out.
-      target: improvement in dB whose time is told.
+      config: Experiment, `configs/X.py[:VARIANT]`; its final evaluation is skipped.
+      workdir: Run folder; an existing run is continued.
+      json: JSON file to which the rows are added.
+      root: Folder of the prepared corpora (by default, the config's).
+      target: Improvement in dB; the command prints the first step that reaches it.
     """
 
     config: str = ""
@@ -47,8 +47,8 @@ class StepSdr:
     target: float = 3.0
 
 
-def kept(experiment: Experiment, root: str) -> Experiment:
-    """The experiment, keeping every checkpoint."""
+def keep_all_checkpoints(experiment: Experiment, root: str) -> Experiment:
+    """The experiment with settings that keep every checkpoint and skip the final evaluation."""
     settings = experiment.train
     count = -(-settings.steps // settings.save_every)
     data = dataclasses.replace(experiment.data, root=root or experiment.data.root)
@@ -58,18 +58,18 @@ def kept(experiment: Experiment, root: str) -> Experiment:
 
 
 def seconds_of(lines: list[dict[str, float]], batch_size: int) -> dict[int, float]:
-    """Seconds of training up to each logged step, with compilation and without validation, of lines of metrics."""
-    found, before, total = {}, 0, 0.0
+    """Seconds of training up to each logged step, with compilation and without validation, from metrics.jsonl."""
+    seconds, previous, total = {}, 0, 0.0
     for line in lines:
         if "examples_per_second" in line:
-            total += (line["step"] - before) * batch_size / line["examples_per_second"]
-            before = int(line["step"])
-            found[before] = total
-    return found
+            total += (line["step"] - previous) * batch_size / line["examples_per_second"]
+            previous = int(line["step"])
+            seconds[previous] = total
+    return seconds
 
 
 def measure(run: RunFolder) -> list[rows.Row]:
-    """A row per checkpoint, without circumstances.
+    """One row per checkpoint, without `rows.circumstances`.
 
     Raises:
       ValueError: if a checkpoint's step was not logged.
@@ -77,14 +77,14 @@ def measure(run: RunFolder) -> list[rows.Row]:
     experiment = run.experiment()
     settings, system = experiment.train, experiment.system
     lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
-    spent, device = seconds_of(lines, settings.batch_size), jax.devices()[0]
+    seconds, device = seconds_of(lines, settings.batch_size), jax.devices()[0]
     common = {"benchmark": "step_sdr", "system": type(system).__name__, "implementation": "jax"}
     common |= {"batch": settings.batch_size, "precision": settings.precision, "devices": jax.device_count()}
     common |= {"device": device.device_kind}
-    found = []
+    measured = []
     for step in run.steps():
-        if step not in spent:
-            raise ValueError(f"step {step} was not logged: let train.save_every be a multiple of train.log_every")
+        if step not in seconds:
+            raise ValueError(f"step {step} was not logged: make train.save_every a multiple of train.log_every")
         experiment, model = run.load(step)
         scores = excerpts.evaluate(run, experiment, model, run.path / "step_sdr" / str(step), audio=0)
         (gain,) = (
@@ -92,29 +92,30 @@ def measure(run: RunFolder) -> list[rows.Row]:
             for row in scores
             if (row["estimate"], row["stem"], row["metric"]) == ("model", "all", "si_sdr_improvement")
         )
-        heard = step * settings.batch_size * system.example_samples / system.sample_rate
+        audio_s = step * settings.batch_size * system.example_samples / system.sample_rate
         row: rows.Row = {**common, "protocol": gain["protocol"], "corpus": gain["corpus"], "split": gain["split"]}
-        row |= {"step": step, "training_s": spent[step], "audio_s": heard, "median_s": spent[step] / step}
+        row |= {"step": step, "training_s": seconds[step], "audio_s": audio_s, "median_s": seconds[step] / step}
         row |= {"si_sdr_improvement": gain["mean"], "ci95": gain["ci95"], "targets": gain["count"]}
-        found.append(row)
-    return found
+        measured.append(row)
+    return measured
 
 
 def time_to(measured: list[rows.Row], target: float) -> rows.Row | None:
-    """The first row that is as good as the target, None if none is."""
+    """The first row that reaches the target, or None."""
     return next((row for row in measured if row["si_sdr_improvement"] >= target), None)
 
 
-def picture(measured: list[rows.Row], path: Path) -> None:
-    figure, (line,) = spectrograms.subplots(1, 2, (10, 3.6), sharey=True)
-    gains, spread = ([row[name] for row in measured] for name in ("si_sdr_improvement", "ci95"))
+def plot(measured: list[rows.Row], path: Path) -> None:
+    """Plot the improvement with its confidence interval over seconds of training and over seconds of audio."""
+    figure, (axes,) = spectrograms.subplots(1, 2, (10, 3.6), sharey=True)
+    gains, intervals = ([row[name] for row in measured] for name in ("si_sdr_improvement", "ci95"))
     for axis, name, label in zip(
-        line, ("training_s", "audio_s"), ("seconds of training", "seconds of audio"), strict=True
+        axes, ("training_s", "audio_s"), ("seconds of training", "seconds of audio"), strict=True
     ):
-        axis.errorbar([row[name] for row in measured], gains, spread, marker="o", capsize=3)
+        axis.errorbar([row[name] for row in measured], gains, intervals, marker="o", capsize=3)
         axis.set(xlabel=label)
         axis.grid(alpha=0.3)
-    line[0].set_ylabel("improvement in SI-SDR, dB")
+    axes[0].set_ylabel("improvement in SI-SDR, dB")
     spectrograms.save_png(figure, path)
 
 
@@ -125,18 +126,18 @@ def main() -> None:
     rows.check_writable(options.json)
     console.cache_compilations()
     run = RunFolder(options.workdir)
-    train(run, kept(load_config(options.config), options.root))
+    train(run, keep_all_checkpoints(load_config(options.config), options.root))
     measured = [{**row, "config": options.config} for row in measure(run)]
-    around = rows.circumstances("jax", "jaxlib", "flax", "optax", "numpy")
-    rows.write(options.json, [row | around for row in measured])
-    picture(measured, run.path / "step_sdr" / "step_sdr.png")
+    circumstances = rows.circumstances("jax", "jaxlib", "flax", "optax", "numpy")
+    rows.write(options.json, [row | circumstances for row in measured])
+    plot(measured, run.path / "step_sdr" / "step_sdr.png")
     print(f"{measured[0]['corpus']}, {measured[0]['split']} split; {measured[0]['protocol']}")
     print(rows.table(measured, COLUMNS))
     reached = time_to(measured, options.target)
-    said = (
+    result = (
         "is not reached" if reached is None else f"is reached by step {reached['step']}, {reached['training_s']:.0f} s"
     )
-    print(f"{options.target:g} dB {said}; picture in {run.path / 'step_sdr'}")
+    print(f"{options.target:g} dB {result}; figure in {run.path / 'step_sdr'}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The benchmark of evaluation."""
+"""Tests of the benchmark of evaluation."""
 
 import json
 import sys
@@ -13,7 +13,7 @@ from qsep_jax.metrics.bss_eval import bss_eval
 FIELDS = {"benchmark", "system", "implementation", "batch", "precision", "devices", "median_s", "p90_s"}
 MEMORY = {"idle_mib", "peak_mib", "peak_above_idle_mib"}
 TINY = ["--stems", "2", "--seconds", "2", "--sample-rate", "8000", "--rounds", "2"]
-# Stands in for museval: SDR is a quarter of a decibel off, the others are none.
+# A replacement of museval: its SDR is wrong by a quarter of a decibel, and its other scores are arbitrary.
 PEER = """
 import numpy as np
 
@@ -50,13 +50,13 @@ def test_rows_beside_museval(tmp_path, monkeypatch, capsys):
     assert "largest difference from museval SDR 2.5e-01 dB" in capsys.readouterr().out
 
 
-def test_without_museval_the_rows_say_so(monkeypatch):
+def test_the_rows_state_that_museval_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "museval", None)
-    makes, peer = evaluation.entries(None)
-    assert set(makes) == {evaluation.ALONE, evaluation.ALL}
+    makers, peer = evaluation.contestant_makers(None)
+    assert set(makers) == {evaluation.ALONE, evaluation.ALL}
     assert peer.startswith("left out: the package museval cannot be loaded (ModuleNotFoundError: ")
-    facts = {name: {"scores": {"SDR": np.zeros((1, 1))}, "peak_mib": 1.0} for name in makes}
-    for row in evaluation.compared({name: [1.0] for name in makes}, facts):
+    facts = {name: {"scores": {"SDR": np.zeros((1, 1))}, "peak_mib": 1.0} for name in makers}
+    for row in evaluation.comparison_rows({name: [1.0] for name in makers}, facts):
         assert "times_faster_than_museval" not in row
 
 
@@ -70,7 +70,7 @@ def test_a_museval_that_cannot_be_loaded(tmp_path, content):
 
 
 def test_ratios_and_differences():
-    """Ratios of time are those within a round; more is better for us."""
+    """Ratios of time are taken within a round; a larger ratio means a faster `qsep_jax`."""
     scores = {name: np.array([[1.0, np.nan], [np.inf, 2.0]]) for name in evaluation.METRICS}
     theirs = {**scores, "SAR": np.array([[1.5, np.nan], [np.inf, 2.0]])}
     facts = {
@@ -79,7 +79,7 @@ def test_ratios_and_differences():
         evaluation.PEER: {"scores": theirs, "peak_mib": 400.0, "peak_above_idle_mib": 200.0},
     }
     times = {evaluation.ALONE: [1.0, 2.0], evaluation.ALL: [2.0, 4.0], evaluation.PEER: [20.0, 40.0]}
-    alone, everything, museval = evaluation.compared(times, facts)
+    alone, everything, museval = evaluation.comparison_rows(times, facts)
     assert (alone["times_faster_than_museval"], everything["times_faster_than_museval"]) == (20.0, 10.0)
     assert (alone["times_less_memory_than_museval"], alone["times_less_peak_than_museval"]) == (None, 4.0)
     assert (everything["times_less_memory_than_museval"], everything["times_less_peak_than_museval"]) == (4.0, 2.0)
@@ -101,8 +101,8 @@ def test_signals():
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"), [({"rounds": 0}, "--rounds must be positive, not 0"), ({"seconds": 0.5}, "at least 1")]
+    ("changes", "message"), [({"rounds": 0}, "--rounds must be positive, not 0"), ({"seconds": 0.5}, "at least 1")]
 )
-def test_refused(changes, said):
-    with pytest.raises(ValueError, match=said):
+def test_options_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
         Evaluation(**changes).check()

@@ -1,4 +1,4 @@
-"""The benchmark of the input pipeline."""
+"""Tests of the benchmark of the input pipeline."""
 
 import json
 
@@ -24,24 +24,24 @@ def test_rows(tmp_path, monkeypatch, capsys):
     assert sum(parts.values()) == pytest.approx(whole)
     assert len(parts) == 8
     assert min(parts.values()) > 0
-    # Watching costs something, and machines are noisy: the parts are of the size of the whole, no more is certain.
+    # Measuring takes time, and machines are noisy: the sum of the parts has the order of the total, no more is certain.
     assert row["median_s"] / 5 < whole < 5 * row["median_s"]
     assert set(drawn) >= FIELDS | {"held_mib", "date", "versions", "command"}
     assert drawn["mixtures_per_s"] == pytest.approx(1 / drawn["median_s"])
     assert "silence check" in capsys.readouterr().out
 
 
-def test_watching_ends(tmp_path):
+def test_the_functions_are_restored(tmp_path):
     functions = [getattr(owner, name) for owner, name, _ in input_rate.PARTS]
     input_rate.measure(InputRate(sample_rate=8000, tracks=2, track_seconds=5.0, rounds=1, mixtures=8))
     assert [getattr(owner, name) for owner, name, _ in input_rate.PARTS] == functions
 
 
-def test_a_corpus_that_is_not_prepared(tmp_path):
+def test_an_unprepared_corpus_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"data_pipelines\.prepare band"):
         input_rate.measure(InputRate(root=tmp_path, corpus="band"))
 
 
-def test_refused():
+def test_options_are_refused():
     with pytest.raises(ValueError, match="--track-seconds must be positive, not 0"):
         InputRate(track_seconds=0).check()

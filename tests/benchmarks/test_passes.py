@@ -1,4 +1,4 @@
-"""`benchmarks.passes`, on a tiny network."""
+"""Tests of `benchmarks.passes` on a tiny network."""
 
 import json
 
@@ -16,7 +16,7 @@ CONFIG = f"{ROOT / 'configs' / 'cantisani2021.py'}:debug"
 
 @pytest.mark.torch
 @pytest.mark.parametrize("trained", ["all", "l4"])
-def test_both_take_the_gradients_of_the_same_parameters(tmp_path, trained, capsys):
+def test_network_and_twin_compute_gradients_of_the_same_parameters(tmp_path, trained, capsys):
     out = tmp_path / "rows.json"
     options = ("--config", CONFIG, "--seconds", 0.3, "--rounds", 1, "--trained", trained, "--json", out)
     assert command(passes, *options) == 0
@@ -27,7 +27,7 @@ def test_both_take_the_gradients_of_the_same_parameters(tmp_path, trained, capsy
     assert min(ours["peak_mib"], theirs["peak_mib"], ours["ratio_to_torch"], ours["median_s"]) > 0
 
 
-def test_what_is_trained():
+def test_the_trained_parameters():
     system = load_config(CONFIG).system
     params = jax.jit(lambda: system.init(jax.random.key(0), {}))()["params"]
     run, facts = passes.make_jax(system, "l5")
@@ -36,9 +36,9 @@ def test_what_is_trained():
     assert passes.prefixes_of(system, "all") == ("tasnet",)
 
 
-def test_what_cannot_be_measured(tmp_path, capsys):
+def test_options_are_refused(tmp_path, capsys):
     refused(capsys, "--json is needed", passes)
     out = ("--json", tmp_path / "rows.json")
-    refused(capsys, "is of Lee2019", passes, *out, "--config", f"{ROOT / 'configs' / 'lee2019.py'}:debug")
+    refused(capsys, "is for Lee2019", passes, *out, "--config", f"{ROOT / 'configs' / 'lee2019.py'}:debug")
     refused(capsys, "must be at least 1", passes, *out, "--rounds", 0)
     assert not (tmp_path / "rows.json").exists()

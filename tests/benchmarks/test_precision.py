@@ -1,4 +1,4 @@
-"""`benchmarks.precision`: bfloat16 beside float32, over several seeds."""
+"""Tests of `benchmarks.precision`, which compares bfloat16 with float32 over several seeds."""
 
 import json
 
@@ -11,9 +11,9 @@ from tests.commands import command, config_of, refused
 from tests.experiments import debug, write_corpora
 
 
-def test_differences_are_of_the_same_seed_and_noise_between_seeds():
+def test_differences_are_between_equal_seeds_and_noise_is_between_seeds():
     losses = {"float32": [{1: 1.0, 2: 0.5}, {1: 3.0, 2: 0.5}], "bfloat16": [{1: 1.5, 2: 0.5}, {1: 3.1, 2: 0.6}]}
-    first, second = precision.compared(losses)
+    first, second = precision.comparison_rows(losses)
     assert (first["float32"], first["bfloat16"]) == pytest.approx((2.0, 2.3))
     assert first["between_seeds"] == pytest.approx(2**0.5)
     assert first["difference"] == pytest.approx(0.3)
@@ -40,8 +40,8 @@ def test_every_run_is_trained_and_compared(tmp_path, capsys, monkeypatch):
     assert "2 seeds" in capsys.readouterr().out
 
 
-def test_refused(capsys, tmp_path):
+def test_options_are_refused(capsys, tmp_path):
     refused(capsys, "are needed", precision, "--json", tmp_path / "rows.json")
-    given = ("--config", config_of("quickstart.py"), "--json", tmp_path / "rows.json")
-    refused(capsys, "--seeds must be at least 2, not 1", precision, *given, "--seeds", 1)
-    refused(capsys, "--steps must be 0 or more, not -1", precision, *given, "--steps", -1)
+    options = ("--config", config_of("quickstart.py"), "--json", tmp_path / "rows.json")
+    refused(capsys, "--seeds must be at least 2, not 1", precision, *options, "--seeds", 1)
+    refused(capsys, "--steps must be 0 or more, not -1", precision, *options, "--steps", -1)

@@ -1,4 +1,4 @@
-"""The comparison of seams sees a level that is off, and nothing where there is nothing."""
+"""Tests of the benchmark of seams: it detects a change of level, and reports none where there is none."""
 
 import json
 
@@ -12,18 +12,18 @@ from tests.commands import command
 NOISE = np.random.default_rng(0).normal(0, 0.1, (30, 50))
 
 
-def test_meetings_are_where_the_fades_are():
+def test_seams_are_at_the_fades():
     plan = ChunkPlan(64, 8, 8)
     weights = np.zeros((3, 300))
     for number, start in enumerate(plan.starts(300)[1:4]):
         weights[number, start : start + 64] = plan.weights()
-    for start in seams.meetings(plan, 300)[1:3]:
-        both = (weights[:, start : start + 8] > 0).sum(axis=0)
-        assert (both == 2).all()
-    np.testing.assert_array_equal(seams.meetings(plan, 300, 20)[:2], seams.meetings(plan, 300)[:2] - 20)
+    for start in seams.seam_starts(plan, 300)[1:3]:
+        chunks = (weights[:, start : start + 8] > 0).sum(axis=0)
+        assert (chunks == 2).all()
+    np.testing.assert_array_equal(seams.seam_starts(plan, 300, 20)[:2], seams.seam_starts(plan, 300)[:2] - 20)
 
 
-def test_a_jump_is_seen_and_nothing_is_nothing():
+def test_a_jump_is_detected_and_equal_signals_have_none():
     same = seams.compare(NOISE, NOISE, NOISE)
     assert np.abs(same["levels"]).max() == same["together"][0] == 0
     louder = seams.compare(NOISE, 1.1 * NOISE, NOISE)
@@ -34,7 +34,7 @@ def test_a_jump_is_seen_and_nothing_is_nothing():
     assert len(seams.compare(NOISE, 1e-3 * NOISE, NOISE)["levels"]) == 0
 
 
-def test_of_a_model(run, tmp_path):
+def test_the_row_of_a_model(run, tmp_path):
     options = ("--model", run, "--root", run.parent / "data", "--mixtures", 2, "--seconds", 2, "--json", tmp_path / "x")
     assert command(seams, *options) == 0
     (row,) = json.loads((tmp_path / "x").read_text())

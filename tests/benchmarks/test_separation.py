@@ -1,4 +1,4 @@
-"""The benchmark of separating long files."""
+"""Tests of the benchmark of separating long files."""
 
 import json
 import time
@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from benchmarks import separation
-from benchmarks.separation import Separation, Watched
+from benchmarks.separation import MemoryMonitor, Separation
 from data_pipelines.audio.reading import BLOCK
 
 FIELDS = {"benchmark", "system", "implementation", "batch", "precision", "devices", "median_s", "p90_s"}
@@ -35,19 +35,19 @@ def test_rows(run, tmp_path, monkeypatch, capsys):
     assert "ratio_to_shortest" not in rows[0]
     assert rows[1]["ratio_to_shortest"]["seconds"] == 2.5
     assert rows[1]["ratio_to_shortest"]["peak_mib"] == pytest.approx(rows[1]["peak_mib"] / rows[0]["peak_mib"])
-    assert "longest against shortest: seconds ×2.5" in capsys.readouterr().out
+    assert "longest file relative to the shortest: seconds ×2.5" in capsys.readouterr().out
 
 
-def test_memory_is_watched():
-    with Watched() as watched:
-        held = np.ones(2**23)  # 64 MiB
+def test_memory_is_measured():
+    with MemoryMonitor() as monitor:
+        array = np.ones(2**23)  # 64 MiB
         time.sleep(0.3)
-        del held
-    for most in (watched.sampled, watched.high_water):
-        assert 60 < most - watched.idle < 100
-    with Watched() as after:
+        del array
+    for peak in (monitor.sampled, monitor.high_water):
+        assert 60 < peak - monitor.idle < 100
+    with MemoryMonitor() as after:
         time.sleep(0.1)
-    assert after.high_water - after.idle < 30  # what was before is forgotten
+    assert after.high_water - after.idle < 30  # the peak of the first block does not count
 
 
 def test_the_signal_does_not_depend_on_its_length():
@@ -56,32 +56,34 @@ def test_the_signal_does_not_depend_on_its_length():
     np.testing.assert_array_equal(np.concatenate(short), np.concatenate(long)[: BLOCK + 1000])
     assert 0.2 < np.abs(np.concatenate(long)).max() < 1
     steps = np.abs(np.diff(np.concatenate(long), axis=0))
-    assert (steps[BLOCK - 1] < np.quantile(steps, 0.99, axis=0)).all()  # the tones go on where the next block begins
+    assert (steps[BLOCK - 1] < np.quantile(steps, 0.99, axis=0)).all()  # the tones continue in the next block
 
 
 def stub(monkeypatch, cues, frames):
-    """A model that is none, and a separation that writes so many frames."""
+    """Replace the model by one that only has cues, and the separation by one that writes `frames` zeros."""
     system = SimpleNamespace(cues=cues, sample_rate=8000)
-    source = SimpleNamespace(path="somewhere", load=lambda: (None, SimpleNamespace(system=system)))
+    saved = SimpleNamespace(path="somewhere", load=lambda: (None, SimpleNamespace(system=system)))
 
     def separate_file(file, model, conditions, paths, advance=None):
         soundfile.write(paths[0], np.zeros((frames, 2)), 44_100)
         return [SimpleNamespace(frames=file.frames)]
 
-    monkeypatch.setattr(separation, "find_model", lambda name: source)
+    monkeypatch.setattr(separation, "find_model", lambda name: saved)
     monkeypatch.setattr(separation, "encode", lambda model, audio: ())
     monkeypatch.setattr(separation, "separate_file", separate_file)
 
 
 @pytest.mark.parametrize(
-    ("cues", "frames", "said"),
+    ("cues", "frames", "message"),
     [(("labels",), 4410, "accepts labels, not a query"), (("query",), 4000, "has 4000 frames.* not 4410")],
 )
-def test_what_is_no_good_is_refused(monkeypatch, tmp_path, cues, frames, said):
+def test_a_model_without_queries_and_an_output_of_another_length_are_refused(
+    monkeypatch, tmp_path, cues, frames, message
+):
     stub(monkeypatch, cues, frames)
     mixture = tmp_path / "mixture.wav"
     separation.write_signal(mixture, 0.1, 0)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         separation.make_separation("", mixture, mixture, tmp_path / "out.wav")
 
 
