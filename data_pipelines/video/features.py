@@ -1,40 +1,40 @@
-"""What a frozen network makes of the frames of a corpus, computed once: `CORPUS FOLDER/features/NAME/`.
+"""Features of the frames of a corpus, computed once by a frozen network and stored in `CORPUS FOLDER/features/NAME/`.
 
-    index.json      rate, dims, what it was made by, and where the rows of each stem of each track are
-    features.f32    float32 `[rows, dims]`, mapped and not read
+    index.json      rows per second, dimensions, the network, and the rows of each stem of each track
+    features.f32    float32 `[rows, D]`, memory-mapped when it is read
 
-Row i of a stem stands for the time i / rate, from the start of its track. The features lie in the corpus's folder: a
-corpus that is prepared anew has none.
+Row i of a stem belongs to the time i / rate from the start of its track. The features are stored in the folder of the
+corpus and are deleted with it when the corpus is prepared again.
 """
 
 import dataclasses
-import json
-import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-# Raised when the stored form changes.
+from data_pipelines.files import read_json, write_json
+
+# Increase this number when the stored format changes.
 FORMAT = 1
 _ROWS = "features.f32"
 
 
 def features_folder(corpus: Path, name: str) -> Path:
-    """Where the features `name` of the corpus in a folder are."""
+    """The folder of the features `name` of the corpus in the folder `corpus`."""
     return corpus / "features" / name
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FrameFeatures:
-    """Cached features of a corpus, ready to be looked up.
+    """The stored features of a corpus.
 
     Attributes:
-      rate: rows per second.
-      mark: what they were made by, as the writer said.
-      index: first row and number of rows by split, track and stem.
-      rows: float32 `[rows, dims]`.
+      rate: Rows per second.
+      mark: Identifier of the network that computed them, as passed to `write`.
+      index: First row and number of rows by split, track and stem.
+      rows: Features, float32 `[rows, D]`.
     """
 
     rate: float
@@ -43,10 +43,10 @@ class FrameFeatures:
     rows: np.ndarray
 
     def at(self, split: str, track: str, stem: str, times: np.ndarray) -> np.ndarray:
-        """Rows nearest to `times` (s), float32 `[n, dims]`; beyond the end the last one.
+        """The rows nearest to `times` (s), float32 `[n, D]`; beyond the end, the last row.
 
         Raises:
-          KeyError: if there are none of this stem.
+          KeyError: if there are no features of this stem.
         """
         first, count = self.index[split, track, stem]
         return self.rows[first + np.clip(np.rint(np.asarray(times) * self.rate).astype(int), 0, count - 1)]
@@ -55,20 +55,23 @@ class FrameFeatures:
 def write(
     folder: Path,
     name: str,
-    rate_per_second: float,
+    rate: float,
     dims: int,
     items: Iterable[tuple[str, str, str, np.ndarray]],
     mark: str,
 ) -> Path:
-    """Write features, whole or not at all, in place of those of this name; their folder.
+    """Write features, which appear only when they are complete, in place of older ones; return their folder.
 
     Args:
-      folder: of the corpus.
-      items: split, track, stem and rows `[n, dims]` at 0, 1 / rate, … s of each stem of each track.
-      mark: what they are made by.
+      folder: folder of the corpus.
+      name: name of the features.
+      rate: rows per second.
+      dims: dimensions D of a row.
+      items: split, track, stem and rows `[n, D]` of each stem of each track, at the times 0, 1 / rate, … s.
+      mark: identifier of the network that computed them.
 
     Raises:
-      ValueError: if rows have other dims or are none.
+      ValueError: if the rows of a stem have other dimensions, or there are none.
     """
     target = features_folder(folder, name)
     scratch = target.with_name(f".{name}-writing")
@@ -82,11 +85,11 @@ def write(
             file.write(np.ascontiguousarray(rows, "<f4").tobytes())
             index.append([split, track, stem, total, len(rows)])
             total += len(rows)
-    content = {"format": FORMAT, "rate": rate_per_second, "dims": dims, "mark": mark, "index": index}
-    (final / "index.json").write_text(json.dumps(content))
+    content = {"format": FORMAT, "rate": rate, "dims": dims, "mark": mark, "index": index}
+    write_json(final / "index.json", content, indent=None)
     if target.exists():
-        os.replace(target, scratch / "old")
-    os.replace(final, target)
+        target.replace(scratch / "old")
+    final.replace(target)
     shutil.rmtree(scratch)
     return target
 
@@ -95,14 +98,15 @@ def read(folder: Path, name: str) -> FrameFeatures:
     """The features `name` of the corpus in `folder`.
 
     Raises:
-      FileNotFoundError: if there are none.
-      ValueError: if they are damaged or of another format.
+      FileNotFoundError: if the corpus has no features of this name.
+      ValueError: if they are damaged or were written in another format.
     """
     target = features_folder(folder, name)
     if not (target / "index.json").is_file():
         raise FileNotFoundError(target)
+    remedy = f"delete {target} and compute the features again"
+    content = read_json(target / "index.json", remedy)
     try:
-        content = json.loads((target / "index.json").read_text())
         if content["format"] != FORMAT:
             raise ValueError("another format")
         index = {(split, track, stem): (first, count) for split, track, stem, first, count in content["index"]}
@@ -110,4 +114,4 @@ def read(folder: Path, name: str) -> FrameFeatures:
         rows = np.memmap(target / _ROWS, np.dtype("<f4"), "r").reshape(total, content["dims"])
         return FrameFeatures(content["rate"], content["mark"], index, rows)
     except (ValueError, TypeError, KeyError, OSError) as error:
-        raise ValueError(f"{target} cannot be read ({error}): remove it and make the features again") from None
+        raise ValueError(f"{target} cannot be read ({error}): {remedy}") from None

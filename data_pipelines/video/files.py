@@ -1,4 +1,4 @@
-"""Video files through PyAV, one picture at a time, and the boxes that say where in the picture each player is."""
+"""Reading of video files with PyAV, frame by frame, and the boxes that mark the position of each player."""
 
 import contextlib
 import json
@@ -8,50 +8,54 @@ from typing import Any
 
 import numpy as np
 
-# x and y of the upper left corner, width, height: pixels of the picture.
+from data_pipelines.files import read_json
+
+# x and y of the upper left corner, width and height, in pixels of the frame.
 Box = tuple[int, int, int, int]
 
 
 def duration(path: Path | str) -> float:
-    """Length of a video in seconds, as its file says, or as long as its pictures last where it does not.
+    """The length of a video in seconds, from its metadata or, if they lack it, from its last frame.
 
     Raises:
-      ValueError: if PyAV is missing, or the file cannot be read or holds no video.
+      ValueError: if PyAV is not installed, or the file cannot be read or holds no video.
     """
     with _opened(path) as (container, stream):
         if stream.duration and stream.time_base:
             return float(stream.duration * stream.time_base)
         last = 0.0
-        for last, _ in _pictures(path, container, stream):  # noqa: B007
+        for last, _ in _timed_frames(path, container, stream):  # noqa: B007
             pass
         return last + (float(1 / stream.average_rate) if stream.average_rate else 0.0)
 
 
 def frames(path: Path | str, times: Iterable[float]) -> Iterator[np.ndarray]:
-    """The pictures nearest to `times`, uint8 `[H, W, 3]`, decoded from the beginning on.
+    """Yield the frame nearest to each of `times`, uint8 `[H, W, 3]`; beyond the end, the last frame.
 
     Args:
-      times: s, none before the one before it. Beyond the end it is the last picture.
+      times: times in s in ascending order. The file is decoded once, from its beginning.
 
     Raises:
-      ValueError: if PyAV is missing, the file cannot be read or holds no picture, or times go back.
+      ValueError: if PyAV is not installed, the file cannot be read or holds no frame, or times are not in order.
     """
     with _opened(path) as (container, stream):
-        pictures = _pictures(path, container, stream)
-        shown, after = next(pictures), next(pictures, None)
-        now = -np.inf
+        timed_frames = _timed_frames(path, container, stream)
+        nearest, following = next(timed_frames), next(timed_frames, None)
+        previous = -np.inf
         for time in times:
-            if time < now:
-                raise ValueError(f"{path} is asked for {time:g} s after {now:g} s: ask in order of time")
-            now = time
-            while after is not None and abs(after[0] - time) <= abs(shown[0] - time):
-                shown, after = after, next(pictures, None)
-            yield shown[1].to_ndarray(format="rgb24")
+            if time < previous:
+                raise ValueError(
+                    f"the frame of {path} at {time:g} s was requested after that at {previous:g} s: sort the times"
+                )
+            previous = time
+            while following is not None and abs(following[0] - time) <= abs(nearest[0] - time):
+                nearest, following = following, next(timed_frames, None)
+            yield nearest[1].to_ndarray(format="rgb24")
 
 
 @contextlib.contextmanager
 def _opened(path: Path | str) -> Iterator[tuple[Any, Any]]:
-    """The container and the first video stream of a file."""
+    """Open a file and yield its container and its first video stream."""
     if not Path(path).is_file():
         raise ValueError(f"{path}: no such file")
     try:
@@ -62,7 +66,7 @@ def _opened(path: Path | str) -> Iterator[tuple[Any, Any]]:
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
-                raise ValueError(f"{path} holds no video: give a file with pictures")
+                raise ValueError(f"{path} holds no video: give a file with a video stream")
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             yield container, stream
@@ -70,56 +74,59 @@ def _opened(path: Path | str) -> Iterator[tuple[Any, Any]]:
         raise ValueError(f"{path} cannot be decoded ({error.strerror}); is it damaged?") from None
 
 
-def _pictures(path: Path | str, container: Any, stream: Any) -> Iterator[tuple[float, Any]]:
-    """Time in s, from where the file starts, and picture, at least one."""
+def _timed_frames(path: Path | str, container: Any, stream: Any) -> Iterator[tuple[float, Any]]:
+    """Yield each frame with its time in s from the start of the file.
+
+    Raises:
+      ValueError: if there is no frame.
+    """
     import av
 
     start, step = (container.start_time or 0) / av.time_base, float(1 / (stream.average_rate or 25))
     time = None
-    for picture in container.decode(stream):
-        time = picture.time - start if picture.time is not None else 0.0 if time is None else time + step
-        yield time, picture
+    for frame in container.decode(stream):
+        time = frame.time - start if frame.time is not None else 0.0 if time is None else time + step
+        yield time, frame
     if time is None:
         raise ValueError(f"{path} holds no video frame: fetch it again, or give another video")
 
 
 def crop(image: np.ndarray, box: Box, where: str) -> np.ndarray:
-    """The part of a picture `[H, W, 3]` within a box; `where` says whose box it is.
+    """The part of a frame `[H, W, 3]` within a box.
+
+    Args:
+      where: player and file of the box, for the error message.
 
     Raises:
-      ValueError: if the box is not wholly within the picture.
+      ValueError: if a part of the box is outside the frame.
     """
     x, y, width, height = box
     if x < 0 or y < 0 or width < 1 or height < 1 or x + width > image.shape[1] or y + height > image.shape[0]:
         raise ValueError(
-            f"the box {list(box)} of {where} (x, y, width, height) is not within the picture, "
-            f"{image.shape[1]} × {image.shape[0]} pixels"
+            f"the box {list(box)} of {where} (x, y, width, height) is not within the frame, "
+            f"which has {image.shape[1]} × {image.shape[0]} pixels"
         )
     return image[y : y + height, x : x + width]
 
 
 def read_boxes(path: Path | str) -> dict[str, dict[str, Box]]:
-    """Boxes from JSON, `{group: {player: [x, y, width, height]}}`, or without groups, which gives the group `""`.
+    """Read boxes from JSON, `{group: {player: [x, y, width, height]}}`; boxes without groups get the group `""`.
 
     Raises:
-      ValueError: if the file is not there or of another form.
+      ValueError: if the file is missing or of another form.
     """
-    if not Path(path).is_file():
-        raise ValueError(f"{path}: no such file")
-    try:
-        content = json.loads(Path(path).read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
+    content = read_json(Path(path), "give a JSON file of boxes, {player: [x, y, width, height]}")
     if not isinstance(content, dict):
         raise ValueError(f"{path} does not hold boxes as {{group: {{player: [x, y, width, height]}}}}")
     if any(isinstance(value, list) for value in content.values()):
         content = {"": content}
     for group, players in content.items():
         if not isinstance(players, dict):
-            raise ValueError(f"{path}: '{group}' holds no boxes, {{player: [x, y, width, height]}}")
+            raise ValueError(f"{path}: '{group}' does not hold boxes as {{player: [x, y, width, height]}}")
         for player, box in players.items():
             if not isinstance(box, list) or len(box) != 4 or any(type(number) is not int for number in box):
                 raise ValueError(
-                    f"{path}: the box of '{player}' is [x, y, width, height] in whole pixels, not {json.dumps(box)}"
+                    f"{path}: the box of '{player}' must be [x, y, width, height] in whole pixels, "
+                    f"not {json.dumps(box)}"
                 )
     return {group: {player: tuple(box) for player, box in players.items()} for group, players in content.items()}

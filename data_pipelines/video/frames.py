@@ -1,6 +1,6 @@
-"""Video frames as JPEG bytes: packed into one field of a record, cut to segments of time, decoded and resized.
+"""Video frames as JPEGs: packing into one field of a record, lookup by time, decoding and resizing.
 
-Frame `i` of a track stands for the time i / rate, from the start of the track.
+Frame `i` of a track belongs to the time i / rate from the start of the track.
 """
 
 import io
@@ -11,105 +11,112 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 QUALITY = 90
-# Bytes of the length in front of each packed frame.
+# Bytes of the length that precedes each packed frame.
 _PREFIX = 4
 
 
 def pack(frames: Sequence[bytes]) -> np.ndarray:
-    """Frames behind one another, uint8 `[bytes]`, each behind its length in four bytes, the lowest first."""
+    """Concatenate frames, each preceded by its length in four bytes (little-endian), to uint8 `[bytes]`."""
     parts = [part for frame in frames for part in (len(frame).to_bytes(_PREFIX, "little"), frame)]
     return np.frombuffer(b"".join(parts), np.uint8)
 
 
 def unpack(packed: bytes) -> list[bytes]:
-    """The frames that `pack` packed.
+    """The frames that `pack` has concatenated.
 
     Raises:
-      ValueError: if a frame is cut short.
+      ValueError: if a frame is incomplete.
     """
-    found, position = [], 0
+    frames, position = [], 0
     while position < len(packed):
         begin = position + _PREFIX
         position = begin + int.from_bytes(packed[position:begin], "little")
         if begin > len(packed) or position > len(packed):
             raise ValueError("the frames of a record are cut short: the corpus is damaged, prepare it again")
-        found.append(packed[begin:position])
-    return found
+        frames.append(packed[begin:position])
+    return frames
 
 
 def first_frame_at(seconds: float, rate: float) -> int:
-    """Number of the first frame at or after a time; a frame less than a thousandth of a step before it counts."""
+    """The number of the first frame at or after a time, with a tolerance of a thousandth of the frame interval."""
     return math.ceil(seconds * rate - 1e-3)
 
 
 def nearest(
     read: Callable[[int], tuple[list[bytes], float]], segments: int, seconds: float, times: Sequence[float]
 ) -> list[bytes]:
-    """The frames of a track nearest to `times` (s), beyond its end the last one; none if the track has none.
+    """The frames of a track nearest to `times` (s); beyond the end, the last frame. Empty if the track has no frames.
 
     Args:
-      read: the frames of a segment of the track, and their rate, 0 if there are none in all the track.
-      segments: how many there are.
-      seconds: of a segment.
+      read: a function that returns the frames of a segment of the track, and their rate, which is 0 if the track has no
+        frames.
+      segments: number of segments.
+      seconds: duration of a segment.
     """
-    found = []
+    nearest_frames = []
     for time in times:
         segment = min(max(int(time // seconds), 0), segments - 1)
         frames, rate = read(segment)
         if not rate:
             return []
-        number, before = max(round(time * rate), 0), segment
+        number, segment_read = max(round(time * rate), 0), segment
         while segment and first_frame_at(segment * seconds, rate) > number:
             segment -= 1
         while segment + 1 < segments and first_frame_at((segment + 1) * seconds, rate) <= number:
             segment += 1
-        frames = frames if segment == before else read(segment)[0]
+        frames = frames if segment == segment_read else read(segment)[0]
         while not frames and segment:
             segment -= 1
             frames = read(segment)[0]
         if not frames:
             return []
-        found.append(frames[min(number - first_frame_at(segment * seconds, rate), len(frames) - 1)])
-    return found
+        nearest_frames.append(frames[min(number - first_frame_at(segment * seconds, rate), len(frames) - 1)])
+    return nearest_frames
 
 
 def decode(frame: bytes, size: int, where: str) -> np.ndarray:
-    """A JPEG as uint8 `[size, size, 3]`, stretched to that; `where` names it in errors.
+    """Decode a JPEG and resize it to uint8 `[size, size, 3]`.
+
+    Args:
+      where: name of the JPEG, for the error message.
 
     Raises:
-      ValueError: if it is no JPEG, or damaged.
+      ValueError: if it is not a JPEG or is damaged.
     """
     try:
         with Image.open(io.BytesIO(frame), formats=["JPEG"]) as image:
-            image.draft("RGB", (size, size))  # large pictures are decoded at a half, a quarter or an eighth
+            image.draft("RGB", (size, size))  # decodes large pictures at a half, a quarter or an eighth of their size
             return resize(np.asarray(image.convert("RGB")), size)
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise ValueError(f"{where} cannot be read as a JPEG ({_reason(error)})") from None
 
 
 def check(frame: bytes, where: str) -> None:
-    """Decode a JPEG to see whether it is whole.
+    """Check that a JPEG can be decoded.
+
+    Args:
+      where: name of the JPEG, for the error message.
 
     Raises:
-      ValueError: if it is no JPEG, or damaged.
+      ValueError: if it is not a JPEG or is damaged.
     """
     try:
         with Image.open(io.BytesIO(frame), formats=["JPEG"]) as image:
-            image.draft("L", (1, 1))  # at an eighth, which is quicker
+            image.draft("L", (1, 1))  # decodes at an eighth of the size, which is faster
             image.load()
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise ValueError(f"{where} cannot be read as a JPEG ({_reason(error)})") from None
 
 
 def resize(image: np.ndarray, size: int) -> np.ndarray:
-    """uint8 `[H, W, 3]` → `[size, size, 3]`, bilinear; what shrinks is averaged."""
+    """Resize uint8 `[H, W, 3]` to `[size, size, 3]`, bilinearly and with antialiasing."""
     if image.shape[:2] == (size, size):
         return image
     return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
 
 
 def encode(image: np.ndarray) -> bytes:
-    """uint8 `[H, W, 3]` as JPEG."""
+    """Encode uint8 `[H, W, 3]` as a JPEG."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JPEG", quality=QUALITY)
     return buffer.getvalue()

@@ -1,10 +1,10 @@
-"""What drawn players are made of: for each instrument its colours, how it is held, and what moves when it is played."""
+"""The shapes of drawn players: the colours, the playing position and the movement of each instrument."""
 
 import dataclasses
 import math
 
 Point = tuple[float, float]
-# Brightness of the parts of each instrument, red, green, blue: its own colour, and what is on it.
+# Colours of the parts of each instrument (red, green, blue): its body, and the details on it.
 _DARK, _LIGHT = (0.15, 0.12, 0.1), (0.95, 0.95, 0.9)
 COLOURS: dict[str, dict[str, tuple[float, float, float]]] = {
     "bassoon": {"body": (0.60, 0.05, 0.30), "detail": _LIGHT},
@@ -21,21 +21,21 @@ COLOURS: dict[str, dict[str, tuple[float, float, float]]] = {
     "viola": {"body": (0.55, 0.20, 0.65), "detail": _DARK},
     "violin": {"body": (1.00, 0.50, 0.08), "detail": _DARK},
 }
-# What is painted before all else.
+# Parts that are painted first, in this order.
 _LAYERS = {"clothes": 0, "head": 0, "sleeve": 1}
 
 
 @dataclasses.dataclass(frozen=True)
 class Pose:
-    """What a player does.
+    """The state of a player at one time.
 
     Attributes:
-      level: how much it sounds, 0…1.
-      flash: that a note has just begun, 1, and then ever less.
-      height: of the pitch within the range of the instrument, 0…1, on its way from the note before.
-      stroke: of the bow, −1…1, from one end to the other during a note.
-      pitch: of the note, MIDI.
-      moved: how much of the way from the note before is done, 0…1.
+      level: Level of the sound, 0…1.
+      flash: 1 at the beginning of a note, then falling to 0.
+      height: Pitch of the hand or slide within the range of the instrument, 0…1, which glides from note to note.
+      stroke: Position of the bow, −1…1, which moves from one end to the other during a note.
+      pitch: MIDI pitch of the note.
+      moved: Completed part of the movement from the note before, 0…1.
     """
 
     level: float
@@ -48,8 +48,14 @@ class Pose:
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """A line from `start` to `end` whose radius goes from `first` to `last`; with `hollow`, its outline of that half
-    width only."""
+    """A line with round ends, of which the radius changes from one end to the other.
+
+    Attributes:
+      start, end: Ends of the line.
+      first, last: Radius at the start and at the end.
+      colour: Name of the part that has this colour.
+      hollow: Half the width of the outline, if only the outline is painted; 0 fills the shape.
+    """
 
     start: Point
     end: Point
@@ -60,18 +66,19 @@ class Shape:
 
 
 def instrument_shapes(instrument: str, pose: Pose) -> list[Shape]:
-    """Player and instrument, from back to front: sleeves never hide an instrument, hands do."""
-    shapes = _HELD[instrument](pose)
+    """The shapes of a player and the instrument, from back to front: hands may hide the instrument, sleeves do not."""
+    shapes = _SHAPES[instrument](pose)
     return sorted(shapes, key=lambda shape: _LAYERS.get(shape.colour, 2))
 
 
 def _at(start: Point, degrees: float, distance: float) -> Point:
+    """The point at a distance from `start`, in the direction `degrees` clockwise from the right."""
     angle = math.radians(degrees)
     return start[0] + distance * math.cos(angle), start[1] + distance * math.sin(angle)
 
 
-def _disc(middle: Point, radius: float, colour: str, hollow: float = 0.0) -> Shape:
-    return Shape(middle, middle, radius, radius, colour, hollow)
+def _disc(centre: Point, radius: float, colour: str, hollow: float = 0.0) -> Shape:
+    return Shape(centre, centre, radius, radius, colour, hollow)
 
 
 def _tube(start: Point, end: Point, first: float, last: float = 0.0, colour: str = "body") -> Shape:
@@ -94,9 +101,9 @@ LEFT, RIGHT, MOUTH = (-0.24, -0.15), (0.24, -0.15), (0.02, -0.44)
 
 
 def _at_the_chin(pose: Pose, degrees: float, size: float) -> list[Shape]:
-    """Violin and viola: the neck points to the side, the bow crosses it."""
+    """Violin and viola, with the neck to the side and the bow across it."""
     chin = (0.06, -0.34)
-    middle, waist, neck = (_at(chin, degrees, size * distance) for distance in (0.2, 0.45, 1.0))
+    centre, waist, neck = (_at(chin, degrees, size * distance) for distance in (0.2, 0.45, 1.0))
     fingers = _at(chin, degrees, size * (0.95 - 0.35 * pose.height))
     bridge = _at(chin, degrees, size * (0.36 + 0.12 * (1.0 - pose.level)))
     bow = _at(_at(bridge, degrees - 90.0, 0.25 * (1.0 - pose.level)), degrees + 75.0, 0.33 * pose.stroke)
@@ -104,7 +111,7 @@ def _at_the_chin(pose: Pose, degrees: float, size: float) -> list[Shape]:
     return [
         *_player(pose),
         _tube(waist, neck, 0.035, colour="detail"),
-        _disc(middle, 0.25 * size, "body"),
+        _disc(centre, 0.25 * size, "body"),
         _disc(waist, 0.2 * size, "body"),
         *_arm(RIGHT, fingers),
         _tube(tip, frog, 0.028, colour="detail"),
@@ -113,7 +120,7 @@ def _at_the_chin(pose: Pose, degrees: float, size: float) -> list[Shape]:
 
 
 def _upright(pose: Pose, x: float, size: float, top: float) -> list[Shape]:
-    """Cello and double bass: before or beside the player, the bow goes from side to side."""
+    """Cello and double bass, in front of or beside the player, with a bow that moves from side to side."""
     sway = 0.04 * (pose.height - 0.5)
     lower, upper = (x, 0.5), (x + sway, 0.5 - 0.75 * size)
     neck = (x + 0.05 + 2 * sway, top)
@@ -132,20 +139,20 @@ def _upright(pose: Pose, x: float, size: float, top: float) -> list[Shape]:
     ]
 
 
-def _swing(pose: Pose, degrees: float) -> float:
-    """Winds are lifted when they sound and the more the higher: degrees to take from how they hang."""
+def _lift(pose: Pose, degrees: float) -> float:
+    """The angle by which a wind instrument is raised while it sounds; it grows with the pitch up to `degrees`."""
     return degrees * pose.level * (0.3 + 0.7 * pose.height)
 
 
 def _keys(start: Point, degrees: float, length: float, pose: Pose) -> list[Shape]:
-    """Hands on a tube: how far down depends on the pitch."""
+    """Hands on a tube, the lower on the tube the lower the pitch is."""
     reach = 0.75 - 0.35 * pose.height
     upper, lower = _at(start, degrees, length * (reach - 0.3)), _at(start, degrees, length * reach)
     return [*_arm(RIGHT, upper), *_arm(LEFT, lower)]
 
 
 def _flute(pose: Pose) -> list[Shape]:
-    degrees = 14.0 - _swing(pose, 28.0)
+    degrees = 14.0 - _lift(pose, 28.0)
     start = _at(MOUTH, degrees, -0.22)
     return [
         *_player(pose),
@@ -156,7 +163,7 @@ def _flute(pose: Pose) -> list[Shape]:
 
 
 def _oboe(pose: Pose) -> list[Shape]:
-    degrees = 72.0 - _swing(pose, 40.0)
+    degrees = 72.0 - _lift(pose, 40.0)
     reed, end = _at(MOUTH, degrees, 0.16), _at(MOUTH, degrees, 1.0)
     return [
         *_player(pose),
@@ -167,7 +174,7 @@ def _oboe(pose: Pose) -> list[Shape]:
 
 
 def _clarinet(pose: Pose) -> list[Shape]:
-    degrees = 82.0 - _swing(pose, 40.0)
+    degrees = 82.0 - _lift(pose, 40.0)
     end = _at(MOUTH, degrees, 1.0)
     return [
         *_player(pose),
@@ -179,7 +186,7 @@ def _clarinet(pose: Pose) -> list[Shape]:
 
 
 def _bassoon(pose: Pose) -> list[Shape]:
-    degrees = -64.0 - _swing(pose, 24.0)
+    degrees = -64.0 - _lift(pose, 24.0)
     foot = (-0.38, 0.85)
     top = _at(foot, degrees, 1.85)
     return [
@@ -193,7 +200,7 @@ def _bassoon(pose: Pose) -> list[Shape]:
 
 
 def _saxophone(pose: Pose) -> list[Shape]:
-    degrees = 88.0 - _swing(pose, 26.0)
+    degrees = 88.0 - _lift(pose, 26.0)
     crook = _at(MOUTH, degrees - 70.0, 0.26)
     bend = _at(crook, degrees + 8.0, 0.95)
     bell = _at(bend, degrees - 138.0, 0.5)
@@ -208,7 +215,7 @@ def _saxophone(pose: Pose) -> list[Shape]:
 
 
 def _trumpet(pose: Pose) -> list[Shape]:
-    degrees = 26.0 - _swing(pose, 44.0)
+    degrees = 26.0 - _lift(pose, 44.0)
     bell, grip = _at(MOUTH, degrees, 0.92), _at(MOUTH, degrees, 0.42)
     pistons = [_at(MOUTH, degrees, 0.36 + 0.1 * number) for number in range(3)]
     return [
@@ -217,17 +224,17 @@ def _trumpet(pose: Pose) -> list[Shape]:
         Shape(_at(MOUTH, degrees + 14.0, 0.3), _at(MOUTH, degrees + 8.0, 0.62), 0.09, 0.09, "body", 0.03),
         _tube(_at(MOUTH, degrees, 0.72), bell, 0.05, 0.2),
         *_arm(RIGHT, _at(grip, degrees + 90.0, 0.12)),
-        *_pressed(pistons, degrees, pose),
+        *_valves(pistons, degrees, pose),
     ]
 
 
-def _pressed(pistons: list[Point], degrees: float, pose: Pose) -> list[Shape]:
-    """Three valves, down or up as the pitch asks for; a real fingering repeats itself less regularly."""
-    found = []
+def _valves(pistons: list[Point], degrees: float, pose: Pose) -> list[Shape]:
+    """Three valves, each pressed according to a bit of the pitch, which is more regular than real fingering."""
+    valves = []
     for number, piston in enumerate(pistons):
         down = pose.level * (int(pose.pitch) >> number & 1)
-        found.append(_tube(piston, _at(piston, degrees - 90.0, 0.16 - 0.1 * down), 0.035, colour="detail"))
-    return found
+        valves.append(_tube(piston, _at(piston, degrees - 90.0, 0.16 - 0.1 * down), 0.035, colour="detail"))
+    return valves
 
 
 def _trombone(pose: Pose) -> list[Shape]:
@@ -250,22 +257,22 @@ def _trombone(pose: Pose) -> list[Shape]:
 
 
 def _horn(pose: Pose) -> list[Shape]:
-    lift = 0.14 * _swing(pose, 1.0)
-    middle, bell = (0.2, 0.2 - lift), (0.55, 0.5 - 1.5 * lift)
+    lift = 0.14 * _lift(pose, 1.0)
+    centre, bell = (0.2, 0.2 - lift), (0.55, 0.5 - 1.5 * lift)
     return [
         *_player(pose),
         _tube(MOUTH, (0.2, -0.1 - lift), 0.035),
-        _disc(middle, 0.3, "body", 0.06),
-        _disc(middle, 0.15, "body", 0.04),
+        _disc(centre, 0.3, "body", 0.06),
+        _disc(centre, 0.15, "body", 0.04),
         _tube((0.35, 0.35 - lift), bell, 0.07, 0.3),
         _disc(bell, 0.18, "detail"),
         *_arm(LEFT, (0.02, 0.15 - lift)),
-        *_pressed([(0.06 + 0.1 * number, 0.1 - lift) for number in range(3)], 0.0, pose),
+        *_valves([(0.06 + 0.1 * number, 0.1 - lift) for number in range(3)], 0.0, pose),
     ]
 
 
 def _tuba(pose: Pose) -> list[Shape]:
-    lean = 0.16 * _swing(pose, 1.0)
+    lean = 0.16 * _lift(pose, 1.0)
     bell, foot = (0.42 - lean, -0.72), (0.2, 0.55)
     return [
         *_player(pose, -0.22),
@@ -275,11 +282,11 @@ def _tuba(pose: Pose) -> list[Shape]:
         Shape((0.2, 0.5), (0.24, 0.2), 0.2, 0.16, "detail", 0.03),
         _tube((-0.2, -0.44), (0.12, -0.2), 0.035),
         *_arm((-0.4, -0.12), (0.02, 0.3)),
-        *_pressed([(0.06 + 0.11 * number, 0.12) for number in range(3)], 0.0, pose),
+        *_valves([(0.06 + 0.11 * number, 0.12) for number in range(3)], 0.0, pose),
     ]
 
 
-_HELD = {
+_SHAPES = {
     "bassoon": _bassoon,
     "cello": lambda pose: _upright(pose, 0.05, 0.55, -0.62),
     "clarinet": _clarinet,

@@ -1,12 +1,14 @@
-"""Drawn players: a picture of one musician at one moment, made from the notes that he plays. Pure numpy.
+"""Drawn players: a picture of one musician at one time, drawn with numpy from the notes that the musician plays.
 
-Each of the 13 instruments has its own colour, shape and way of being held, and moves with the notes: bows stroke once a
-note, up and down in turn, slides and hands go where the pitch is, winds lift and swing, and what sounds shines. Between
-notes all is still. Colours tell instruments apart and are not those of real ones. Who plays, where he stands and before
-what is drawn from a name, so that two players of an instrument differ and one player stays himself.
+Each of the 13 instruments has its own colour, shape and playing position, and moves with the notes: a bow makes one
+  stroke per note, alternately up and down, slides and hands move to positions that depend on the pitch, wind
+  instruments are raised, and instruments become brighter while they sound. Between notes, nothing moves. The colours
+  distinguish the instruments and are not realistic. The appearance of the player, the position in the picture and the
+  background are drawn
+at random from a name, so that players of the same instrument differ and a player always looks the same.
 
-A picture reaches from −1 to 1 in x, to the right, and y, down. It is painted shape by shape, each by its distance to
-the pixels, with soft edges of one pixel.
+A picture extends from −1 to 1 in x (to the right) and y (down). It is painted shape by shape, from the distance of each
+pixel to the shape, with soft edges of one pixel.
 """
 
 import dataclasses
@@ -19,35 +21,45 @@ import numpy as np
 from data_pipelines.schema import INSTRUMENTS
 from data_pipelines.video.player_shapes import COLOURS, Pose, Shape, instrument_shapes
 
-# Seconds in which a hand or a slide gets to the next note, in which a note is heard to begin, and to die away.
+# Seconds in which a hand or a slide moves to the next note, and in which the level of a note rises and falls.
 GLIDE, ATTACK, RELEASE = 0.12, 0.05, 0.3
+# The flash at the beginning of a note ends when it falls to this level, so that long notes come to rest.
 STILL = 0.02
 
 
 @dataclasses.dataclass(frozen=True)
 class _Person:
-    """What a name makes of a player: looks, and the place x, y, size and lean (radians) in the picture."""
+    """The appearance of a player and the background.
+
+    Attributes:
+      skin, clothes: Colours of the player.
+      tint: Offset of the colours of the instrument.
+      backdrop: Colours of the background at the top and at the bottom, and of the object in it, `[3, 3]`.
+      thing: Position x, y and radius of the object in the background.
+      place: Position x, y, scale and lean (radians) of the player.
+    """
 
     skin: np.ndarray
     clothes: np.ndarray
     tint: np.ndarray
-    backdrop: np.ndarray  # above, below and what stands there, `[3, 3]`
+    backdrop: np.ndarray
     thing: tuple[float, float, float]
     place: tuple[float, float, float, float]
 
 
 def draw(instrument: str, notes: np.ndarray, time: float, size: int, identity: str) -> np.ndarray:
-    """The player of `instrument` at `time` (s), uint8 `[size, size, 3]`; the same for the same arguments.
+    """Draw the player of `instrument` at `time` (s), uint8 `[size, size, 3]`; a function of its arguments alone.
 
     Args:
-      notes: rows of onset s, offset s and MIDI pitch `[n, 3]`, in order of onset.
-      identity: names the player.
+      notes: rows of onset (s), offset (s) and MIDI pitch `[n, 3]`, in order of onset.
+      size: height and width in pixels.
+      identity: name of the player, which determines the appearance.
 
     Raises:
-      ValueError: if there is no drawing of this instrument.
+      ValueError: if this instrument cannot be drawn.
     """
     if instrument not in INSTRUMENTS:
-        raise ValueError(f"no player of '{instrument}' can be drawn; there are {', '.join(INSTRUMENTS)}")
+        raise ValueError(f"a player of '{instrument}' cannot be drawn, only of {', '.join(INSTRUMENTS)}")
     person, pose = _person(identity), pose_at(instrument, notes, time)
     above, below, thing = person.backdrop
     fade = np.linspace(0.0, 1.0, size, dtype=np.float32)[:, None, None]
@@ -69,40 +81,46 @@ def draw(instrument: str, notes: np.ndarray, time: float, size: int, identity: s
 
 
 def pose_at(instrument: str, notes: np.ndarray, time: float) -> Pose:
-    """What the player does at `time`: a function of the notes before it alone, and still in long rests."""
+    """The pose of a player at `time` (s). It depends only on the notes before that time and is constant in long rests.
+
+    Args:
+      notes: rows of onset (s), offset (s) and MIDI pitch `[n, 3]`, in order of onset.
+    """
     low, high, _ = INSTRUMENTS[instrument]
     count = int(np.searchsorted(notes[:, 0], time, side="right"))
     if not count:
         first = float(notes[0, 2]) if len(notes) else (low + high) / 2
         return Pose(0.0, 0.0, _within(first, low, high), -1.0, first, 0.0)
     recent = notes[max(count - 8, 0) : count].tolist()
-    sounding = [place for place, (_, end, _) in enumerate(recent) if end > time]
-    place = sounding[-1] if sounding else len(recent) - 1
-    onset, offset, pitch = recent[place]
-    before = recent[place - 1][2] if place else pitch
-    since, held = time - onset, max(offset - onset, 1e-3)
+    sounding = [row for row, (_, end, _) in enumerate(recent) if end > time]
+    row = sounding[-1] if sounding else len(recent) - 1
+    onset, offset, pitch = recent[row]
+    previous_pitch = recent[row - 1][2] if row else pitch
+    since, duration = time - onset, max(offset - onset, 1e-3)
     moved = _smooth(since / GLIDE)
-    shown = before + moved * (pitch - before)
-    number = count - len(recent) + place
+    hand_pitch = previous_pitch + moved * (pitch - previous_pitch)
+    number = count - len(recent) + row
     direction = 1.0 if number % 2 else -1.0
-    stroke = direction * (1.0 - 2.0 * min(since / held, 1.0))
+    stroke = direction * (1.0 - 2.0 * min(since / duration, 1.0))
     level = _smooth(since / ATTACK) * (1.0 if sounding else _smooth(1.0 - (time - offset) / RELEASE))
     flash = math.exp(-since / 0.12) * level
-    return Pose(level, flash if flash > STILL else 0.0, _within(shown, low, high), stroke, pitch, moved)
+    return Pose(level, flash if flash > STILL else 0.0, _within(hand_pitch, low, high), stroke, pitch, moved)
 
 
 def _within(pitch: float, low: float, high: float) -> float:
+    """The relative height of a pitch in a range, limited to 0…1."""
     return min(max((pitch - low) / (high - low), 0.0), 1.0)
 
 
 def _smooth(x: float) -> float:
-    """From 0 to 1 without a jolt."""
+    """A smooth step from 0 at x = 0 to 1 at x = 1."""
     x = min(max(x, 0.0), 1.0)
     return x * x * (3.0 - 2.0 * x)
 
 
 @functools.lru_cache(maxsize=4096)
 def _person(identity: str) -> _Person:
+    """The appearance of the player with this name."""
     rng = np.random.default_rng(zlib.crc32(identity.encode()))
     grey = rng.uniform(0.2, 0.5)
     light = rng.uniform(0.45, 0.8, (3, 1)) + rng.uniform(-0.1, 0.1, (3, 3))
@@ -115,19 +133,23 @@ def _person(identity: str) -> _Person:
 
 
 def _paint(image: np.ndarray, shape: Shape, place: tuple[float, float, float, float], colour: np.ndarray) -> None:
-    """Paint a shape over the float image `[H, H, 3]`: pixels by their distance to it, within its bounds only."""
+    """Paint a shape over the float image `[H, H, 3]`, within the bounding box of the shape.
+
+    Args:
+      place: position x, y, scale and lean (radians) of the shape's coordinates in the picture.
+    """
     x, y, scale, lean = place
     size = len(image)
     half, cos, sin = size / 2, math.cos(lean) * scale, math.sin(lean) * scale
-    # In pixels, from the middle of the first one.
+    # Ends of the shape in pixels, counted from the centre of the first pixel.
     (ax, ay), (bx, by) = (
         (half * (1.0 + x + cos * u - sin * v) - 0.5, half * (1.0 + y + sin * u + cos * v) - 0.5)
         for u, v in (shape.start, shape.end)
     )
     start, end, edge = half * scale * shape.first, half * scale * shape.last, half * scale * shape.hollow
-    most = max(start, end) + edge + 1.0
-    left, right = max(int(min(ax, bx) - most), 0), min(int(max(ax, bx) + most) + 2, size)
-    top, bottom = max(int(min(ay, by) - most), 0), min(int(max(ay, by) + most) + 2, size)
+    margin = max(start, end) + edge + 1.0
+    left, right = max(int(min(ax, bx) - margin), 0), min(int(max(ax, bx) + margin) + 2, size)
+    top, bottom = max(int(min(ay, by) - margin), 0), min(int(max(ay, by) + margin) + 2, size)
     if left >= right or top >= bottom:
         return
     dx = np.arange(left - ax, right - ax - 0.5, dtype=np.float32)

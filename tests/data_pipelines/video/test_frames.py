@@ -1,4 +1,4 @@
-"""Frames as JPEGs: packed and unpacked, found by time, decoded, and refused where they are none."""
+"""Frames as JPEGs: packing, lookup by time, decoding, and errors of other data."""
 
 import io
 import itertools
@@ -11,20 +11,20 @@ from data_pipelines.video import frames
 
 
 def picture(height: int = 60, width: int = 80) -> np.ndarray:
-    """Red from left to right, green from top to bottom."""
+    """A picture whose red increases to the right and green to the bottom, uint8 `[H, W, 3]`."""
     red, green = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
     return np.uint8(np.rint(np.stack([red, green, np.full_like(red, 90)], axis=2)))
 
 
 @pytest.mark.parametrize("parts", [[], [b"a"], [b"", b"abc", b"\xff" * 70_000], [b"x"] * 5])
-def test_packed_frames_come_back(parts):
+def test_packed_frames_are_unpacked(parts):
     packed = frames.pack(parts)
     assert (packed.dtype, packed.ndim) == (np.uint8, 1)
     assert frames.unpack(packed.tobytes()) == parts
 
 
 @pytest.mark.parametrize("cut", [1, 3, 8])
-def test_what_is_cut_short_is_refused(cut):
+def test_incomplete_frames_are_refused(cut):
     packed = frames.pack([b"abc", b"defgh"]).tobytes()
     with pytest.raises(ValueError, match="cut short: the corpus is damaged"):
         frames.unpack(packed[:-cut])
@@ -32,27 +32,27 @@ def test_what_is_cut_short_is_refused(cut):
 
 @pytest.mark.parametrize("rate", [0.4, 1.0, 5.0, 12.2, 25.0, 29.97])
 @pytest.mark.parametrize("count", [1, 7, 1000])
-def test_every_time_gets_its_nearest_frame(rate, count):
-    """Cut into segments as `store` does, which are of no whole number of frames."""
+def test_the_frame_nearest_to_each_time(rate, count):
+    """The frames are divided into segments as `store` does; a segment is not a multiple of the frame interval."""
     segments, seconds = 9, 1.5
     numbers = [number.to_bytes(2, "little") for number in range(count)]
-    cuts = [frames.first_frame_at(segment * seconds, rate) for segment in range(segments + 1)]
-    parts = [numbers[first:last] for first, last in itertools.pairwise(cuts)]
+    limits = [frames.first_frame_at(segment * seconds, rate) for segment in range(segments + 1)]
+    parts = [numbers[first:last] for first, last in itertools.pairwise(limits)]
     stored = sum(len(part) for part in parts)
-    assert stored == min(count, cuts[-1])
+    assert stored == min(count, limits[-1])
     times = [*np.random.default_rng(0).uniform(0, 20, 200).tolist(), 0.0, 1.5, 3.0, -1.0]
-    found = frames.nearest(lambda segment: (parts[segment], rate), segments, seconds, times)
+    nearest = frames.nearest(lambda segment: (parts[segment], rate), segments, seconds, times)
     expected = [min(max(round(time * rate), 0), stored - 1) for time in times]
-    assert [int.from_bytes(frame, "little") for frame in found] == expected
+    assert [int.from_bytes(frame, "little") for frame in nearest] == expected
 
 
-def test_a_track_without_frames_has_none():
+def test_a_track_without_frames():
     assert frames.nearest(lambda _: ([], 0.0), 3, 1.5, [0.0, 1.0]) == []
     assert frames.nearest(lambda _: ([], 5.0), 3, 1.5, [0.0, 4.0]) == []
 
 
 @pytest.mark.parametrize("size", [16, 64, 100])
-def test_decoded_at_any_size(size):
+def test_decoding_at_any_size(size):
     decoded = frames.decode(frames.encode(picture()), size, "it")
     assert (decoded.shape, decoded.dtype) == ((size, size, 3), np.uint8)
     middle = (np.arange(size) + 0.5) / size * 255
@@ -60,7 +60,7 @@ def test_decoded_at_any_size(size):
     np.testing.assert_allclose(decoded[:, size // 2, 1], middle, atol=10)
 
 
-def test_pictures_of_the_right_size_are_left_alone():
+def test_pictures_of_the_right_size_are_not_changed():
     square = picture(64, 64)
     assert frames.resize(square, 64) is square
 
@@ -80,12 +80,12 @@ def png() -> bytes:
 @pytest.mark.parametrize(
     "damaged", [b"", b"not a picture", frames.encode(picture())[:-200], png()], ids=["empty", "text", "cut", "png"]
 )
-def test_what_is_no_jpeg_is_refused(damaged):
+def test_other_data_than_jpegs_are_refused(damaged):
     with pytest.raises(ValueError, match=r"^a/0001.jpg cannot be read as a JPEG \("):
         frames.check(damaged, "a/0001.jpg")
     with pytest.raises(ValueError, match=r"^a/0001.jpg cannot be read as a JPEG \("):
         frames.decode(damaged, 16, "a/0001.jpg")
 
 
-def test_whole_jpegs_pass():
+def test_complete_jpegs_pass():
     frames.check(frames.encode(picture()), "it")
