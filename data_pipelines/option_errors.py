@@ -27,7 +27,10 @@ def one_line(box: str, program: str) -> str:
     title, sections = _sections(box)
     message = " ".join(line.strip() for line in sections[0])
     if title == "Unrecognized options":
-        unknown = message.removeprefix("Unrecognized options: ").split(", ")[0]
+        misplaced = re.match(r"Unrecognized or misplaced options: (\S+) \(applied to (.+?)\)", message)
+        unknown = misplaced[1] if misplaced else message.removeprefix("Unrecognized options: ").split(", ")[0]
+        if misplaced and _kind(unknown) == "option":
+            return f"{unknown} is no option of '{misplaced[2]}'; see {misplaced[2]} --help"
         return f"unknown {_kind(unknown)} '{unknown}'; {_remedy(unknown, sections[1:], program)}"
     if title == "Required options":
         missing = _names(sections[0])
@@ -44,11 +47,13 @@ def one_line(box: str, program: str) -> str:
 
 def _sections(box: str) -> tuple[str, list[list[str]]]:
     """The title of a box, and the lines of each of its sections, between which tyro draws horizontal rules."""
-    lines = [line.strip() for line in _STYLES.sub("", box).splitlines()]
-    title = next((line.strip("╭╮+─- ") for line in lines if line[:1] in ("╭", "+")), "")
-    framed = [line[2:-1].rstrip() for line in lines if line[:1] in ("│", "|")]
+    lines = [line.rstrip() for line in _STYLES.sub("", box).splitlines() if line.strip()]
+    title = lines[0].strip("╭╮+─- ") if lines else ""
+    body = [line[2:-1].rstrip() for line in lines if line[:1] in ("│", "|")]
+    if not body and len(lines) > 1 and not lines[1].strip(" -"):  # without a frame, where stdout is not UTF-8
+        body = [line[2:] for line in lines[2:]]
     sections: list[list[str]] = [[]]
-    for line in framed or lines:
+    for line in body or lines:
         if line.strip("─-"):
             sections[-1].append(line)
         else:
