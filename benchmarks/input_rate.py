@@ -21,11 +21,12 @@ import numpy as np
 from benchmarks.timing import rows
 from data_pipelines.console import need_positive, parse, run
 from data_pipelines.corpora.base import Stem
-from data_pipelines.pipeline import Data, Pipeline, Shape, Stream
+from data_pipelines.pipeline import Pipeline
 from data_pipelines.prepared import corpus, records, store
 from data_pipelines.recipes import mixing
 from data_pipelines.recipes.mixing import RandomSplit
 from data_pipelines.schema import FOUR_STEMS
+from data_pipelines.streams import Data, Shape, Stream
 from qsep_jax.on_device.batches import DrawnBatches
 from qsep_jax.training.sharding import make_mesh
 

@@ -27,8 +27,8 @@ docs/cantisani2021.md lists all differences between slides, code and this implem
 
 import dataclasses
 
-from data_pipelines.pipeline import Data, Stream
 from data_pipelines.recipes.mixing import Remix
+from data_pipelines.streams import Data, Stream
 from data_pipelines.testlist import TestList
 from qsep_jax.runs.experiment import Experiment, variant_words
 from qsep_jax.systems.cantisani2021 import SPLITS, Cantisani2021

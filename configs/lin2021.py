@@ -26,9 +26,9 @@ the complete list.
 
 import dataclasses
 
-from data_pipelines.pipeline import Data, Stream
 from data_pipelines.recipes.instrument_pairs import InstrumentPairs
 from data_pipelines.schema import SEEN_INSTRUMENTS
+from data_pipelines.streams import Data, Stream
 from data_pipelines.testlist import TestList
 from qsep_jax.runs.experiment import Experiment, variant_words
 from qsep_jax.systems.base import Optimizer

@@ -14,9 +14,9 @@ reason. The variant `debug` runs through everything in seconds.
 
 import dataclasses
 
-from data_pipelines.pipeline import Data, Stream
 from data_pipelines.recipes.mixing import RandomSplit
 from data_pipelines.schema import INSTRUMENTS
+from data_pipelines.streams import Data, Stream
 from data_pipelines.testlist import TestList
 from qsep_jax.runs.experiment import Experiment, variant_words
 from qsep_jax.systems.base import Optimizer

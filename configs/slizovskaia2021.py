@@ -32,8 +32,8 @@ differ from it.
 import dataclasses
 from typing import Any
 
-from data_pipelines.pipeline import Data, Stream
 from data_pipelines.recipes.mix_and_separate import MixAndSeparate
+from data_pipelines.streams import Data, Stream
 from data_pipelines.testlist import TestList
 from qsep_jax.models.resnet import ResNetSize
 from qsep_jax.runs.experiment import Experiment, variant_words

@@ -32,10 +32,10 @@ differ from it.
 
 import dataclasses
 
-from data_pipelines.pipeline import Data, Stream
 from data_pipelines.prepared.corpus import View
 from data_pipelines.recipes.unpaired import PairedExcerpt, SoloExcerpt, UnpairedMixture
 from data_pipelines.schema import FOUR_STEMS
+from data_pipelines.streams import Data, Stream
 from data_pipelines.testlist import TestList
 from qsep_jax.runs.experiment import Experiment, variant_words
 from qsep_jax.systems.stoller2018 import CRITIC_MIXTURES, MIXTURES, PAIRED, Stoller2018

@@ -23,12 +23,13 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from data_pipelines.pipeline import Pipeline, Shape
+from data_pipelines.pipeline import Pipeline
 from data_pipelines.prepare import build, built_in_corpus
 from data_pipelines.prepared.commands import prepare_command
 from data_pipelines.prepared.corpus import Excerpt
 from data_pipelines.prepared.store import Metadata, corpus_folder, fingerprint
 from data_pipelines.progress import Progress
+from data_pipelines.streams import Shape
 from qsep_jax.command_line import console
 from qsep_jax.command_line.train_options import parse
 from qsep_jax.evaluation.excerpts import evaluate, table

@@ -8,9 +8,9 @@ import safetensors.numpy
 from flax import traverse_util
 
 from data_pipelines.corpora.base import Stem
-from data_pipelines.pipeline import Data, Stream
 from data_pipelines.prepared import store
 from data_pipelines.recipes.mix_and_separate import MixAndSeparate
+from data_pipelines.streams import Data, Stream
 from data_pipelines.testlist import TestList
 from qsep_jax.models.resnet import ResNetSize
 from qsep_jax.runs.bundle import Bundle

@@ -9,9 +9,9 @@ import safetensors.numpy
 from flax.traverse_util import flatten_dict
 
 from data_pipelines.corpora.base import Stem
-from data_pipelines.pipeline import Data
 from data_pipelines.prepared import store
 from data_pipelines.prepared.corpus import open_corpus
+from data_pipelines.streams import Data
 from data_pipelines.video import features as cache
 from qsep_jax import frame_features
 from qsep_jax.models.resnet import ResNetSize

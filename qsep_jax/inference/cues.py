@@ -14,10 +14,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from data_pipelines.pipeline import Stream
 from data_pipelines.prepared.corpus import Corpus, Excerpt
 from data_pipelines.recipes.mix_and_separate import MixAndSeparate
 from data_pipelines.schema import FEATURES, FRAMES, SLOTS
+from data_pipelines.streams import Stream
 from data_pipelines.video import files
 from data_pipelines.video.frames import resize
 from qsep_jax.inference.chunks import plan_of

@@ -20,7 +20,7 @@ import safetensors.numpy
 from flax import traverse_util
 from safetensors import SafetensorError
 
-from data_pipelines.pipeline import Data
+from data_pipelines.streams import Data
 from qsep_jax.inference.bank import Bank
 from qsep_jax.inference.model import Model, on_all_devices
 from qsep_jax.runs.experiment import Experiment

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-from data_pipelines.pipeline import Data, Stream
+from data_pipelines.streams import Data, Stream
 from data_pipelines.testlist import TestList
 from qsep_jax.systems import registry, source_files
 from qsep_jax.systems.base import System

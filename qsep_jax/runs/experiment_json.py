@@ -10,8 +10,8 @@ import cattrs
 import cattrs.v
 
 from data_pipelines.files import atomic_write, write_text
-from data_pipelines.pipeline import Recipe
 from data_pipelines.recipes.mixing import RandomSplit
+from data_pipelines.streams import Recipe
 from qsep_jax.runs.experiment import Experiment
 from qsep_jax.systems import registry
 from qsep_jax.systems.base import System

@@ -16,6 +16,7 @@ import subprocess
 import time
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -25,9 +26,11 @@ from qsep_jax.inference.bank import Bank
 from qsep_jax.inference.model import Model, on_all_devices
 from qsep_jax.runs.experiment import Experiment
 from qsep_jax.runs.experiment_json import read_config, to_json, write_config
-from qsep_jax.training.checkpoint import Checkpoints
 from qsep_jax.training.settings import with_precision
 from qsep_jax.training.state import inference_variables
+
+if TYPE_CHECKING:
+    from qsep_jax.training.checkpoint import Checkpoints
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 # What may change between two starts of the same run: none of it changes a number that training computes.
@@ -136,7 +139,9 @@ class RunFolder:
             raise ValueError(f"{self.path} holds no whole checkpoint yet: train it first")
         return step
 
-    def _checkpoints(self) -> Checkpoints:
+    def _checkpoints(self) -> "Checkpoints":
+        from qsep_jax.training.checkpoint import Checkpoints  # orbax takes a quarter of a second to import
+
         return Checkpoints(self.checkpoints, self.experiment().train.keep, alone=True)
 
     def bank(self, model: Model) -> Bank:

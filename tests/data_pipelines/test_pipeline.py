@@ -7,8 +7,9 @@ import time
 import numpy as np
 import pytest
 
-from data_pipelines.pipeline import Data, Pipeline, Shape, Stream
+from data_pipelines.pipeline import Pipeline
 from data_pipelines.recipes.mixing import RandomSplit
+from data_pipelines.streams import Data, Shape, Stream
 
 SAMPLES = 500
 

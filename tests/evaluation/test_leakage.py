@@ -8,9 +8,9 @@ import pytest
 
 from configs.stoller2018 import get_config
 from data_pipelines.corpora.base import Stem
-from data_pipelines.pipeline import Data, Recipe, Stream
 from data_pipelines.prepared import store
 from data_pipelines.recipes.unpaired import PairedExcerpt, SoloExcerpt, UnpairedMixture
+from data_pipelines.streams import Data, Recipe, Stream
 from qsep_jax import evaluate, train
 from qsep_jax.evaluation.leakage import refuse_overlap
 from qsep_jax.runs.experiment import Experiment

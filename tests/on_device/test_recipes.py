@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import ks_2samp
 
 from data_pipelines.corpora.base import Stem
-from data_pipelines.pipeline import Data, Pipeline, Recipe, Shape, Stream
+from data_pipelines.pipeline import Pipeline
 from data_pipelines.prepared import store
 from data_pipelines.prepared.corpus import Corpus, open_corpus
 from data_pipelines.recipes.instrument_pairs import InstrumentPairs
@@ -17,6 +17,7 @@ from data_pipelines.recipes.mix_and_separate import MixAndSeparate
 from data_pipelines.recipes.mixing import Augmentation, RandomSplit, Remix
 from data_pipelines.recipes.unpaired import PairedExcerpt, SoloExcerpt, UnpairedMixture
 from data_pipelines.schema import NOTES, SOURCES, variant_name
+from data_pipelines.streams import Data, Recipe, Shape, Stream
 from qsep_jax.on_device.batches import DEVICE_RECIPES, DrawnBatches
 from qsep_jax.on_device.memory import DoesNotFit
 from qsep_jax.training.sharding import make_mesh

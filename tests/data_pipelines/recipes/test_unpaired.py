@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from data_pipelines.corpora.base import Stem
-from data_pipelines.pipeline import Data, Pipeline, Shape, Stream
+from data_pipelines.pipeline import Pipeline
 from data_pipelines.prepared import store
 from data_pipelines.prepared.corpus import Corpus, View, open_corpus
 from data_pipelines.recipes.unpaired import PairedExcerpt, SoloExcerpt, UnpairedMixture
 from data_pipelines.schema import MIXTURE, SOURCES, TARGET
+from data_pipelines.streams import Data, Shape, Stream
 
 RATE, SAMPLES = 8000, 400
 Tracks = dict[str, dict[str, np.ndarray]]
