@@ -116,7 +116,9 @@ class Overrides:
         entries = dict(entries)
         for group in self._named(path):
             values = _values(group)
-            if not values or (kind is str and len(values) % 2 == 0):
+            if kind is str and len(values) % 2:
+                raise ValueError(f"{option_name(path)} takes pairs of a name and a value, not {' '.join(values)}")
+            if kind is str or not values:
                 entries = dict(zip(values[::2], values[1::2], strict=True))
                 self._groups.remove(group)
         present = {option_name(key) for key in entries}

@@ -70,7 +70,8 @@ def parse(arguments: Sequence[str]) -> tuple[Path | None, Experiment, Distribute
     Raises:
       ValueError: For a missing config or run folder, an unknown variant, or a field or value that does not exist.
     """
-    first, _ = tyro.cli(_Config, args=arguments, return_unknown_args=True, add_help=False, console_outputs=False)
+    with console.one_line_errors("qsep train", arguments):
+        first, _ = tyro.cli(_Config, args=arguments, return_unknown_args=True, add_help=False)
     if not first.config:
         if {"-h", "--help"} & {*arguments}:
             console.parse(TrainOptions, "qsep train", EXAMPLE, ("--help",))
