@@ -12,7 +12,6 @@ _SENTENCES = (
     (r"Missing value for argument '(.*)'\. Expected (\d+) values\.", r"\1 needs \2 values"),
     (r"Error parsing (-\S+): invalid literal for int\(\) with base 10: (.*)", r"\1 must be an integer, not \2"),
     (r"Error parsing (-\S+): could not convert string to float: (.*)", r"\1 must be a number, not \2"),
-    (r"Error parsing (-\S+): Could not find valid parse for arguments: \[(.*)\]", r"\1 cannot be \2"),
     (r"Error parsing (-\S+): (.*)", r"\1: \2"),
     (r"Error parsing \S+: (.*)", r"\1"),
     (r"Expected one of \{(.*)\}\.", r"missing: one of \1"),
@@ -39,6 +38,10 @@ def one_line(box: str, program: str) -> str:
         if similar:
             return f"unknown {_kind(unknown)} '{unknown}'; did you mean '{similar[0]}'?"
         return f"missing: {', '.join(missing)}; see {program} --help"
+    values = re.match(r"Error parsing (-\S+): Could not .*?\[(.*?)\]", message)
+    if values:
+        _, *form = next((name for section in sections[1:] for name in _names(section)), values[1]).split()
+        return f"{values[1]} takes {' '.join(form)}, not {values[2]}"
     for pattern, replacement in _SENTENCES:
         if re.fullmatch(pattern, message):
             return re.sub(pattern, replacement, message)
