@@ -1,4 +1,7 @@
-"""The contract between a paper's system and everything else: what training and inference may ask of it."""
+"""The contract of every system: what training, inference and evaluation call.
+
+What only some systems can do is in `qsep_jax.systems.capabilities`.
+"""
 
 import abc
 import dataclasses
@@ -17,12 +20,17 @@ Variables = dict[str, Any]
 # {stream: {key: [B, T, C]}}, or [R, B, T, C] where the phase repeats R > 1 times. A spec has the same tree of shapes.
 Batch = Mapping[str, Any]
 BatchSpec = Mapping[str, Any]
-# Any tree of [B, …]; () where a system takes no condition.
+# A tree of [B, …]; () for a system that takes no condition.
 Condition = Any
 
 
 class Aux(NamedTuple):
-    """What a loss says besides its value: scalars to log, and new collections `{collection: {network: tree}}`."""
+    """What a loss returns besides its value: scalars to log, and new values of collections.
+
+    Attributes:
+      metrics: Scalars by name.
+      updates: `{collection: {network: tree}}`, such as batch norm statistics.
+    """
 
     metrics: dict[str, Array]
     updates: dict[str, Any] = {}  # noqa: RUF012 (a NamedTuple's default, never written to)
@@ -30,21 +38,37 @@ class Aux(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-    """An optimizer and its learning rate over time; training turns it into optax.
+    """The settings of an optimizer and of its learning rate over time, from which training builds an optax optimizer.
 
     Attributes:
-      name: of the rule; `radam` is Adam with a rectified rate, plain momentum in the first updates.
-      clip_norm: largest global norm of the gradient; larger ones are scaled down (0: never).
-      weight_decay: decoupled, as in AdamW.
-      l2: coupled decay: so many times the parameters are added to their gradient, as PyTorch's `weight_decay` does.
-      centralize: gradients of arrays of rank > 1 lose their mean over all axes but the last, the output's.
-      lookahead: every so many updates the slow parameters move towards the trained ones by `slow_rate` of the way, and
-        the trained ones go on from there (0: none).
-      rates: factors of the rate for the parameters whose path begins with a prefix, whole names: `("resnet", 0.1)`.
-      schedule: `constant`; `drops`: after `drop_after` updates minus `drop` every `drop_every` updates, never below 0;
-        `cosine`: down to `final_fraction` of the rate at the last update; `plateau`: times `factor` after each
-        `patience` updates in which the validation loss did not fall by more than `threshold` below its lowest.
-      warmup: updates over which the rate grows linearly from 0, before any schedule.
+      name: Update rule; `radam` is Adam with a rectified learning rate, plain momentum in the first updates.
+      learning_rate: Learning rate before warm-up and schedule.
+      b1: Decay of the first moment of Adam and its kin; momentum of `sgd`.
+      b2: Decay of the second moment.
+      epsilon: Number added to the root of the second moment.
+      weight_decay: Decoupled weight decay, as in AdamW.
+      l2: Coupled weight decay: this factor times the parameters is added to their gradient, as PyTorch's
+        `weight_decay` does.
+      centralize: Whether gradients of arrays of rank 2 and more lose their mean over all axes but the last, the output
+        axis.
+      lookahead: Number of updates after which the slow parameters move towards the trained ones by the fraction
+        `slow_rate`, and training continues from there (0: never).
+      slow_rate: Fraction by which lookahead moves the slow parameters.
+      rates: Factors of the learning rate for parameters whose path begins with a prefix, in whole names:
+        `("resnet", 0.1)`.
+      clip_norm: Largest global norm of the gradient; larger gradients are scaled down to it (0: never).
+      warmup: Number of updates over which the learning rate grows linearly from 0, before the schedule.
+      schedule: Course of the learning rate. `constant`. `drops`: after `drop_after` updates it falls by `drop` every
+        `drop_every` updates, never below 0. `cosine`: it falls to `final_fraction` of its start at the last update.
+        `plateau`: it is multiplied by `factor` after `patience` updates in which the validation loss did not fall by
+        more than `threshold` below its lowest value.
+      drop_after: Number of updates before the first drop of `drops`.
+      drop_every: Number of updates between drops.
+      drop: Decrement of a drop.
+      final_fraction: Fraction of the learning rate at the end of `cosine`.
+      factor: Factor of `plateau`.
+      patience: Number of updates without improvement after which `plateau` lowers the learning rate.
+      threshold: Improvement of the validation loss that `plateau` counts.
     """
 
     name: Literal["adam", "amsgrad", "radam", "sgd"] = "adam"
@@ -70,20 +94,23 @@ class Optimizer:
     threshold: float = 0.0
 
 
-# The defaults of lessw2020/Ranger-Deep-Learning-Optimizer at the rate that UGOSA (Cantisani 2021) adapts with.
+# The defaults of lessw2020/Ranger-Deep-Learning-Optimizer, at the learning rate of UGOSA (Cantisani et al. 2021).
 RANGER = Optimizer("radam", 1e-5, b1=0.95, b2=0.999, epsilon=1e-5, centralize=True, lookahead=6)
 
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """One update within a step.
+    """One update within a training step.
 
     Attributes:
-      name: of the phase, and of its metrics: `name/metric`.
-      trainable: path prefixes under `params`, whole names: `"separator"`, `"tasnet/repeat_4"`.
-      loss: `(variables, batch of the stream, key) → (float32 scalar, Aux)`.
-      repeats: updates per step, each on a batch of its own.
-      stream: which part of the batch; the phase's name by default. Of several, the loss gets `{stream: tree}`.
+      name: Name of the phase; its metrics are logged as `name/metric`.
+      trainable: Path prefixes of the trained parameters under `params`, in whole names: `"separator"`,
+        `"tasnet/repeat_4"`.
+      loss: Function `(variables, batch of the stream, key) → (float32 scalar, Aux)`.
+      optimizer: Optimizer of the trained parameters.
+      repeats: Number of updates per step, each on a batch of its own.
+      stream: Part of the batch that the loss takes, by default the one with the phase's name. With several streams the
+        loss takes `{stream: tree}`.
     """
 
     name: str
@@ -95,34 +122,36 @@ class Phase:
 
     @property
     def streams(self) -> tuple[str, ...]:
-        """The names of what it takes of a batch."""
+        """The names of the streams that the loss takes."""
         return self.stream if isinstance(self.stream, tuple) else (self.stream or self.name,)
 
     def take(self, batch: Batch) -> Any:
-        """What its loss gets of a batch."""
+        """Return the part of a batch that the loss takes."""
         if isinstance(self.stream, tuple):
             return {name: batch[name] for name in self.stream}
         return batch[self.stream or self.name]
 
     def spec(self, batch: BatchSpec) -> Any:
-        """The shapes that the loss of one of its updates gets of a batch of shapes."""
-        taken = self.take(batch)
+        """Return the shapes that the loss of one update takes, from the shapes of a batch."""
+        part = self.take(batch)
         if self.repeats == 1:
-            return taken
-        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), taken)
+            return part
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), part)
 
 
 class System(abc.ABC):
-    """A paper's method: which networks, which losses, which phases. A frozen dataclass that is its own config.
+    """A separation method: its networks, losses and phases. A frozen dataclass that is its own config.
+
+    A subclass registers itself and is stored in `config.json` by the name `module:Class` (`qsep_jax.systems.registry`).
 
     Attributes:
-      stems: names of the outputs; for a system that is asked by example, the classes that it was trained on.
-      sample_rate: Hz.
-      compute_dtype: of the network bodies, `"float32"` or `"bfloat16"`; parameters and losses stay float32.
-      cues: the condition inputs that it accepts: `query`, `labels`, `frames`, `score`.
+      registered: Every subclass by its name `module:Class`.
+      cues: Condition inputs that the system accepts: `query`, `labels`, `frames`, `score`.
+      stems: Names of the outputs; of a query-based system, the classes that it was trained on.
+      sample_rate: Sample rate in Hz.
+      compute_dtype: dtype of the network bodies, `"float32"` or `"bfloat16"`; parameters and losses stay float32.
     """
 
-    # Every subclass, by the name `module:Class` that is stored in `config.json`.
     registered: ClassVar[dict[str, type["System"]]] = {}
     cues: ClassVar[tuple[str, ...]]
     stems: tuple[str, ...]
@@ -140,36 +169,39 @@ class System(abc.ABC):
 
     @property
     def example_samples(self) -> int:
-        """The T of training examples; as long as a chunk by default."""
+        """The T of training examples; `chunk_samples` by default."""
         return self.chunk_samples
 
     @property
     def input_channels(self) -> int:
-        """Audio channels that `separate` hears together; with 1, channels pass one by one."""
+        """Number of audio channels that `separate` takes together; with 1, channels pass one by one."""
         return 1
 
     @property
     def query_samples(self) -> int:
-        """The T of a query; as long as a chunk by default."""
+        """The T of a query; `chunk_samples` by default."""
         return self.chunk_samples
 
     @property
     def context_samples(self) -> int:
-        """At both ends of a chunk, where `separate` knows too little: long signals are cut so that these are unused."""
+        """Number of samples at both ends of a chunk whose estimates lack context.
+
+        Long signals are cut into overlapping chunks so that these estimates are discarded.
+        """
         return self.chunk_samples // 8
 
     @property
     def validation_streams(self) -> tuple[str, ...]:
-        """The streams that `validate` and `preview` take."""
+        """The streams that `validate` and `preview` take; all by default."""
         return tuple(dict.fromkeys(stream for phase in self.phases() for stream in phase.streams))
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """What it can be used for: methods of the system; some also `transcribe`, `synthesize`."""
+        """The tasks of inference, which are names of methods; `qsep_jax.systems.capabilities` has further ones."""
         return ("separate",)
 
     def noise(self, rng: np.random.Generator, batch_size: int) -> Batch:
-        """A batch of noise of the shapes that it trains on, for timing and comparisons."""
+        """Return a batch of noise in the shapes of training, for timing and comparisons."""
         batch = {}
         for phase in self.phases():
             repeats = () if phase.repeats == 1 else (phase.repeats,)
@@ -181,40 +213,52 @@ class System(abc.ABC):
 
     @abc.abstractmethod
     def init(self, key: Array, spec: BatchSpec) -> Variables:
-        """Fresh variables; jit-able."""
+        """Return the initial variables for batches of shapes `spec`. Can be jit-compiled."""
 
     @abc.abstractmethod
     def phases(self) -> tuple[Phase, ...]:
-        """In order of execution."""
+        """Return the updates of a training step, in order of execution."""
 
     @abc.abstractmethod
     def validate(self, variables: Variables, batch: Batch, key: Array) -> dict[str, Array]:
-        """Scalars of one batch, with running statistics and no dropout; holds `"loss"`."""
+        """Return scalars of one batch, among them `"loss"`, with running statistics and without dropout."""
 
     def observe(self, variables: Variables, loss: Array, updates: Array) -> Variables:
-        """What a validation loss changes, `updates` steps after the one before, such as how hard examples are."""
+        """Return the variables after a validation, such as with a curriculum that advances; unchanged by default.
+
+        Args:
+          loss: Validation loss.
+          updates: Number of steps since the previous validation.
+        """
         return variables
 
     def from_file(self, network: str, path: Path) -> Variables:
-        """Published weights of a network in a local file, `{collection: tree}`.
+        """Return the published weights of a network in a local file, `{collection: tree}`.
 
         Raises:
-          ValueError: if the network has none that this project can read, or the file is no good.
+          ValueError: if this project can read no published weights of the network, or the file does not hold them.
         """
-        raise ValueError(f"{path}: no file of weights is known for '{network}': give a run folder or a bundle")
+        raise ValueError(f"{path}: there are no published weights of '{network}': give a run folder or a bundle")
 
     @abc.abstractmethod
     def preview(self, variables: Variables, batch: Batch) -> dict[str, Array]:
-        """What to look at and listen to while it trains: named waveforms `[B, T, C]`, among them `mixture`."""
+        """Return named waveforms `[B, T, C]`, among them `mixture`, that are logged during training."""
 
     @abc.abstractmethod
     def condition(self, variables: Variables, cues: dict[str, Array]) -> Condition:
-        """What `separate` is steered by, a tree of `[B, …]`; means and interpolations are tree maps over it."""
+        """Return the condition of `separate`, a tree of `[B, …]`, from cues by name, each `[B, …]`.
+
+        Conditions are averaged and interpolated leaf by leaf.
+        """
 
     @abc.abstractmethod
     def separate(self, variables: Variables, mixture: Array, condition: Condition) -> Array:
-        """`[B, T, C]` → `[B, S, T, C]`, T = `chunk_samples`, S in the order of `stems`, or 1 for a queried source."""
+        """Separate mixtures of T = `chunk_samples` samples: `[B, T, C]` → `[B, S, T, C]`.
+
+        S is in the order of `stems`, or 1 for the source that a query selects.
+        """
 
 
 def parameter_count(tree: Any) -> int:
+    """Return the number of elements of all leaves."""
     return sum(leaf.size for leaf in jax.tree.leaves(tree))

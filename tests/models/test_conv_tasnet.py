@@ -271,5 +271,5 @@ def test_weights_of_another_network_are_refused(tmp_path):
         ValueError, match=r"tasnet.safetensors is not a Conv-TasNet of 3 repeats of 2 blocks: .* 18 are m"
     ):
         SYSTEM.from_file("tasnet", path)
-    with pytest.raises(ValueError, match="no file of weights is known for 'query_net'"):
+    with pytest.raises(ValueError, match="there are no published weights of 'query_net'"):
         SYSTEM.from_file("query_net", path)

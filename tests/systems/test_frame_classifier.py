@@ -128,5 +128,5 @@ def test_it_may_begin_with_imagenet_weights(tmp_path):
     safetensors.numpy.save_file(weights, tmp_path / "resnet.safetensors")
     found = TINY.from_file("resnet", tmp_path / "resnet.safetensors")
     np.testing.assert_array_equal(found["params"]["stem"]["kernel"][1, 2, 0, 3], weights["conv1.weight"][3, 0, 1, 2])
-    with pytest.raises(ValueError, match="no file of weights is known for 'probabilities'"):
+    with pytest.raises(ValueError, match="there are no published weights of 'probabilities'"):
         TINY.from_file("probabilities", tmp_path / "resnet.safetensors")

@@ -234,7 +234,7 @@ def test_published_files_of_the_same_weights(tmp_path, variables, batch):
         for collection in variables
     }
     assert jax.tree.structure(both) == jax.tree.structure(jax.device_get(variables))
-    with pytest.raises(ValueError, match="no file of weights is known for 'masks'"):
+    with pytest.raises(ValueError, match="there are no published weights of 'masks'"):
         TINY.from_file("masks", tmp_path / "frame.safetensors")
     found = condition_of(TINY, both, batch[STREAM])["features"]
     images = batch[STREAM][FRAMES][0, 0] / np.float32(255)
