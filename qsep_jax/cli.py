@@ -19,6 +19,8 @@ DESCRIPTION = f"""Conditioned music source separation.
 
 Example: {EXAMPLE}"""
 
+SHELLS = ("bash", "zsh", "fish")
+
 
 class Command(NamedTuple):
     """A sub-command.
@@ -80,17 +82,27 @@ def application(completes: bool, arguments: list[str]) -> None:
       completes: Whether the options of all commands are imported, as a completion script needs them.
 
     Raises:
-      ValueError: For an unknown command, with the most similar known one.
+      ValueError: For an unknown command, with the most similar known one, and for an unknown shell.
     """
     from tyro.extras import SubcommandApp
 
     from data_pipelines.console import one_line_errors
 
+    if completes:
+        _check_completion(*arguments)
     app = SubcommandApp()
     for name, command in COMMANDS.items():
         app.command(name=name, help=command.summary)(_options(command) if completes else _nothing)
     with one_line_errors("qsep", arguments):
         app.cli(prog="qsep", description=DESCRIPTION, args=arguments)
+
+
+def _check_completion(option: str, shell: str = "", *files: str) -> None:
+    if shell not in SHELLS:
+        remedy = f", not {shell}" if shell else f": give {option} SHELL"
+        raise ValueError(f"a completion script is for one of {', '.join(SHELLS)}{remedy}")
+    if option == "--tyro-write-completion" and not files:
+        raise ValueError(f"a file is missing: give {option} SHELL FILE")
 
 
 def _options(command: Command) -> Callable[..., Any]:
