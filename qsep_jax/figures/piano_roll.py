@@ -1,11 +1,11 @@
-"""A piano roll: transcribed notes drawn over the spectrogram of the audio."""
+"""A piano roll: transcribed notes over the spectrogram of the audio."""
 
 from pathlib import Path
 
 import numpy as np
 
 from data_pipelines.annotations.notes import pitch_name
-from qsep_jax.figures.spectrograms import FLOOR_DB, save_png, spectrogram_db, subplots
+from qsep_jax.figures.spectrograms import DYNAMIC_RANGE_DB, save_png, spectrogram_db, subplots
 
 
 def piano_roll(
@@ -16,28 +16,29 @@ def piano_roll(
     path: Path,
     reference: np.ndarray | None = None,
 ) -> None:
-    """Notes `[n, 3]` (onset s, offset s, MIDI pitch) over the spectrogram of `[T, C]`, an octave as high as any: a PNG.
+    """Draw notes `[n, 3]` (onset s, offset s, MIDI pitch) over the spectrogram of `[T, C]` as a PNG.
 
-    Each note is a box around its fundamental, a semitone high; those of the reference lie behind, in another colour.
+    The frequency axis is logarithmic. Each note is a box around its fundamental with the height of a semitone; notes of
+    the reference are drawn behind, in another colour.
     """
     from matplotlib import patches, patheffects
 
     seconds = len(audio) / sample_rate
-    drawn = [("transcribed", notes, "cyan"), ("reference", reference, "lime")]
-    rolls = [(name, roll, colour) for name, roll, colour in drawn if roll is not None and len(roll)]
-    # Three octaves and more: from a third below the lowest note to the partials above the highest.
+    sources = [("transcribed", notes, "cyan"), ("reference", reference, "lime")]
+    rolls = [(name, roll, colour) for name, roll, colour in sources if roll is not None and len(roll)]
+    # At least three octaves, from a third below the lowest note to the partials above the highest.
     pitches = np.concatenate([roll[:, 2] for _, roll, _ in rolls] or [np.array([48.0, 72.0])])
     top = min(max(float(pitches.max()) + 16, 84.0), 12 * np.log2(sample_rate / 2 / 440) + 69)
     bottom = max(min(float(pitches.min()) - 4, top - 40), 20.0)
     level, rows = _by_pitch(audio, sample_rate, bottom, top)
     figure, ((axis,),) = subplots(1, 1, (float(np.clip(2 + 0.5 * seconds, 10, 40)), 6))
-    high = max(float(level.max()), -60.0)  # silence is black
+    high = max(float(level.max()), -60.0)  # the lower bound keeps silence black
     axis.imshow(
         level.T,
         origin="lower",
         aspect="auto",
         extent=(0.0, seconds, rows[0] - 0.125, rows[-1] + 0.125),
-        vmin=high - FLOOR_DB,
+        vmin=high - DYNAMIC_RANGE_DB,
         vmax=high,
         cmap="gray",
     )
@@ -62,8 +63,8 @@ def piano_roll(
 
 
 def _by_pitch(audio: np.ndarray, sample_rate: int, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
-    """Level in dB of `[T, C]` at every quarter of a semitone from `low` to `high`, `[N, rows]`, and their pitches."""
-    window_length = 2 ** round(np.log2(0.128 * sample_rate))  # tells semitones apart from about C4 on
+    """The level in dB of `[T, C]` at every quarter of a semitone in `low` … `high`, `[N, rows]`, and the pitches."""
+    window_length = 2 ** round(np.log2(0.128 * sample_rate))  # resolves semitones above about C4
     edge = window_length // 2
     level = spectrogram_db(np.pad(audio, ((edge, edge), (0, 0))), window_length)
     rows = np.arange(low, high, 0.25)

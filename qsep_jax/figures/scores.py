@@ -11,9 +11,9 @@ from qsep_jax.metrics.tracks import TrackScores
 
 
 def boxes(scored: Sequence[TrackScores], title: str, path: Path) -> None:
-    """A box of the tracks for each stem and estimate, by the first metric of the protocol: a PNG.
+    """Draw a box over the tracks for each stem and kind of estimate, of the first metric of the protocol, as a PNG.
 
-    Box and whiskers as in the reports of SiSEC: quartiles, median, and 1.5 times the quartiles' distance.
+    As in the reports of SiSEC, a box shows median and quartiles, and whiskers reach 1.5 times the interquartile range.
     """
     metric = scored[0].protocol.metrics[0]
     stems = list(dict.fromkeys(stem for scores in scored for stem in scores.stems))
@@ -23,16 +23,16 @@ def boxes(scored: Sequence[TrackScores], title: str, path: Path) -> None:
     for number, estimate in enumerate(estimates):
         values = []
         for stem in stems:
-            found = [
+            frames = [
                 scores.stems[stem][metric] for scores in scored if scores.estimate == estimate and stem in scores.stems
             ]
-            medians = track_medians(found)
+            medians = track_medians(frames)
             values.append(medians[np.isfinite(medians)])
-        places = np.arange(len(stems)) + (number - (len(estimates) - 1) / 2) * width
-        drawn = axis.boxplot(values, positions=places, widths=0.8 * width, patch_artist=True)
-        for box in drawn["boxes"]:
+        positions = np.arange(len(stems)) + (number - (len(estimates) - 1) / 2) * width
+        plot = axis.boxplot(values, positions=positions, widths=0.8 * width, patch_artist=True)
+        for box in plot["boxes"]:
             box.set_facecolor(f"C{number}")
-        for line in drawn["medians"]:
+        for line in plot["medians"]:
             line.set_color("black")
         axis.plot([], [], color=f"C{number}", linewidth=6, label=estimate)
     axis.set_xticks(np.arange(len(stems)), stems, rotation=30 if len(stems) > 6 else 0)

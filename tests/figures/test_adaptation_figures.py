@@ -1,4 +1,4 @@
-"""The picture of where stems are said to be active."""
+"""The figure of the activity of stems."""
 
 import numpy as np
 import pytest
@@ -10,13 +10,13 @@ RATE = 8000
 
 
 def columns_of(path, hexadecimal: str) -> np.ndarray:
-    """Where along its width a picture has much of a colour."""
+    """The columns of a picture in which a colour fills more than 15 pixels."""
     colour = [int(hexadecimal[place : place + 2], 16) for place in (0, 2, 4)]
     with Image.open(path) as picture:
         return np.flatnonzero((np.asarray(picture.convert("RGB")) == colour).all(axis=2).sum(axis=0) > 15)
 
 
-def test_bars_lie_where_stems_are_active(tmp_path):
+def test_bars_show_where_stems_are_active(tmp_path):
     mixture = np.random.default_rng(0).uniform(-0.3, 0.3, (10 * RATE, 2))
     active = np.ones((4, 10 * RATE), bool)
     active[0, : 5 * RATE] = False
@@ -28,7 +28,7 @@ def test_bars_lie_where_stems_are_active(tmp_path):
     assert len(vocals) == pytest.approx(len(drums) / 2, rel=0.02)
     assert vocals[-1] == drums[-1]
     assert not len(columns_of(path, "2ca02c")), "bass rests"
-    assert not len(columns_of(path, "d62728")), "nobody said that other is active"
+    assert not len(columns_of(path, "d62728")), "other is only assumed to be active"
 
 
 @pytest.mark.parametrize(("stems", "samples"), [(1, 100), (13, RATE)])
