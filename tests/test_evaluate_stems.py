@@ -1,4 +1,4 @@
-"""Excerpts and whole tracks with models that give all stems at once: each told of the mixture at hand."""
+"""Excerpts and tracks with models that estimate all stems at once, conditioned on what the corpus knows of them."""
 
 import json
 
@@ -44,7 +44,7 @@ def corpus(root):
 
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_excerpts(bundles, corpus, tmp_path, name):
-    assert command(evaluate, "--workdir", bundles[name], "--out", tmp_path, "--mixtures", 4) == 0
+    assert command(evaluate, "excerpts", "--workdir", bundles[name], "--out", tmp_path, "--mixtures", 4) == 0
     _, model = Bundle(bundles[name]).load()
     for item in json.loads((tmp_path / "list.json").read_text()):
         sources = [Excerpt(**source) for source in item["sources"]]
@@ -58,14 +58,14 @@ def test_excerpts(bundles, corpus, tmp_path, name):
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_whole_tracks(bundles, corpus, tmp_path, name):
+def test_complete_tracks(bundles, corpus, tmp_path, name):
     options = ("--protocol", "whole_track", "--oracle", "mixture", "--out", tmp_path)
-    assert command(evaluate, "--workdir", bundles[name], *options) == 0
+    assert command(evaluate, "tracks", "--workdir", bundles[name], *options) == 0
     _, model = Bundle(bundles[name]).load()
     for track, (length, stems) in PIECES.items():
         audio = {stem: corpus.read(Excerpt(track, stem, 0, length)) for stem in stems}
-        told = cues.from_corpus(model, corpus, cues.playing(corpus, track))
-        estimates = separate(model, sum(audio.values()), told)
+        condition = cues.from_corpus(model, corpus, cues.playing(corpus, track))
+        estimates = separate(model, sum(audio.values()), condition)
         scores = TrackScores.from_file(tmp_path / "tracks" / "model" / f"{track}.json")
         assert tuple(scores.stems) == stems
         for stem in stems:
@@ -73,29 +73,29 @@ def test_whole_tracks(bundles, corpus, tmp_path, name):
             assert scores.stems[stem]["SI-SDR"] == pytest.approx(float(expected), abs=1e-3)
 
 
-def test_cached_features_take_the_place_of_frames(bundles, tmp_path, monkeypatch):
-    """Where the recipe of the run names some; nothing is drawn then."""
-    folder, asked = tmp_path / "cached", []
+def test_cached_features_replace_frames(bundles, tmp_path, monkeypatch):
+    """If the recipe of the run names cached features, no frame is read."""
+    folder, names = tmp_path / "cached", []
     write_bundle(SEEING, folder, Bundle(bundles["none"]).experiment().data.root)
     config = json.loads((folder / "config.json").read_text())
     config["data"]["streams"]["separation"]["recipe"] |= {"frames": 2, "features": "frozen"}
     (folder / "config.json").write_text(json.dumps(config))
 
     def features(self, track, stem, times, name):
-        asked.append(name)
+        names.append(name)
         return np.ones((2, SEEING.seen.resnet.features), np.float32)
 
     monkeypatch.setattr("data_pipelines.prepared.corpus.Corpus.features", features)
     monkeypatch.setattr("data_pipelines.prepared.corpus.Corpus.frames", None)
-    for protocol in ((), ("--protocol", "whole_track"), ("--protocol", "segments")):
-        asked.clear()
-        tracks = ("--tracks", 1) if protocol else ()
-        assert command(evaluate, "--workdir", folder, "--out", tmp_path / "out", *protocol, *tracks) == 0
-        assert set(asked) == {"frozen"}
+    one_track = ("--tracks", 1)
+    for options in (("excerpts",), ("tracks", "--protocol", "whole_track", *one_track), ("segments", *one_track)):
+        names.clear()
+        assert command(evaluate, *options, "--workdir", folder, "--out", tmp_path / "out" / options[0]) == 0
+        assert set(names) == {"frozen"}
 
 
-def test_a_run_ends_and_is_handed_on_without_a_bank(tmp_path):
-    """No query, no class means; scalars among the variables keep their shape in a bundle."""
+def test_a_run_without_queries_has_no_class_means(tmp_path):
+    """Neither the run nor its bundle has class means; scalar variables keep their shape in the bundle."""
     run = train_debug("slizovskaia2021.py:exp2", tmp_path)
     assert not (run / "conditions.npz").exists()
     assert command(export, "--workdir", run, "--out", tmp_path / "bundle") == 0
@@ -109,9 +109,9 @@ def test_a_run_ends_and_is_handed_on_without_a_bank(tmp_path):
     assert variables["curriculum"]["mixtures"]["most"].shape == ()
 
 
-def test_what_does_not_separate_is_not_judged(root, tmp_path, capsys):
+def test_a_system_that_does_not_separate_is_refused(root, tmp_path, capsys):
     bundle = write_bundle(FrameClassifier(STEMS, RATE, size=16, resnet=SEEING.seen.resnet), tmp_path / "eyes", root)
-    refused(capsys, "does not separate, so there is nothing to judge", evaluate, "--workdir", bundle)
+    refused(capsys, "does not separate, so it cannot be evaluated", evaluate, "excerpts", "--workdir", bundle)
     audio = tmp_path / "x.wav"
     audio.touch()
     refused(capsys, "(FrameClassifier) does not separate", separate_files, "--model", bundle, audio)

@@ -1,4 +1,4 @@
-"""What an adaptation did: the curve of its loss, and how well the stems are separated before and after."""
+"""Separation quality of a song before and after adaptation to it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,18 +8,19 @@ import numpy as np
 from data_pipelines.audio.reading import read_matching
 from qsep_jax.metrics.bss_eval import bss_eval
 
-# Seconds of a frame of the paper's evaluation, and from one to the next.
+# Length of a frame and distance between frames in seconds, as in the evaluation of the paper.
 WINDOW, HOP = 2.0, 1.5
 
 
 def median_sdr(
     paths: Sequence[Path], references: np.ndarray, sample_rate: int, stems: Sequence[str]
 ) -> dict[str, float]:
-    """SDR in dB of the files of the stems against `[S, T, C]`: BSS Eval v4, frames of 2.0 s every 1.5 s, their median.
+    """The SDR in dB of a file for each stem, against references `[S, T, C]`.
 
-    Each stem is scored by itself, wherever it sounds: museval's rule, by which a frame counts only if all stems sound,
-    would leave little of songs with rests, which are the ones that can be adapted to. A stem that is silent in every
-    frame has no score: NaN.
+    SDR is that of BSS Eval v4 as the median over frames of 2.0 s every 1.5 s. Each stem is scored separately in all
+    frames in which it sounds. museval counts a frame only if all stems sound in it, which would leave few frames of
+    songs with rests, and these are the songs that a model can be adapted to. A stem that is silent in every frame has
+    no score: NaN.
     """
     medians = dict.fromkeys(stems, float("nan"))
     for stem, path, reference in zip(stems, paths, references, strict=True):

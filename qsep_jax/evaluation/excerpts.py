@@ -1,11 +1,12 @@
-"""Judge a model on a fixed list of test mixtures of a few seconds, each with its query or what else it is told by.
+"""Evaluation of a model on a fixed list of short test mixtures.
 
-Estimates are scored beside the untouched mixture and the ideal ratio mask; audio and a picture are kept.
+Each target of a mixture is selected by its query, or the model is conditioned on what the corpus knows of the mixture.
+The estimates of the model are scored beside the unprocessed mixture and the ideal ratio mask; audio of the first
+mixtures and a picture are stored.
 """
 
 import dataclasses
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from data_pipelines.audio.writing import write_wav
-from data_pipelines.files import write_text
+from data_pipelines.files import read_json, write_json, write_text
 from data_pipelines.prepared.corpus import Corpus
 from data_pipelines.progress import Progress
 from data_pipelines.testlist import Item, TestList, draw, waveforms
+from qsep_jax.evaluation.comparison import Scores
 from qsep_jax.evaluation.leakage import refuse_overlap
 from qsep_jax.figures import spectrograms
 from qsep_jax.inference.conditions import encode
@@ -33,71 +35,88 @@ ESTIMATES = ("mixture", "model", "irm")
 
 
 @dataclasses.dataclass(frozen=True)
-class Scored:
-    """SI-SDR in dB of each kind of estimate for one item of the list."""
+class ScoredItem:
+    """An item of the list with the SI-SDR in dB of each kind of estimate."""
 
     item: Item
-    si_sdr: dict[str, float]
+    si_sdr: Mapping[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The item as plain data, by which others can reproduce the mixture and its score."""
+        return {**dataclasses.asdict(self.item), "stem": self.item.stem, "si_sdr": dict(self.si_sdr)}
 
 
 def evaluate(run: SavedModel, experiment: Experiment, model: Model, out: Path, audio: int = 10) -> list[dict]:
-    """Score `model` and write everything to `out`; the rows of `results.json`.
+    """Score `model` on the list of `experiment`, write all results to `out`, and return the rows of `results.json`.
+
+    Args:
+      audio: Number of mixtures of which audio files are written.
 
     Raises:
-      ValueError: if the corpus is not prepared or too small for the list, or has songs that it was trained on.
+      ValueError: if the corpus is not prepared, is too small for the list, or has songs that the model was trained on.
     """
     settings, stream, rate = experiment.evaluation, experiment.judged, model.system.sample_rate
     corpus = stream.open(experiment.data.root, stream.corpora[0], rate, settings.split)
     if settings.split == "test":
         refuse_overlap(experiment, corpus)
-    items, estimated = draw(settings, corpus), _estimator(model, corpus, features_of(stream))
-    scored, shown = [], None
+    items, estimator = draw(settings, corpus), _estimator(model, corpus, features_of(stream))
+    scored, example = [], None
     with Progress("evaluating", len(items), unit="target") as progress:
         for item in items:
             mixture, sources, query = waveforms(item, corpus, settings)
-            estimate = estimated(item, mixture, query)
-            scored.append(Scored(item, _score(sources, item.target, mixture, estimate)))
+            estimate = estimator(item, mixture, query)
+            scored.append(ScoredItem(item, _score(sources, item.target, mixture, estimate)))
             if item.mixture < audio:
                 _write_audio(out / "audio", item, mixture, sources[item.target], estimate, rate)
-            shown = shown or spectrograms.Example(mixture, sources[item.target], estimate, item.stem, rate)
+            example = example or spectrograms.Example(mixture, sources[item.target], estimate, item.stem, rate)
             progress.advance()
     rows = _rows(scored, describe(run), stream.corpora[0], settings)
-    write_text(out / "results.json", json.dumps(rows, indent=2))
+    write_json(out / "results.json", rows)
     write_text(out / "table.md", table(rows))
-    write_text(out / "list.json", json.dumps([_listed(score) for score in scored], indent=1))
-    if shown:
-        spectrograms.overview(shown, run.path / "metrics.jsonl", out / "overview.png")
+    write_json(out / "list.json", [score.to_dict() for score in scored], indent=1)
+    if example:
+        spectrograms.overview(example, run.path / "metrics.jsonl", out / "overview.png")
     return rows
 
 
+def improvements(out: Path) -> Scores:
+    """The improvement of the model over the mixture for each item that `evaluate` stored in `out`."""
+    return {
+        (item["stem"], f"{item['mixture']}/{item['target']}"): item["si_sdr"]["model"] - item["si_sdr"]["mixture"]
+        for item in read_json(out / "list.json", "evaluate the model again")
+    }
+
+
 def _estimator(model: Model, corpus: Corpus, features: str) -> Callable[[Item, np.ndarray, np.ndarray], np.ndarray]:
-    """What gives the target of an item out of its mixture: asked by its query, or told of all sources at once."""
+    """Return a function that estimates the target `[T, C]` of an item from the item, its mixture and its query."""
     if "query" in model.system.cues:
         return lambda item, mixture, query: separate(model, mixture, encode(model, query))[0]
-    held: dict[int, np.ndarray] = {}  # all stems of the mixture at hand, whose items follow one another
+    # All stems of the current mixture. Its items follow one another, so it is separated once.
+    current: dict[int, np.ndarray] = {}
 
-    def estimated(item: Item, mixture: np.ndarray, query: np.ndarray) -> np.ndarray:
+    def estimator(item: Item, mixture: np.ndarray, query: np.ndarray) -> np.ndarray:
         stem = index_of(model.system, item.stem)
-        if item.mixture not in held:
-            held.clear()
-            held[item.mixture] = separate(model, mixture, from_corpus(model, corpus, item.sources, features))
-        return held[item.mixture][stem]
+        if item.mixture not in current:
+            current.clear()
+            current[item.mixture] = separate(model, mixture, from_corpus(model, corpus, item.sources, features))
+        return current[item.mixture][stem]
 
-    return estimated
+    return estimator
 
 
 def _score(sources: np.ndarray, target: int, mixture: np.ndarray, estimate: np.ndarray) -> dict[str, float]:
-    """SI-SDR over the whole excerpt, the channels of a source laid end to end."""
-    flat = jnp.asarray(sources).swapaxes(1, 2)  # [S, C, T]
-    bound = jnp.stack([ideal_ratio_mask(flat[:, channel])[target] for channel in range(flat.shape[1])])
-    estimates = {"mixture": mixture.T, "model": estimate.T, "irm": bound}
-    return {name: float(si_sdr(flat[target].ravel(), jnp.ravel(signal))) for name, signal in estimates.items()}
+    """SI-SDR in dB of each kind of estimate over the complete excerpt, with the channels concatenated."""
+    references = jnp.asarray(sources).swapaxes(1, 2)  # [S, C, T]
+    channels = range(references.shape[1])
+    masked = jnp.stack([ideal_ratio_mask(references[:, channel])[target] for channel in channels])
+    estimates = {"mixture": mixture.T, "model": estimate.T, "irm": masked}
+    return {name: float(si_sdr(references[target].ravel(), jnp.ravel(signal))) for name, signal in estimates.items()}
 
 
-def _rows(scored: list[Scored], run: dict[str, Any], corpus: str, settings: TestList) -> list[dict]:
+def _rows(scored: Sequence[ScoredItem], run: Mapping[str, Any], corpus: str, settings: TestList) -> list[dict]:
     kind = settings.kind if settings.sources == 2 or settings.kind != "pairs" else f"mixtures of {settings.sources}"
     protocol = f"SI-SDR of whole {settings.seconds:g}-s excerpts, {kind}, list seed {settings.seed}"
-    place = {
+    context = {
         "run": run.get("run", run.get("bundle")),
         "step": run.get("step"),
         "corpus": corpus,
@@ -106,19 +125,19 @@ def _rows(scored: list[Scored], run: dict[str, Any], corpus: str, settings: Test
     }
     rows = []
     for stem in ("all", *sorted({score.item.stem for score in scored})):
-        chosen = [score for score in scored if stem in ("all", score.item.stem)]
-        before = np.array([score.si_sdr["mixture"] for score in chosen])
+        scores = [score for score in scored if stem in ("all", score.item.stem)]
+        before = np.array([score.si_sdr["mixture"] for score in scores])
         for estimate in ESTIMATES:
-            values = np.array([score.si_sdr[estimate] for score in chosen])
+            values = np.array([score.si_sdr[estimate] for score in scores])
             metrics = {"si_sdr": values, "si_sdr_improvement": values - before, "made_worse": values < before}
             for metric, numbers in metrics.items():
                 summary = dataclasses.asdict(summarize(numbers))
-                rows.append({**place, "estimate": estimate, "stem": stem, "metric": metric, **summary})
+                rows.append({**context, "estimate": estimate, "stem": stem, "metric": metric, **summary})
     return rows
 
 
 def table(rows: list[dict]) -> str:
-    """The rows as a Markdown table: the three estimates over all targets, then the model stem by stem."""
+    """Format rows as a Markdown table: each kind of estimate over all targets, then the model for each stem."""
     cells = {(row["estimate"], row["stem"], row["metric"]): row for row in rows}
     lines = [
         f"{rows[0]['corpus']}, {rows[0]['split']} split; {rows[0]['protocol']}; dB",
@@ -136,17 +155,12 @@ def table(rows: list[dict]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _listed(score: Scored) -> dict:
-    """One item as plain data, so that the list can be read, checked and scored by others."""
-    return {**dataclasses.asdict(score.item), "stem": score.item.stem, "si_sdr": score.si_sdr}
-
-
 def _write_audio(
     folder: Path, item: Item, mixture: np.ndarray, target: np.ndarray, estimate: np.ndarray, rate: int
 ) -> None:
+    """Write mixture, target and estimate as WAV; they share one gain, so that nothing clips and levels compare."""
     names = "+".join(source.stem for source in item.sources)
-    place = folder / f"{item.mixture:02d}_{names}"
-    # One gain for all, so that levels can be compared and nothing clips.
+    item_folder = folder / f"{item.mixture:02d}_{names}"
     peak = max(1.0, *(float(np.abs(signal).max()) for signal in (mixture, target, estimate)))
     for name, signal in {"mixture": mixture, f"{item.stem}_target": target, f"{item.stem}_estimate": estimate}.items():
-        write_wav(place / f"{name}.wav", signal / peak, rate)
+        write_wav(item_folder / f"{name}.wav", signal / peak, rate)

@@ -1,4 +1,4 @@
-"""Whether a model is judged on what it was trained on."""
+"""A check that no test song was used for training."""
 
 import re
 
@@ -6,20 +6,20 @@ from data_pipelines.prepared.corpus import Corpus
 from data_pipelines.recipes.unpaired import UnpairedMixture
 from qsep_jax.runs.experiment import Experiment
 
-# Two tracks of one name are the same song if their lengths differ by less.
-SAME_LENGTH = 0.01
+# Two tracks with the same name are the same song if their lengths differ by less than this share.
+LENGTH_TOLERANCE = 0.01
 
 
 def refuse_overlap(experiment: Experiment, test: Corpus) -> None:
-    """Compare the tracks of every training stream that has true sources with those of a test corpus.
+    """Compare the tracks of each training stream that has true sources with the tracks of a test corpus.
 
-    A song is known by its name, whose spelling differs from corpus to corpus, and by its length. Training corpora that
-    are not here are not compared.
+    Songs are recognised by their length and their name; only letters and digits of the name count, because corpora
+    spell names differently. Training corpora that are not prepared on this machine are skipped.
 
     Raises:
-      ValueError: if a song is in both; names stream and song.
+      ValueError: if a song is in both; the message names the stream and the song.
     """
-    tested = _songs(test)
+    test_songs = _songs(test)
     for name, stream in experiment.data.streams.items():
         if isinstance(stream.recipe, UnpairedMixture):
             continue
@@ -29,20 +29,20 @@ def refuse_overlap(experiment: Experiment, test: Corpus) -> None:
             except ValueError:
                 continue
             for song, (track, seconds) in _songs(corpus).items():
-                there, length = tested.get(song, ("", 0.0))
-                if abs(length - seconds) < SAME_LENGTH * seconds:
+                test_track, length = test_songs.get(song, ("", 0.0))
+                if abs(length - seconds) < LENGTH_TOLERANCE * seconds:
                     raise ValueError(
-                        f"'{track}' of {corpus.folder} is in the training stream '{name}', and as '{there}' in the "
-                        f"{test.split} split of {test.folder}: its scores would say nothing. Take it out of one of the "
-                        f"two, or train on other tracks (data.streams.{name}.first and .tracks)"
+                        f"'{track}' of {corpus.folder} is in the training stream '{name}', and as '{test_track}' in "
+                        f"the {test.split} split of {test.folder}: its scores would be meaningless. Remove it from one "
+                        f"of the two, or train on other tracks (data.streams.{name}.first and .tracks)"
                     )
 
 
 def _songs(corpus: Corpus) -> dict[str, tuple[str, float]]:
-    """By plain name, the tracks of a corpus and how many seconds they last."""
-    found = {}
+    """The track and its length in seconds for each song of a corpus, by the letters and digits of its name."""
+    songs = {}
     for track in corpus.all_tracks:
         stems = [stem for stem in corpus.stems if track in corpus.tracks(stem)]
         seconds = max(corpus.length(track, stem) for stem in stems) / corpus.sample_rate
-        found[re.sub(r"[\W_]+", "", track.casefold())] = (track, seconds)
-    return found
+        songs[re.sub(r"[\W_]+", "", track.casefold())] = (track, seconds)
+    return songs

@@ -1,47 +1,37 @@
-"""Judge a model, or anyone's estimates, on whole tracks: one JSON per track, then a table and boxes.
+"""Scores of complete tracks: one JSON file per track and kind of estimate, then a table and a box plot.
 
-A track that has its JSON is not scored again, so an evaluation that was stopped goes on where it was.
+A track whose file exists is not scored again, so an evaluation that was stopped continues where it stopped.
 """
 
 import dataclasses
-import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
-from data_pipelines.files import write_text
+from data_pipelines.files import write_json, write_text
 from data_pipelines.prepared.corpus import Corpus
 from data_pipelines.progress import Progress
+from qsep_jax.evaluation.estimates import Estimator, Stems
 from qsep_jax.figures.scores import boxes
-from qsep_jax.inference.bank import Bank
-from qsep_jax.inference.chunks import default_plan, over_chunks
-from qsep_jax.inference.conditions import encode, is_loud
-from qsep_jax.inference.cues import MixtureCondition, playing
-from qsep_jax.inference.model import Model
-from qsep_jax.inference.separation import separate_blocks
-from qsep_jax.metrics import oracles
+from qsep_jax.inference.cues import playing
 from qsep_jax.metrics.protocols import Protocol
 from qsep_jax.metrics.tracks import TrackScores, summary_rows, with_improvement
-
-Ask = Literal["mean", "gt", "iterative", "nearest"]
-Oracle = Literal["mixture", "irm", "ibm"]
-# Samples in which the oracles pass, so that a long track does not need its whole spectrogram at once.
-ORACLE_CHUNK = 2**18
-Stems = Mapping[str, np.ndarray]  # [T, C] each
-# Estimates of a track's stems, out of its name and the true ones.
-Estimate = Callable[[str, Stems], Stems]
 
 
 @dataclasses.dataclass(frozen=True)
 class ScoredTrack:
-    """A track to be scored: how to get its true stems and, by name, what makes estimates of them out of those.
+    """A track to score, whose audio is read and estimated only when it is needed.
 
-    `facts` are what the scores depend on: scores with others are made anew.
+    Attributes:
+      name: Name of the track, which also names the file of its scores.
+      sample_rate: Sample rate in Hz.
+      references: Returns the true stems.
+      estimates: Functions from the true stems to estimates of them, by kind of estimate.
+      facts: Everything that the scores depend on; stored scores with other facts are replaced.
     """
 
     name: str
@@ -51,11 +41,16 @@ class ScoredTrack:
     facts: Mapping[str, Any]
 
 
-def of_corpus(corpus: Corpus, estimates: Mapping[str, Estimate], model: Mapping[str, Any]) -> list[ScoredTrack]:
-    """The tracks of a split that have two stems or more; `model` says which one the estimates come from.
+def corpus_tracks(
+    corpus: Corpus, estimators: Mapping[str, Estimator], model_facts: Mapping[str, Any]
+) -> list[ScoredTrack]:
+    """The tracks of a split that have at least two stems; all stems of a track have the length of the longest.
+
+    Args:
+      model_facts: What identifies the model that the estimates come from.
 
     Raises:
-      ValueError: if there is none.
+      ValueError: if there is no such track.
     """
 
     def references(name: str) -> Stems:
@@ -63,146 +58,86 @@ def of_corpus(corpus: Corpus, estimates: Mapping[str, Estimate], model: Mapping[
         length = max(stem.samples for stem in stems)
         return {stem.stem: corpus.read(dataclasses.replace(stem, samples=length)) for stem in stems}
 
-    return tracks_of(corpus, references, estimates, facts_of(corpus, model))
+    return make_tracks(corpus, references, estimators, corpus_facts(corpus, model_facts))
 
 
-def tracks_of(
-    corpus: Corpus, references: Callable[[str], Stems], estimates: Mapping[str, Estimate], facts: Mapping[str, Any]
+def make_tracks(
+    corpus: Corpus, references: Callable[[str], Stems], estimators: Mapping[str, Estimator], facts: Mapping[str, Any]
 ) -> list[ScoredTrack]:
-    """The tracks of a split that have two stems or more, each with the `references` of its name and the same facts.
+    """The tracks of a split that have at least two stems, in the order of their names, all with the same facts.
+
+    Args:
+      references: Returns the true stems of a track, by its name.
 
     Raises:
-      ValueError: if there is none.
+      ValueError: if there is no such track.
     """
     return [
         ScoredTrack(
             name,
             corpus.sample_rate,
             partial(references, name),
-            {kind: partial(estimate, name) for kind, estimate in estimates.items()},
+            {kind: partial(estimator, name) for kind, estimator in estimators.items()},
             facts,
         )
-        for name in of_several(corpus)
+        for name in multi_stem_tracks(corpus)
     ]
 
 
-def of_several(corpus: Corpus) -> list[str]:
-    """Names of the tracks that have two stems or more.
+def multi_stem_tracks(corpus: Corpus) -> list[str]:
+    """The names of the tracks that have at least two stems.
 
     Raises:
-      ValueError: if there is none.
+      ValueError: if there is no such track.
     """
     names = sorted({track for stem in corpus.stems for track in corpus.tracks(stem)})
-    several = [name for name in names if sum(name in corpus.tracks(stem) for stem in corpus.stems) > 1]
-    if not several:
-        raise ValueError(f"{corpus.folder} has no {corpus.split} track with two stems or more")
-    return several
+    multi_stem = [name for name in names if sum(name in corpus.tracks(stem) for stem in corpus.stems) > 1]
+    if not multi_stem:
+        raise ValueError(f"{corpus.folder} has no {corpus.split} track with at least two stems")
+    return multi_stem
 
 
-def facts_of(corpus: Corpus, model: Mapping[str, Any]) -> dict[str, Any]:
-    """What scores of a model on a corpus depend on."""
+def corpus_facts(corpus: Corpus, model_facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What the scores of a model on a corpus depend on."""
     metadata = corpus.metadata
-    facts = {**model, "corpus": metadata.name, "fingerprint": metadata.fingerprint, "split": corpus.split}
+    facts = {**model_facts, "corpus": metadata.name, "fingerprint": metadata.fingerprint, "split": corpus.split}
     return facts | {"sample_rate": corpus.sample_rate, "channels": corpus.channels, "stems": list(corpus.stems)}
 
 
-def by_model(
-    model: Model, bank: Bank | None, asks: Sequence[Ask], told: Callable[[str], MixtureCondition] = lambda track: ()
-) -> dict[str, Estimate]:
-    """What a model makes of a track, for each way to ask it; a system without queries gives all its stems at once.
-
-    `mean`: the class means, one separation (Lee 2019, §4.4); `iterative`: once more with the estimates as queries
-    (§4.6); `gt`: the true stems as queries, an upper bound (§4.7); `nearest`: the training track nearest to the true
-    stem (§4.5). Where a query would be silent, the class mean asks.
-
-    Args:
-      told: what a system without queries is told of a track.
-    """
-    if bank is None:
-
-        def at_once(track: str, references: Stems) -> Stems:
-            return dict(zip(model.system.stems, _separated(model, references, [told(track)]), strict=True))
-
-        return {"model": at_once}
-    return {f"model_{ask}": partial(_asked, model, bank, ask) for ask in asks}
-
-
-def _asked(model: Model, bank: Bank, ask: Ask, track: str, references: Stems) -> Stems:
-    means = {stem: bank.mean(stem) for stem in references}
-    queries = references
-    if ask == "iterative":
-        queries = dict(zip(references, _separated(model, references, list(means.values())), strict=True))
-    conditions = []
-    for stem, query in queries.items():
-        condition = means[stem]
-        if ask != "mean" and is_loud(query.mean(axis=1)):
-            condition = encode(model, query, stem)
-            if ask == "nearest":
-                condition = bank.tracks[stem][bank.nearest(stem, condition)]
-        conditions.append(condition)
-    return dict(zip(references, _separated(model, references, conditions), strict=True))
-
-
-def _separated(model: Model, references: Stems, conditions: list[MixtureCondition]) -> np.ndarray:
-    mixture = mixed(references)
-    return np.concatenate(list(separate_blocks(model, [mixture], mixture.shape[1], conditions)), axis=1)
-
-
-def mixed(references: Stems) -> np.ndarray:
-    """The sum of all stems."""
-    return np.sum(list(references.values()), axis=0)
-
-
-def by_oracle(names: Sequence[Oracle]) -> dict[str, Estimate]:
-    return {name: lambda track, references, name=name: oracle(name, references) for name in names}
-
-
-def oracle(name: Oracle, references: Stems) -> Stems:
-    """`mixture`: the untouched mixture for every stem; `irm`, `ibm`: the ideal ratio or binary mask, per channel."""
-    if name == "mixture":
-        return dict.fromkeys(references, mixed(references))
-    mask = {"irm": oracles.ideal_ratio_mask, "ibm": oracles.ideal_binary_mask}[name]
-    signals, found = np.stack(list(references.values())), []  # [S, T, C]
-    for channel in range(signals.shape[2]):
-        side_by_side = [signals[:, :, channel].T]  # of the sources, as if they were channels
-
-        def masked(chunks: np.ndarray) -> np.ndarray:
-            return np.asarray(mask(jnp.asarray(chunks[0].T)))[None, :, :, None]
-
-        blocks = over_chunks(side_by_side, default_plan(ORACLE_CHUNK), 1, masked)
-        found.append(np.concatenate(list(blocks), axis=1))
-    return dict(zip(references, np.concatenate(found, axis=2), strict=True))
-
-
-def score(tracks: list[ScoredTrack], protocol: Protocol, out: Path) -> list[TrackScores]:
-    """Score the estimates of every track, those that `out` has no scores of yet; all of them, in order."""
+def score_tracks(tracks: list[ScoredTrack], protocol: Protocol, out: Path) -> list[TrackScores]:
+    """Return the scores of every track and kind of estimate, in order; compute and store those that `out` lacks."""
     scored = []
     with Progress(f"scoring by {protocol.name}", len(tracks), unit="track") as progress:
         for track in tracks:
-            paths = {name: out / "tracks" / name / f"{_file_name(track.name)}.json" for name in track.estimates}
-            before = {name: _before(path, track, protocol) for name, path in paths.items()}
-            references = track.references() if None in before.values() else {}
-            for name, path in paths.items():
-                scores = before[name]
+            paths = {kind: out / "tracks" / kind / f"{_file_name(track.name)}.json" for kind in track.estimates}
+            stored = {kind: _stored_scores(path, track, protocol) for kind, path in paths.items()}
+            references = track.references() if None in stored.values() else {}
+            for kind, path in paths.items():
+                scores = stored[kind]
                 if scores is None:
-                    estimates = track.estimates[name](references)
-                    stems = [stem for stem in references if stem in estimates]
-                    true, found = (np.stack([each[stem] for stem in stems]) for each in (references, estimates))
-                    table = protocol.score(true, found, track.sample_rate)
-                    by_stem = {stem: {m: table[m][row] for m in table} for row, stem in enumerate(stems)}
-                    scores = TrackScores(track.name, name, protocol, dict(track.facts), by_stem)
+                    scores = _score(track, kind, protocol, references)
                     write_text(path, scores.to_json())
                 scored.append(scores)
             progress.advance()
     return scored
 
 
+def _score(track: ScoredTrack, kind: str, protocol: Protocol, references: Stems) -> TrackScores:
+    """Score one kind of estimate of a track; only stems that are in both the references and the estimates count."""
+    estimates = track.estimates[kind](references)
+    stems = [stem for stem in references if stem in estimates]
+    reference, estimate = (np.stack([source[stem] for stem in stems]) for source in (references, estimates))
+    scores = protocol.score(reference, estimate, track.sample_rate)
+    by_stem = {stem: {metric: scores[metric][row] for metric in scores} for row, stem in enumerate(stems)}
+    return TrackScores(track.name, kind, protocol, dict(track.facts), by_stem)
+
+
 def _file_name(track: str) -> str:
     return re.sub(r"[^\w .,()&+'-]", "_", track)
 
 
-def _before(path: Path, track: ScoredTrack, protocol: Protocol) -> TrackScores | None:
-    """The scores of an earlier evaluation of the same thing."""
+def _stored_scores(path: Path, track: ScoredTrack, protocol: Protocol) -> TrackScores | None:
+    """Read the scores of an earlier evaluation; None if there are none, or their protocol or facts differ."""
     if not path.exists():
         return None
     scores = TrackScores.from_file(path)
@@ -210,8 +145,8 @@ def _before(path: Path, track: ScoredTrack, protocol: Protocol) -> TrackScores |
     return scores if same else None
 
 
-def report(scored: list[TrackScores], run: str, corpus: str, split: str, out: Path) -> list[dict[str, Any]]:
-    """Write `results.json`, `table.md` and `boxes.png`; the rows.
+def write_report(scored: list[TrackScores], run: str, corpus: str, split: str, out: Path) -> str:
+    """Write `results.json`, `table.md` and `boxes.png`, and return the table.
 
     Raises:
       ValueError: if no stem of any track has a score.
@@ -219,41 +154,42 @@ def report(scored: list[TrackScores], run: str, corpus: str, split: str, out: Pa
     mixtures = {scores.track: scores for scores in scored if scores.estimate == "mixture"}
     if mixtures:
         scored = [with_improvement(scores, mixtures[scores.track]) for scores in scored]
-    found = summary_rows(scored, run, corpus, split)
-    if not found:
-        raise ValueError(f"no stem of {corpus} has a score: in every frame one of them is silent")
-    write_text(out / "results.json", json.dumps([_plain(row) for row in found], indent=2))
-    write_text(out / "table.md", table(found, scored))
+    rows = summary_rows(scored, run, corpus, split)
+    if not rows:
+        raise ValueError(f"no stem of {corpus} has a score: in every frame at least one of them is silent")
+    text = table(rows, scored)
+    write_json(out / "results.json", [_finite_or_null(row) for row in rows])
+    write_text(out / "table.md", text)
     boxes(scored, f"{run} on {corpus}, {split}: {scored[0].protocol}", out / "boxes.png")
-    return found
+    return text
 
 
-def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    """A row in strict JSON, which has no NaN and no infinity."""
+def _finite_or_null(row: dict[str, Any]) -> dict[str, Any]:
+    """Replace NaN and infinity, which strict JSON does not have, by None."""
     return {key: None if isinstance(value, float) and not np.isfinite(value) else value for key, value in row.items()}
 
 
-def table(found: list[dict[str, Any]], scored: list[TrackScores]) -> str:
-    """The rows as a Markdown table, estimates and stems down, metrics across: median (mean ± 95 %)."""
-    metrics = list(dict.fromkeys(row["metric"] for row in found))
-    cells = {(row["estimate"], row["stem"], row["metric"]): row for row in found}
+def table(rows: list[dict[str, Any]], scored: list[TrackScores]) -> str:
+    """Format rows as a Markdown table: a line for each estimate and stem, a column for each metric."""
+    metrics = list(dict.fromkeys(row["metric"] for row in rows))
+    cells = {(row["estimate"], row["stem"], row["metric"]): row for row in rows}
     tracks = len({scores.track for scores in scored})
     lines = [
-        f"{found[0]['corpus']}, {found[0]['split']} split, {tracks} tracks; {found[0]['protocol']}; "
+        f"{rows[0]['corpus']}, {rows[0]['split']} split, {tracks} tracks; {rows[0]['protocol']}; "
         "dB: median over tracks (mean ± 95 % interval)",
         "",
         f"| estimate | stem | tracks | {' | '.join(metrics)} |",
         f"| --- | --- | --: |{' --: |' * len(metrics)}",
     ]
-    for estimate, stem in dict.fromkeys((row["estimate"], row["stem"]) for row in found):
+    for estimate, stem in dict.fromkeys((row["estimate"], row["stem"]) for row in rows):
         line = [cells.get((estimate, stem, metric)) for metric in metrics]
         count = max(row["count"] for row in line if row)
         lines.append(f"| {estimate} | {stem} | {count} | {' | '.join(_cell(row) for row in line)} |")
     silent = {
         (scores.track, stem)
         for scores in scored
-        for stem, values in scores.stems.items()
-        if np.isnan(values[scores.protocol.metrics[0]]).all()
+        for stem, metrics_of_stem in scores.stems.items()
+        if np.isnan(metrics_of_stem[scores.protocol.metrics[0]]).all()
     }
     if silent:
         names = ", ".join(sorted({stem for _, stem in silent}))

@@ -1,4 +1,4 @@
-"""Songs of the test set are found in training, however their names are spelled."""
+"""Test songs in the training data are recognised, even if their names are spelled differently."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +22,7 @@ SECONDS = 0.25
 
 
 def write(root: Path, name: str, stems=SYSTEM.stems, rate=SYSTEM.sample_rate, **splits: dict[str, float]) -> None:
-    """Prepare a corpus of noise: by split, the seconds of each track."""
+    """Prepare a corpus of noise, given the length in seconds of each track for each split."""
 
     def tracks(of_split: dict[str, float]) -> Iterator[list[store.Record]]:
         for track, seconds in of_split.items():
@@ -34,7 +34,7 @@ def write(root: Path, name: str, stems=SYSTEM.stems, rate=SYSTEM.sample_rate, **
 
 
 def check(root: Path, corpus: str, recipe: Recipe | None = None, **stream) -> None:
-    """Compare a training stream with the test split of `judge`."""
+    """Compare a training stream with the test split of the corpus `judge`."""
     streams = {"songs": Stream(corpus, recipe or PairedExcerpt(), **stream)}
     test = Stream("judge").open(root, "judge", SYSTEM.sample_rate, "test")
     refuse_overlap(Experiment(SYSTEM, Data(str(root), streams)), test)
@@ -42,16 +42,16 @@ def check(root: Path, corpus: str, recipe: Recipe | None = None, **stream) -> No
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """To be judged on `A Song` and another."""
+    """A folder with the corpus `judge`, whose test split has `A Song` and another song."""
     write(tmp_path, "judge", test={"Somebody - A Song": SECONDS, "Nobody": SECONDS})
     return tmp_path
 
 
 @pytest.mark.parametrize("name", ["Somebody - A Song", "somebody_a_song", "SomebodyASong", "Some.body-(A)-Song!"])
 @pytest.mark.parametrize("recipe", [PairedExcerpt(), SoloExcerpt()])
-def test_the_same_song_is_refused_whatever_its_spelling(root, name, recipe):
+def test_the_same_song_is_refused_for_any_spelling(root, name, recipe):
     write(root, "mine", train={"Other": SECONDS, name: 1.005 * SECONDS})
-    with pytest.raises(ValueError, match="its scores would say nothing") as caught:
+    with pytest.raises(ValueError, match="its scores would be meaningless") as caught:
         check(root, "mine", recipe)
     assert f"'{name}' of {root / 'mine'}" in str(caught.value)
     assert "in the training stream 'songs', and as 'Somebody - A Song' in the test split" in str(caught.value)
@@ -71,12 +71,12 @@ def test_other_lengths_and_names_are_other_songs(root, name, seconds):
     check(root, "mine")
 
 
-def test_mixtures_without_stems_may_be_of_the_test_set(root):
+def test_mixtures_without_stems_may_be_test_songs(root):
     write(root, "mine", train={"Nobody": SECONDS})
     check(root, "mine", UnpairedMixture())
 
 
-def test_every_corpus_of_a_stream_is_compared_that_is_there(root):
+def test_every_prepared_corpus_of_a_stream_is_compared(root):
     write(root, "mine", train={"Other": SECONDS})
     check(root, "missing+mine")
     write(root, "more", train={"Nobody": SECONDS})
@@ -84,7 +84,7 @@ def test_every_corpus_of_a_stream_is_compared_that_is_there(root):
         check(root, "missing+mine+more")
 
 
-def test_tracks_that_are_left_out_are_not_trained_on(root):
+def test_tracks_that_are_not_trained_on_are_not_compared(root):
     write(root, "mine", train={"Nobody": SECONDS, "Other": SECONDS, "Third": SECONDS})
     check(root, "mine", first=1)
     with pytest.raises(ValueError, match="'Nobody'"):
@@ -95,14 +95,13 @@ def test_training_is_refused(root, capsys, monkeypatch):
     monkeypatch.setattr("qsep_jax.train.prepare_missing", lambda experiment: None)
     write(root, "dsd100", train={"nobody": SECONDS}, validation={"v": SECONDS})
     config = ("--config", config_of("stoller2018.py:supervised"), "--workdir", root / "run", "--data.root", root)
-    says = "'nobody' of"
-    refused(capsys, says, train, *config, "--train.batch-size", 8, "--evaluation.corpus", "judge")
+    refused(capsys, "'nobody' of", train, *config, "--train.batch-size", 8, "--evaluation.corpus", "judge")
     assert not (root / "run").exists()
 
 
-@pytest.mark.parametrize("protocol", ["excerpts", "bss_eval_v4_sdr"])
-def test_evaluation_is_refused(tmp_path, capsys, protocol):
+@pytest.mark.parametrize("subcommand", ["excerpts", "tracks", "segments"])
+def test_evaluation_is_refused(tmp_path, capsys, subcommand):
     write(tmp_path, "pieces", STEMS, NONE.sample_rate, train={"a duet": SECONDS}, test={"A Duet": SECONDS})
     bundle = write_bundle(NONE, tmp_path / "bundle", tmp_path)
-    refused(capsys, "'a duet' of", evaluate, "--workdir", bundle, "--protocol", protocol, "--out", tmp_path / "out")
+    refused(capsys, "'a duet' of", evaluate, subcommand, "--workdir", bundle, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
