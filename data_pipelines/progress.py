@@ -1,5 +1,6 @@
 """Progress of long work: a bar on a terminal, plain lines elsewhere."""
 
+import math
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -12,10 +13,10 @@ T = TypeVar("T")
 
 
 class Progress:
-    """`with Progress("rendering", total) as progress: progress.advance(…)`; writes to stderr.
+    """Report progress on stderr: `with Progress("rendering", total) as progress: progress.advance(…)`.
 
-    Away from a terminal it prints a line when it starts, at most one every `every` seconds, and one at the end.
-    A total of 0 means that it is not known; `silent` prints nothing.
+    Where stderr is no terminal, it prints a line at the start, at most one line every `every` seconds, and one at the
+    end; the time left is in hours and minutes. A total of 0 means that it is unknown. `silent` prints nothing.
     """
 
     def __init__(
@@ -28,31 +29,32 @@ class Progress:
         if sys.stderr.isatty() and not silent:
             self._bar = tqdm(total=total or None, desc=label, initial=initial, unit=unit, dynamic_ncols=True)
         else:
-            self._print("")
+            self._print_state("")
 
     def advance(self, count: int = 1, note: str = "") -> None:
+        """Count `count` further items as done, and show `note` beside them."""
         self._done += count
         if self._bar is not None:
             if note:
                 self._bar.set_postfix_str(note, refresh=False)
             self._bar.update(count)
         elif time.monotonic() - self._printed >= self._every and self._done != self._total:
-            self._print(note)
+            self._print_state(note)
 
     def over(self, items: Iterable[T]) -> Iterator[T]:
-        """The items, counted as they pass."""
+        """Yield the items and count each as done when the next is requested."""
         for item in items:
             yield item
             self.advance()
 
-    def _print(self, note: str) -> None:
+    def _print_state(self, note: str) -> None:
         self._printed = time.monotonic()
         done, seconds = self._done - self._initial, self._printed - self._start
-        whole = f"/{self._total}" if self._total else ""
-        left = f", {seconds / done * (self._total - self._done):.0f} s left" if done and self._total else ""
-        self._say(f"{self._done}{whole}{left}{', ' + note if note else ''}")
+        total = f"/{self._total}" if self._total else ""
+        left = f", {_hours(seconds / done * (self._total - self._done))} left" if done and self._total else ""
+        self._print(f"{self._done}{total}{left}{', ' + note if note else ''}")
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         if not self._silent:
             print(f"{self._label}: {text}", file=sys.stderr, flush=True)
 
@@ -66,4 +68,10 @@ class Progress:
             self._bar.close()
         elif kind is None:
             seconds = time.monotonic() - self._start
-            self._say(f"done, {self._done} in {seconds:.1f} s")
+            self._print(f"done, {self._done} in {seconds:.1f} s")
+
+
+def _hours(seconds: float) -> str:
+    """`1:05 h` for an hour and five minutes; the last minute counts as one."""
+    minutes = math.ceil(seconds / 60)
+    return f"{minutes // 60}:{minutes % 60:02d} h"

@@ -30,20 +30,32 @@ def test_lines_in_between_are_few(capsys, monkeypatch):
         for _ in range(100):
             now += 1.0
             progress.advance(note="loss 1")
-    found = lines(capsys)
-    assert [line.split(": ")[1] for line in found[1:-1]] == [
-        f"{n}/100, {100 - n} s left, loss 1" for n in (15, 30, 45, 60, 75, 90)
+    printed = lines(capsys)
+    assert [line.removeprefix("reading: ") for line in printed[1:-1]] == [
+        f"{n}/100, 0:0{1 if n >= 40 else 2} h left, loss 1" for n in (15, 30, 45, 60, 75, 90)
     ]
-    assert found[-1] == "reading: done, 100 in 100.0 s"
+    assert printed[-1] == "reading: done, 100 in 100.0 s"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "left"), [(1, "0:01"), (60, "0:01"), (61, "0:02"), (3_600, "1:00"), (3_900, "1:05"), (90_000, "25:00")]
+)
+def test_the_time_left_is_in_hours_and_minutes(seconds, left, capsys, monkeypatch):
+    now = 0.0
+    monkeypatch.setattr("data_pipelines.progress.time.monotonic", lambda: now)
+    with Progress("training", 2, every=1.0) as progress:
+        now = float(seconds)
+        progress.advance()
+    assert lines(capsys)[1] == f"training: 1/2, {left} h left"
 
 
 def test_what_was_done_before_is_not_counted_as_speed(capsys, monkeypatch):
     now = 0.0
     monkeypatch.setattr("data_pipelines.progress.time.monotonic", lambda: now)
     with Progress("training", 100, initial=90, every=1.0) as progress:
-        now = 2.0
+        now = 100.0
         progress.advance()
-    assert lines(capsys)[:2] == ["training: 90/100", "training: 91/100, 18 s left"]
+    assert lines(capsys)[:2] == ["training: 90/100", "training: 91/100, 0:15 h left"]
 
 
 def test_an_unknown_total(capsys):
