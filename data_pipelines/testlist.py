@@ -1,4 +1,4 @@
-"""A list of test mixtures, drawn once from a seed, so that every model is judged on the same ones."""
+"""A list of test mixtures, drawn from a seed, so that every model is evaluated on the same mixtures."""
 
 import dataclasses
 import itertools
@@ -7,30 +7,29 @@ from typing import Literal
 import numpy as np
 
 from data_pipelines.prepared.corpus import Corpus, Excerpt
-from data_pipelines.recipes.mixing import rms
+from data_pipelines.recipes.mixing import MOST_DRAWS, rms
 
-# Each third of an excerpt must be louder than this (-50 dB re full scale), or another is drawn.
+# An excerpt is audible if the RMS level of each of its thirds is above this (-50 dB re full scale).
 AUDIBLE = 10.0 ** (-50 / 20)
-MOST_DRAWS = 1000
 
 
 @dataclasses.dataclass(frozen=True)
 class TestList:
-    """Which mixtures a system is judged on.
+    """The mixtures on which a system is evaluated.
 
     Attributes:
-      kind: `pairs`: two stems (or `sources`) from as many different tracks, at equal level, over all combinations of
-        stems in turn; `tracks`: all stems of one track as they are, over all tracks in turn.
-      mixtures: how many; for `pairs` 0 means every combination of stems once.
-      seconds: of a mixture, and of a query. A query is of the target's stem, from a track that is in no source of the
-        mixture.
-      seed: of the whole list.
-      sources: how many stems a mixture of `pairs` has.
-      corpus: whose tracks they are; by default those of the first stream. Of several, joined by `+`, lists take the
-        first.
+      split: Split of the corpus from which mixtures and queries are drawn.
+      kind: `pairs` mixes `sources` stems from different tracks at equal level, over all combinations of stems in turn;
+        `tracks` mixes all stems of one track at their stored level, over all tracks in turn.
+      mixtures: Number of mixtures; 0 takes every combination of stems, or every track, once.
+      seconds: Length of a mixture and of a query. A query is an excerpt of the target's stem from a track that is in no
+        source of the mixture.
+      seed: Seed from which the list is drawn.
+      sources: Number of stems in a mixture of `pairs`.
+      corpus: Corpus of the tracks; that of the first stream by default. Of several, joined by `+`, the first is used.
     """
 
-    # Not a test, whatever pytest thinks of the name.
+    # pytest takes classes of this name for tests.
     __test__ = False
 
     split: str = "test"
@@ -44,7 +43,14 @@ class TestList:
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """One target of one mixture: the excerpts it is the sum of, which of them is wanted, and the query for it."""
+    """One target of one mixture.
+
+    Attributes:
+      mixture: Number of the mixture in the list.
+      sources: The excerpts that the mixture is the sum of.
+      target: Index of the target in `sources`.
+      query: Excerpt of the target's stem from another track.
+    """
 
     mixture: int
     sources: tuple[Excerpt, ...]
@@ -57,42 +63,44 @@ class Item:
 
 
 def draw(settings: TestList, corpus: Corpus) -> list[Item]:
-    """Every source of every mixture as a target.
+    """Draw the list, in which every source of every mixture is a target.
 
     Raises:
-      ValueError: if the corpus has too few stems, tracks or audible places for the list.
+      ValueError: If the corpus has too few stems, tracks or audible excerpts for the list.
     """
     rng = np.random.default_rng(settings.seed)
     samples = round(settings.seconds * corpus.sample_rate)
-    mixtures = (
-        _pairs(settings, corpus, rng, samples) if settings.kind == "pairs" else _tracks(settings, corpus, rng, samples)
-    )
+    draw_mixtures = _draw_pairs if settings.kind == "pairs" else _draw_tracks
     items = []
-    for number, sources in enumerate(mixtures):
+    for number, sources in enumerate(draw_mixtures(settings, corpus, rng, samples)):
         tracks = {source.track for source in sources}
         for target, source in enumerate(sources):
-            items.append(Item(number, sources, target, _audible(corpus, rng, source.stem, samples, tracks)))
+            items.append(Item(number, sources, target, _draw_audible(corpus, rng, source.stem, samples, tracks)))
     return items
 
 
-def _pairs(settings: TestList, corpus: Corpus, rng: np.random.Generator, samples: int) -> list[tuple[Excerpt, ...]]:
-    together = list(itertools.combinations(corpus.stems, settings.sources))
-    if settings.sources < 2 or not together:
+def _draw_pairs(
+    settings: TestList, corpus: Corpus, rng: np.random.Generator, samples: int
+) -> list[tuple[Excerpt, ...]]:
+    combinations = list(itertools.combinations(corpus.stems, settings.sources))
+    if settings.sources < 2 or not combinations:
         raise ValueError(
-            f"mixtures of {settings.sources} need at least two and as many stems, {corpus.folder} has "
-            f"{', '.join(corpus.stems)}"
+            f"a mixture has at least two sources, and at most as many as {corpus.folder} has stems "
+            f"({', '.join(corpus.stems)}), not {settings.sources}"
         )
-    order = [together[index] for index in rng.permutation(len(together))]
+    order = [combinations[index] for index in rng.permutation(len(combinations))]
     mixtures = []
-    for stems in itertools.islice(itertools.cycle(order), settings.mixtures or len(together)):
+    for stems in itertools.islice(itertools.cycle(order), settings.mixtures or len(combinations)):
         sources: list[Excerpt] = []
         for stem in stems:
-            sources.append(_audible(corpus, rng, stem, samples, {source.track for source in sources}))
+            sources.append(_draw_audible(corpus, rng, stem, samples, {source.track for source in sources}))
         mixtures.append(tuple(sources))
     return mixtures
 
 
-def _tracks(settings: TestList, corpus: Corpus, rng: np.random.Generator, samples: int) -> list[tuple[Excerpt, ...]]:
+def _draw_tracks(
+    settings: TestList, corpus: Corpus, rng: np.random.Generator, samples: int
+) -> list[tuple[Excerpt, ...]]:
     tracks = sorted({track for stem in corpus.stems for track in corpus.tracks(stem)})
     order = [tracks[index] for index in rng.permutation(len(tracks))]
     mixtures = []
@@ -107,23 +115,25 @@ def _tracks(settings: TestList, corpus: Corpus, rng: np.random.Generator, sample
                 mixtures.append(audible)
                 break
         else:
-            raise ValueError(f"'{track}' has no {settings.seconds} s in which two stems sound")
+            raise ValueError(f"'{track}' has no {settings.seconds} s in which two stems are audible")
     return mixtures
 
 
-def _audible(corpus: Corpus, rng: np.random.Generator, stem: str, samples: int, without: set[str]) -> Excerpt:
+def _draw_audible(corpus: Corpus, rng: np.random.Generator, stem: str, samples: int, without: set[str]) -> Excerpt:
+    """An audible excerpt of a stem from a random track that is not in `without`."""
     if set(corpus.tracks(stem)) <= without:
         raise ValueError(
-            f"{corpus.folder} has too few {corpus.split} tracks with '{stem}' for a query from another one"
+            f"{corpus.folder} has too few {corpus.split} tracks with '{stem}' for a query from another track"
         )
     for _ in range(MOST_DRAWS):
         excerpt = corpus.draw(rng, stem, samples)
         if excerpt.track not in without and is_audible(corpus.read(excerpt)):
             return excerpt
-    raise ValueError(f"{MOST_DRAWS} draws of '{stem}' from {corpus.folder} found nothing audible")
+    raise ValueError(f"{MOST_DRAWS} draws of '{stem}' from {corpus.folder} gave no audible excerpt")
 
 
 def is_audible(audio: np.ndarray) -> bool:
+    """Whether each third of `audio` `[T, C]` is above the level `AUDIBLE`."""
     return all(rms(part) > AUDIBLE for part in np.array_split(audio, 3))
 
 

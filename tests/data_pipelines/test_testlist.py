@@ -1,4 +1,4 @@
-"""The test list: drawn once from its seed, fair to every pair of stems, and audible throughout."""
+"""The test list: drawn from its seed, every pair of stems equally often, and every excerpt audible."""
 
 import itertools
 from collections import Counter
@@ -27,7 +27,7 @@ def test_the_same_seed_draws_the_same_list(settings, corpus, toy):
     assert items != draw(other, corpus)
 
 
-def test_every_pair_once_and_both_of_it_as_targets(corpus):
+def test_every_pair_is_mixed_once_and_each_source_is_a_target(corpus):
     items = draw(PAIRS, corpus)
     mixtures = [members for _, members in itertools.groupby(items, lambda item: item.mixture)]
     pairs = {tuple(source.stem for source in item.sources) for item in items}
@@ -38,7 +38,7 @@ def test_every_pair_once_and_both_of_it_as_targets(corpus):
     assert len(mixtures) == 6
 
 
-def test_more_mixtures_than_pairs_go_round(corpus):
+def test_more_mixtures_than_pairs_repeat_the_pairs_in_turn(corpus):
     items = draw(TestList(kind="pairs", mixtures=9, seconds=0.5), corpus)
     pairs = Counter(tuple(source.stem for source in item.sources) for item in items if item.target == 0)
     assert sum(pairs.values()) == 9
@@ -47,7 +47,7 @@ def test_more_mixtures_than_pairs_go_round(corpus):
 
 
 @pytest.mark.parametrize("settings", [PAIRS, TRACKS], ids=lambda settings: settings.kind)
-def test_queries_are_of_the_stem_and_from_another_track(settings, corpus):
+def test_queries_are_of_the_targets_stem_and_from_another_track(settings, corpus):
     for item in draw(settings, corpus):
         assert item.query.stem == item.stem == item.sources[item.target].stem
         assert item.query.track not in {source.track for source in item.sources}
@@ -60,7 +60,7 @@ def test_sources_of_a_pair_are_from_two_tracks(corpus):
         assert one.track != other.track
 
 
-def test_sources_of_a_track_are_of_one_place(corpus):
+def test_sources_of_a_track_start_at_the_same_sample(corpus):
     items = draw(TRACKS, corpus)
     assert {item.sources[0].track for item in items} == {"e0", "e1", "e2", "e3"}
     for item in items:
@@ -77,15 +77,15 @@ def test_pairs_are_mixed_at_equal_level(corpus):
         np.testing.assert_array_equal(query, corpus.read(item.query))
 
 
-def test_tracks_are_mixed_as_they_are(corpus):
+def test_stems_of_a_track_are_mixed_at_their_stored_level(corpus):
     item = draw(TRACKS, corpus)[0]
     mixture, sources, _ = waveforms(item, corpus, TRACKS)
     np.testing.assert_array_equal(sources, [corpus.read(source) for source in item.sources])
     np.testing.assert_allclose(mixture, sources.sum(axis=0), atol=1e-6)
 
 
-def test_every_third_is_audible(write_corpus):
-    """A third of each track is silent: excerpts that reach far into it are not taken, as source or as query."""
+def test_every_third_of_an_excerpt_is_audible(write_corpus):
+    """A third of each track is silent: no source and no query reaches far into it."""
     rng = np.random.default_rng(0)
     noise = np.concatenate([rng.uniform(-0.3, 0.3, (16_000, 1)), np.zeros((8000, 1))])
     corpus = write_corpus({f"t{n}": {"a": noise, "b": np.roll(noise, 4000)} for n in range(4)})
@@ -97,7 +97,7 @@ def test_every_third_is_audible(write_corpus):
     assert not all(is_audible(corpus.read(excerpt)) for excerpt in unchecked)
 
 
-def test_stems_that_rest_are_no_targets_of_a_track(write_corpus):
+def test_silent_stems_are_no_targets_of_a_track(write_corpus):
     noise = np.random.default_rng(0).uniform(-0.3, 0.3, (9000, 1))
     corpus = write_corpus({f"t{n}": {"a": noise, "b": noise, "c": noise * (n > 0)} for n in range(3)})
     items = draw(TestList("train", "tracks", seconds=0.5), corpus)
@@ -106,7 +106,7 @@ def test_stems_that_rest_are_no_targets_of_a_track(write_corpus):
 
 @pytest.mark.parametrize("kind", ["pairs", "tracks"])
 @pytest.mark.parametrize("tracks", [1, 2])
-def test_too_few_tracks(kind, tracks, write_corpus):
+def test_too_few_tracks_are_refused(kind, tracks, write_corpus):
     """A pair and its query need three tracks that have the stem, a mixture of one track and its query two."""
     noise = np.random.default_rng(0).uniform(-0.3, 0.3, (9000, 1))
     corpus = write_corpus({f"t{n}": {"a": noise, "b": noise} for n in range(tracks)})
@@ -114,21 +114,23 @@ def test_too_few_tracks(kind, tracks, write_corpus):
     if (kind, tracks) == ("tracks", 2):
         assert len(draw(settings, corpus)) == 4
         return
-    with pytest.raises(ValueError, match=r"has too few train tracks with '[ab]' for a query from another one"):
+    with pytest.raises(ValueError, match=r"has too few train tracks with '[ab]' for a query from another track"):
         draw(settings, corpus)
 
 
-def test_too_few_stems(write_corpus):
+def test_too_few_stems_are_refused(write_corpus):
     corpus = write_corpus({"t": {"a": np.ones((9000, 1)) / 2}})
-    with pytest.raises(ValueError, match=r"mixtures of 2 need at least two and as many stems, .* has a"):
+    with pytest.raises(
+        ValueError, match=r"a mixture has at least two sources, and at most as many as .* has stems \(a\), not 2"
+    ):
         draw(TestList("train", "pairs", seconds=0.5), corpus)
 
 
-def test_nothing_audible(write_corpus):
+def test_silent_corpora_are_refused(write_corpus):
     corpus = write_corpus({f"t{n}": {"a": np.zeros((9000, 1)), "b": np.zeros((9000, 1))} for n in range(2)})
-    with pytest.raises(ValueError, match=r"1000 draws of '[ab]' from .* found nothing audible"):
+    with pytest.raises(ValueError, match=r"1000 draws of '[ab]' from .* gave no audible excerpt"):
         draw(TestList("train", "pairs", seconds=0.1), corpus)
-    with pytest.raises(ValueError, match=r"has no 0\.1 s in which two stems sound"):
+    with pytest.raises(ValueError, match=r"has no 0\.1 s in which two stems are audible"):
         draw(TestList("train", "tracks", seconds=0.1), corpus)
 
 
