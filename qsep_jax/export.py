@@ -1,4 +1,4 @@
-"""Hand a run on: `python -m qsep_jax.export --workdir RUN --out BUNDLE`."""
+"""The command `qsep export`: make a bundle of a run."""
 
 import dataclasses
 from pathlib import Path
@@ -13,13 +13,13 @@ EXAMPLE = "qsep export --workdir runs/quickstart --out bundles/quickstart"
 
 @dataclasses.dataclass(frozen=True)
 class Export:
-    """Make a bundle of the best checkpoint of a run: config, safetensors, class means if any, and a model card.
+    """Make a bundle of the best checkpoint of a run: config, weights as safetensors, class means, and a model card.
 
     Attributes:
-      workdir: the run folder.
-      out: the bundle, a folder that must not exist yet.
-      licence: of the weights, for the model card.
-      note: a paragraph for the model card: what the model is good for, and what it is not.
+      workdir: Run folder.
+      out: Folder of the bundle, which must not exist yet.
+      licence: Licence of the weights, for the model card.
+      note: A paragraph for the model card, which says what the model is suited for and what it is not suited for.
     """
 
     workdir: Path
@@ -29,11 +29,11 @@ class Export:
 
 
 def export(run: RunFolder, out: Path, licence: str = "not stated", note: str = "") -> Bundle:
-    """Write the bundle of a run's best checkpoint; it appears when it is complete.
+    """Write a bundle of the best checkpoint of a run; `out` appears only when the bundle is complete.
 
     Raises:
       ValueError: if the run has no checkpoint, or `out` exists.
-      OSError: if it cannot be written.
+      OSError: if the bundle cannot be written.
     """
     experiment, model = run.load()
     text = card(run, experiment, model.variables, out.name, licence, note)
@@ -44,7 +44,7 @@ def main() -> None:
     options = console.parse(Export, "qsep export", EXAMPLE)
     bundle = export(RunFolder(options.workdir), options.out, options.licence, options.note)
     size = sum(path.stat().st_size for path in bundle.path.iterdir())
-    print(f"{bundle.path}: {size / 1e6:.1f} MB; look over {bundle.card}")
+    print(f"{bundle.path}: {size / 1e6:.1f} MB; check its model card, {bundle.card}")
 
 
 if __name__ == "__main__":

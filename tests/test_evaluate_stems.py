@@ -104,7 +104,7 @@ def test_a_run_without_queries_has_no_class_means(tmp_path):
         "variables.safetensors",
         "README.md",
     }
-    assert "| asked by | nothing |" in (tmp_path / "bundle" / "README.md").read_text()
+    assert "| conditioned on | nothing |" in (tmp_path / "bundle" / "README.md").read_text()
     variables = Bundle(tmp_path / "bundle").load()[1].variables
     assert variables["curriculum"]["mixtures"]["most"].shape == ()
 

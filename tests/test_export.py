@@ -1,4 +1,4 @@
-"""Bundles: a run as config, safetensors and model card separates what the run separates."""
+"""Bundles of a run: their content, their model card, and equality of their output with that of the run."""
 
 import json
 import shutil
@@ -21,18 +21,18 @@ def exported(run, tmp_path_factory):
     return out
 
 
-def test_a_bundle_separates_as_its_run_does(run, exported, sounds):
-    ask = (sounds / "mix.wav", "--query", sounds / "query.wav", "--label", "bass")
+def test_a_bundle_separates_like_its_run(run, exported, sounds):
+    request = (sounds / "mix.wav", "--query", sounds / "query.wav", "--label", "bass")
     for model in (run, exported):
-        assert command(separate, "--model", model, *ask, "--out", sounds / model.name) == 0
+        assert command(separate, "--model", model, *request, "--out", sounds / model.name) == 0
     for name in ("query", "bass"):
-        one, other = (read_audio(sounds / model.name / "mix" / f"{name}.wav")[0] for model in (run, exported))
-        np.testing.assert_array_equal(one, other)
+        first, second = (read_audio(sounds / model.name / "mix" / f"{name}.wav")[0] for model in (run, exported))
+        np.testing.assert_array_equal(first, second)
     (entry,) = json.loads((sounds / "tiny" / "manifest.json").read_text())
     assert entry["model"]["bundle"] == "tiny"
 
 
-def test_what_a_bundle_holds(exported):
+def test_content_of_a_bundle(exported):
     assert {path.name for path in exported.iterdir()} == {
         "config.json",
         "variables.safetensors",
@@ -44,48 +44,48 @@ def test_what_a_bundle_holds(exported):
     )
     assert json.loads((exported / "config.json").read_text())["data"]["root"] == "data"
     card = (exported / "README.md").read_text()
-    for words in ("# tiny", "For tests.", "Lee2019", "musdb18", "4 of 4, batch 8", "| licence of the weights | CC0 |"):
-        assert words in card
+    for text in ("# tiny", "For tests.", "Lee2019", "musdb18", "4 of 4, batch 8", "| licence of the weights | CC0 |"):
+        assert text in card
 
 
-def test_a_bundle_can_be_evaluated_and_is_left_as_it_is(exported, tmp_path, monkeypatch):
+def test_evaluation_does_not_change_a_bundle(exported, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before = sorted(exported.rglob("*"))
     root = ("--root", next(exported.parents[1].glob("run*/data")))
-    assert command(evaluate, "--workdir", exported, *root) == 0
+    assert command(evaluate, "excerpts", "--workdir", exported, *root) == 0
     assert (tmp_path / "evaluation" / "tiny" / "root_data" / "table.md").exists()
     assert sorted(exported.rglob("*")) == before
 
 
-def test_a_carried_bundle_goes_by_its_name(exported, tmp_path, monkeypatch):
+def test_a_bundled_model_is_found_by_its_name(exported, tmp_path, monkeypatch):
     shutil.copytree(exported, tmp_path / "weights" / "tiny")
     monkeypatch.setattr(bundle, "BUNDLED", tmp_path / "weights")
     assert find_model("tiny") == Bundle(tmp_path / "weights" / "tiny")
     assert find_model("") == find_model("tiny")
     assert describe(find_model(""))["bundle"] == "tiny"
-    with pytest.raises(ValueError, match="carries no model that is told by frames: give --model"):
+    with pytest.raises(ValueError, match="no bundled model is conditioned on video: give --model RUN"):
         find_model("", "frames")
-    with pytest.raises(ValueError, match="carried models are tiny"):
+    with pytest.raises(ValueError, match="bundled models are tiny"):
         find_model("huge")
 
 
-def test_carried_models_are_small_and_have_a_card():
+def test_bundled_models_are_small_and_have_a_card():
     for model in bundled_models().values():
         assert sum(path.stat().st_size for path in model.path.iterdir()) <= 10e6
         assert "## Scores" in model.card.read_text()
         model.load()
 
 
-def test_mistakes(run, exported, sounds, capsys, tmp_path):
+def test_mistakes_are_one_line(run, exported, sounds, capsys, tmp_path):
     refused(capsys, "exists already", export, "--workdir", run, "--out", exported)
     refused(capsys, "is no run folder", export, "--workdir", tmp_path, "--out", tmp_path / "out")
     damaged = tmp_path / "damaged"
     shutil.copytree(exported, damaged)
     (damaged / "variables.safetensors").write_bytes((exported / "variables.safetensors").read_bytes()[:1000])
-    ask = (sounds / "mix.wav", "--query", sounds / "query.wav", "--out", sounds / "out")
-    refused(capsys, "variables.safetensors cannot be read", separate, "--model", damaged, *ask)
+    request = (sounds / "mix.wav", "--query", sounds / "query.wav", "--out", sounds / "out")
+    refused(capsys, "variables.safetensors cannot be read", separate, "--model", damaged, *request)
     (damaged / "conditions.npz").unlink()
     shutil.copy(exported / "variables.safetensors", damaged)
-    refused(capsys, "the run has no class means", separate, "--model", damaged, *ask, "--label", "bass")
+    refused(capsys, "the run has no class means", separate, "--model", damaged, *request, "--label", "bass")
     assert not (sounds / "out").exists()
     assert not list(tmp_path.glob(".*"))

@@ -11,8 +11,14 @@ from qsep_jax.systems.base import Variables, parameter_count
 
 
 def card(run: RunFolder, experiment: Experiment, variables: Variables, name: str, licence: str, note: str) -> str:
-    """The model card of a run: its system, training data, versions, scores with their protocol, and licence."""
-    starts = read_json(run.path / "environment.json", "start the training again, which writes it anew")
+    """Write the model card of a run: its system, training data, versions, scores with their protocol, and licence.
+
+    Args:
+      name: Title of the card.
+      licence: Licence of the weights.
+      note: A paragraph below the title, or an empty text.
+    """
+    starts = read_json(run.path / "environment.json", "start the training again, which writes the file again")
     system, train = experiment.system, experiment.train
     corpora = ", ".join(sorted({name for stream in experiment.data.streams.values() for name in stream.corpora}))
     facts: dict[str, Any] = {
@@ -39,5 +45,5 @@ def _scores(run: RunFolder) -> str:
     results = run.evaluation / "results.json"
     rows = read_json(results, "evaluate the run again") if results.exists() else []
     if not rows or rows[0].get("step") != run.best_step():
-        return f"Not evaluated at this step; run `qsep evaluate --workdir {run.path}` before the export.\n"
+        return f"Not evaluated at this step; run `qsep evaluate excerpts --workdir {run.path}` before the export.\n"
     return table(rows)
