@@ -1,4 +1,4 @@
-"""Commands as a user has them, within the test process."""
+"""Commands as a user runs them, within the test process."""
 
 import json
 import sys
@@ -14,27 +14,28 @@ from tests.experiments import ROOT, debug, write_corpora
 
 
 def command(module, *options: object) -> int:
-    """Exit code of a command."""
+    """Run a command; its exit code."""
     before, sys.argv = sys.argv, [module.__name__, *map(str, options)]
     try:
         console.run(module.main)
-    except SystemExit as left:
-        return int(left.code or 0)
+    except SystemExit as exit_:
+        return int(exit_.code or 0)
     finally:
         sys.argv = before
     return 0
 
 
 def config_of(config: str) -> str:
+    """The debug variant of `configs/config`, as --config names it."""
     path, _, variant = config.partition(":")
     return f"{ROOT / 'configs' / path}:{variant},debug"
 
 
 def train_debug(config: str, folder: Path) -> Path:
-    """The run folder of a config's debug variant, trained to its end on made-up corpora."""
+    """Train a config's debug variant to its end on generated corpora; the run folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("data_pipelines.console._set_up", lambda: None)
-        # The corpora that are made here are not the ones that the config would make.
+        # The generated corpora have the names of those that the config would prepare.
         patch.setattr("qsep_jax.train.prepare_missing", lambda experiment: None)
         write_corpora(debug(config), folder / "data")
         options = ("--config", config_of(config), "--workdir", folder / "run", "--data.root", folder / "data")
@@ -43,17 +44,17 @@ def train_debug(config: str, folder: Path) -> Path:
     return folder / "run"
 
 
-def refused(capsys, says: str, module, *options: object) -> None:
-    """The command ends with code 2 and one line on stderr that holds `says`."""
+def refused(capsys, message: str, module, *options: object) -> None:
+    """Check that a command ends with exit code 2 and one line on stderr that contains `message`."""
     capsys.readouterr()
     assert command(module, *options) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
-    assert says in errors[0], errors[0]
+    assert message in errors[0], errors[0]
 
 
-def asked(run: Path, sounds: Path) -> tuple[str, tuple[object, ...]]:
-    """An output of a model, and the options that it takes to get it."""
+def separation_options(run: Path, sounds: Path) -> tuple[str, tuple[object, ...]]:
+    """The name of an output of a model, and the options with which `separate` writes it."""
     system = RunFolder(run).experiment().system
     if "query" in system.cues:
         return "query", ("--query", sounds / "query.wav")

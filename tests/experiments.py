@@ -1,4 +1,4 @@
-"""Every config in its debug variant, and made-up corpora that they can train on within seconds."""
+"""Every config in its debug variant, and generated corpora on which they train within seconds."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -17,22 +17,22 @@ from qsep_jax.train import shapes_of
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.py"))
-# MixtureCondition by pictures, which takes a residual network, and so long to compile.
-LOOKING = pytest.param("slizovskaia2021.py:exp16", marks=pytest.mark.slow)
-CASES = [*CONFIGS, "slizovskaia2021.py:exp9", LOOKING]
+# Conditioned on video, by a residual network that takes long to compile.
+VIDEO = pytest.param("slizovskaia2021.py:exp16", marks=pytest.mark.slow)
+CASES = [*CONFIGS, "slizovskaia2021.py:exp9", VIDEO]
 SECONDS, TRACKS = 4.0, 3
 
 
 def debug(config: str) -> Experiment:
-    """The debug variant of `configs/config`; `lee2019.py:band` is one, too."""
+    """The debug variant of `configs/config`, which may name a further variant: `lee2019.py:band`."""
     path, _, variant = config.partition(":")
     return load_config(f"{ROOT / 'configs' / path}:{variant},debug")
 
 
 def write_corpora(experiment: Experiment, root: Path) -> None:
-    """Write the corpora that an experiment asks for: each stem a chord of its own, in tracks of each split.
+    """Write the corpora of an experiment: in each track, each stem is a chord with pitches of its own.
 
-    Each chord is one note from beginning to end, so that players can be drawn.
+    According to the notes it is a single note from beginning to end, so that frames of a player can be drawn.
     """
     rate = experiment.system.sample_rate
     for stream in (experiment.judged, *experiment.data.streams.values()):
@@ -48,25 +48,25 @@ def _tracks(split: str, stems: list[str], rate: int) -> Iterator[list[store.Reco
     time = np.arange(round(SECONDS * rate)) / rate
     for number in range(TRACKS):
         rng = np.random.default_rng([SPLITS.index(split), number])
-        loaded = []
+        sources = []
         for place, stem in enumerate(stems):
             pitches = 200.0 * 1.2**place * rng.uniform(0.97, 1.03, 3) * [1, 2, 3]
             chord = np.sin(2 * np.pi * pitches * time[:, None] + rng.uniform(0, 6, 3)).sum(axis=1, keepdims=True)
             noise = 0.1 * rng.normal(size=chord.shape)
             notes = np.array([[0.0, SECONDS, 60 + place]], np.float32)
-            loaded.append(Stem(stem, np.int16(2000 * (chord + noise)), notes=notes))
-        yield store.segments(f"{split}{number}", loaded, rate)
+            sources.append(Stem(stem, np.int16(2000 * (chord + noise)), notes=notes))
+        yield store.segments(f"{split}{number}", sources, rate)
 
 
 def pipeline(experiment: Experiment, root: Path, split: str = "train", batch_size: int = 0) -> Pipeline:
-    """The batches of an experiment from the corpora under `root`."""
+    """The pipeline of an experiment, from the corpora under `root`."""
     data, train = experiment.data, experiment.train
     data = dataclasses.replace(data, root=str(root))
     return Pipeline(data, shapes_of(experiment.system, split), split, batch_size or train.batch_size, train.seed)
 
 
 def cues(system: System, count: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Random cues of the kind that a system takes, `[count, …]`."""
+    """Random cues of the kind on which a system is conditioned, `[count, …]`."""
     if "query" in system.cues:
         return {"query": rng.normal(size=(count, system.query_samples, 2)).astype(np.float32)}
     if "labels" in system.cues:

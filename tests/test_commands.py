@@ -1,4 +1,4 @@
-"""The commands as a user has them: every config from training to separated files, and every mistake one clear line."""
+"""The commands as a user runs them: every config from training to separated files, every mistake one line of error."""
 
 import json
 import os
@@ -10,11 +10,11 @@ import pytest
 import soundfile
 
 from qsep_jax import evaluate, separate, train
-from tests.commands import asked, command, config_of, refused, train_debug
-from tests.experiments import CONFIGS, LOOKING
+from tests.commands import command, config_of, refused, separation_options, train_debug
+from tests.experiments import CONFIGS, VIDEO
 
-# Of configs whose variants differ in corpus or cue.
-VARIANTS = ("lee2019.py:band", "lee2019.py:chamber", LOOKING)
+# Further variants, which differ from their config in corpus or cue.
+VARIANTS = ("lee2019.py:band", "lee2019.py:chamber", VIDEO)
 
 
 @pytest.fixture(scope="module", params=[*CONFIGS, *VARIANTS])
@@ -47,25 +47,25 @@ def test_every_config_trains_evaluates_and_separates(trained, sounds, tmp_path):
     assert {row["estimate"] for row in rows} == {"mixture", "model", "irm"}
     assert (tmp_path / "scores" / "overview.png").stat().st_size > 10_000
     assert list((tmp_path / "scores" / "audio").rglob("*_estimate.wav"))
-    name, options = asked(trained, sounds)
+    name, options = separation_options(trained, sounds)
     assert command(separate, "--model", trained, sounds / "mix.wav", *options, "--out", tmp_path / "out") == 0
     info = soundfile.info(tmp_path / "out" / "mix" / f"{name}.wav")
     assert (info.samplerate, info.channels, info.frames, info.subtype) == (44_100, 2, 57_331, "PCM_24")
 
 
 def separated(run: Path, sounds: Path, *options: object) -> dict[str, np.ndarray]:
-    """What `separate` writes for these options, by name."""
+    """The audio that `separate` writes with these options, by the name of the file."""
     out = sounds / "out"
     shutil.rmtree(out, ignore_errors=True)
     assert command(separate, "--model", run, sounds / "mix.wav", "--out", out, *options) == 0
     return {path.stem: soundfile.read(path)[0] for path in sorted((out / "mix").iterdir())}
 
 
-def test_ways_to_ask(run, sounds):
+def test_ways_to_select_a_source(run, sounds):
     query, other = ("--query", sounds / "query.wav"), ("--query", sounds / "other.flac")
-    both = separated(run, sounds, *query, *other)
-    assert both.keys() == {"query", "other"}
-    assert not np.array_equal(both["query"], both["other"])
+    outputs = separated(run, sounds, *query, *other)
+    assert outputs.keys() == {"query", "other"}
+    assert not np.array_equal(outputs["query"], outputs["other"])
     merged = separated(run, sounds, *query, *other, "--average-queries")
     assert merged.keys() == {"query+other"}
     labels = separated(run, sounds, "--label", "vocals", "--label", "bass")
@@ -73,8 +73,8 @@ def test_ways_to_ask(run, sounds):
     ends = separated(run, sounds, "--interpolate", "vocals", "bass", "1")
     np.testing.assert_allclose(ends["vocals_bass_1"], labels["bass"], atol=1e-5)
     assert separated(run, sounds, "--retrieve", "drums").keys() == {"drums_nearest"}
-    again = separated(run, sounds, *query, "--iterations", "1")
-    assert not np.array_equal(again["query"], both["query"])
+    iterated = separated(run, sounds, *query, "--iterations", "1")
+    assert not np.array_equal(iterated["query"], outputs["query"])
 
 
 @pytest.mark.parametrize(("rate", "channels"), [(8_000, 1), (22_050, 6), (192_000, 2)])
@@ -94,21 +94,21 @@ def test_a_short_query_is_padded_with_a_warning(run, sounds):
 
 def broken(folder: Path) -> dict[str, Path]:
     """Files that cannot be separated, by what is wrong with them."""
-    whole = (folder / "mix.wav").read_bytes()
+    content = (folder / "mix.wav").read_bytes()
     paths = {name: folder / f"{name}.wav" for name in ("missing", "truncated", "empty", "nan", "slow", "fast", "text")}
-    paths["truncated"].write_bytes(whole[: len(whole) // 2])
+    paths["truncated"].write_bytes(content[: len(content) // 2])
     soundfile.write(paths["empty"], np.zeros((0, 1)), 16_000)
     soundfile.write(paths["nan"], np.full(16_000, np.nan), 16_000, "FLOAT")
     soundfile.write(paths["slow"], np.ones(4_000), 4_000)
     soundfile.write(paths["fast"], np.ones(4_000), 200_000)
     paths["text"].write_text("not audio")
     paths["extension"] = folder / "mix.txt"
-    paths["extension"].write_bytes(whole)
+    paths["extension"].write_bytes(content)
     return {**paths, "silent": folder / "silent.wav"}
 
 
 @pytest.mark.parametrize(
-    ("what", "says"),
+    ("name", "message"),
     [
         ("missing", "missing.wav: no such file"),
         ("truncated", "truncated.wav: is truncated"),
@@ -122,10 +122,10 @@ def broken(folder: Path) -> dict[str, Path]:
     ],
 )
 @pytest.mark.parametrize("role", ["mixture", "query"])
-def test_bad_audio_is_one_line(run, sounds, capsys, what, says, role):
-    bad = broken(sounds)[what]
+def test_bad_audio_is_one_line(run, sounds, capsys, name, message, role):
+    bad = broken(sounds)[name]
     files = (bad, "--query", sounds / "query.wav") if role == "mixture" else (sounds / "mix.wav", "--query", bad)
-    refused(capsys, says, separate, "--model", run, *files, "--out", sounds / "out")
+    refused(capsys, message, separate, "--model", run, *files, "--out", sounds / "out")
     assert not (sounds / "out").exists()
 
 
@@ -135,7 +135,7 @@ def test_other_mistakes_are_one_line(run, sounds, capsys, tmp_path):
     refused(
         capsys, "unknown label 'vox'; this model knows vocals, drums, bass, other", separate, *ask, "--label", "vox"
     )
-    refused(capsys, "nothing is asked for", separate, *ask)
+    refused(capsys, "nothing to separate: give a query", separate, *ask)
     refused(capsys, "did you mean '--query'?", separate, *ask, "--qery", "x.wav")
     refused(capsys, "must be between 0 and 1, not 2", separate, *ask, "--interpolate", "vocals", "bass", "2")
     refused(capsys, "--iterations must be 0 or more", separate, *ask, *query, "--iterations", "-1")
@@ -148,7 +148,7 @@ def test_other_mistakes_are_one_line(run, sounds, capsys, tmp_path):
     assert not (sounds / "out").exists()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="needs a user whom permissions hold back: root may write anywhere")
+@pytest.mark.skipif(os.geteuid() == 0, reason="needs a user whom permissions restrict: root may write anywhere")
 def test_an_output_folder_that_cannot_be_written_is_named(run, sounds, capsys, tmp_path):
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o500)
@@ -189,10 +189,10 @@ def test_mistakes_in_training_are_one_line(run, capsys, tmp_path, monkeypatch):
     data = ("--data.root", run.parent / "data")
     config = ("--config", config_of("lee2019.py"), "--workdir", tmp_path / "run", "--train.batch-size", "8")
     refused(capsys, "did you mean '--train.steps'?", train, *config, *data, "--train.stepz", "3")
-    refused(capsys, "does not divide over 8 devices; give 8", train, *config[:4], *data, "--train.batch-size", "3")
-    missing = "python -m data_pipelines.prepare musdb18 --source DIR --out nowhere --sample-rate 22050"
+    refused(capsys, "cannot be split over 8 devices; choose 8", train, *config[:4], *data, "--train.batch-size", "3")
+    remedy = "python -m data_pipelines.prepare musdb18 --source DIR --out nowhere --sample-rate 22050"
     assert command(train, *config, "--data.root", "nowhere") == 2
-    assert missing in capsys.readouterr().err
+    assert remedy in capsys.readouterr().err
     refused(capsys, "there is no config file 'nowhere.py'", train, "--config", "nowhere.py", "--workdir", tmp_path)
     refused(capsys, "unknown variant 'tiny'", train, "--config", config_of("lee2019.py:tiny"), "--workdir", tmp_path)
     other = (*config[:2], *config[4:], "--workdir", run, *data, "--train.seed", "5")

@@ -1,4 +1,4 @@
-"""All experiments of Slizovskaia et al. 2021 and the two of section 5.4, from a step of training to separated files."""
+"""All experiments of Slizovskaia et al. 2021, section 5.4 included, from a training step to separated files."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import soundfile
 
 from configs.slizovskaia2021 import EXPERIMENTS, get_config
 from qsep_jax import evaluate, separate, train
-from tests.commands import asked, command, config_of
+from tests.commands import command, config_of, separation_options
 from tests.experiments import debug, write_corpora
 
 ONCE = ("--train.steps", 1, "--train.batch-size", 8, "--train.validate-every", 0, "--train.summary-every", 0)
@@ -16,7 +16,7 @@ ONCE = ("--train.steps", 1, "--train.batch-size", 8, "--train.validate-every", 0
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A corpus that all of them can train on."""
+    """A folder with a corpus on which all experiments can train."""
     folder = tmp_path_factory.mktemp("data")
     write_corpora(debug("slizovskaia2021.py:exp6,chamber"), folder)
     return folder
@@ -32,15 +32,15 @@ def test_every_experiment_trains_a_step_evaluates_and_separates(name, data, soun
     assert command(evaluate, "--workdir", run, "--audio", 0, "--mixtures", 1) == 0
     (results,) = (run / "evaluation").glob("*/results.json")
     assert {row["estimate"] for row in json.loads(results.read_text())} == {"mixture", "model", "irm"}
-    stem, options = asked(run, sounds)
+    stem, options = separation_options(run, sounds)
     assert command(separate, "--model", run, sounds / "mix.wav", *options, "--out", tmp_path / "out") == 0
     assert soundfile.info(tmp_path / "out" / "mix" / f"{stem}.wav").frames == 57_331
 
 
 def test_every_experiment_differs_from_the_one_that_it_is_compared_with():
-    """But 20 from 19, which starts from the same weights."""
+    """The exception is experiment 20, which fine-tunes the weights of experiment 19."""
     for name, (base, difference) in EXPERIMENTS.items():
         if isinstance(base, str) and name != "exp20":
-            here, there = get_config(name).system, get_config(base).system
+            system, compared = get_config(name).system, get_config(base).system
             assert difference
-            assert all(getattr(here, field) != getattr(there, field) for field in difference), name
+            assert all(getattr(system, field) != getattr(compared, field) for field in difference), name
