@@ -1,15 +1,16 @@
-"""A score arranged for a band: which notes each instrument plays, in quarter notes; the level and sound come later.
+"""Arrangement of a score for a band: the notes of each instrument, in quarter notes.
 
-The top voice is sung, the lowest one played on a bass, what lies between is given to chord instruments, and a drummer
-plays a groove that suits the metre. A tune without harmony gets one triad per bar, the one of its key's three main
-triads that most of the melody fits.
+The highest voice becomes the vocals, the lowest one the bass, and chord instruments play the voices between them. The
+drums play a groove that suits the metre. A tune without harmony gets one triad per bar: of the three main triads of its
+key, the one that shares most with the melody.
 """
 
 import numpy as np
 
 from data_pipelines.corpora.scores import Part, Work
 
-Notes = list[tuple[float, float, int]]  # onset and offset in quarter notes, MIDI pitch
+# Onset and offset in quarter notes, and MIDI pitch.
+Notes = list[tuple[float, float, int]]
 
 VOCAL_RANGE = (52, 81)
 BASS_RANGE = (28, 50)
@@ -23,7 +24,8 @@ def arrange(
 ) -> dict[str, Notes]:
     """The notes of `vocals`, `bass`, each of `chord_instruments` and the three drums.
 
-    The work is repeated until it fills `quarters`, and cut off there. Now and then an instrument rests for a while.
+    The work is repeated until it lasts `quarters` quarter notes, and is cut there. Each instrument rests in randomly
+    drawn sections.
     """
     length = float(np.ceil(max(part.notes[-1][1] for part in work.parts) / work.metre) * work.metre)
     repeats = max(1, int(np.ceil(quarters / length)))
@@ -34,35 +36,42 @@ def arrange(
         chords = [note for part in work.parts[1:-1] for note in _transposed(part, key)]
     else:
         low, chords = _harmony(melody, length, work.metre)
-    lines = {"vocals": _into(melody, VOCAL_RANGE), "bass": _into(low, BASS_RANGE)}
-    chords = sorted(_into_one_by_one(chords, CHORD_RANGE))
+    lines = {"vocals": _line_into(melody, VOCAL_RANGE), "bass": _line_into(low, BASS_RANGE)}
+    chords = sorted(_notes_into(chords, CHORD_RANGE))
     for name in chord_instruments:
         lines[name] = _STYLES[name](chords)
     lines = {name: _repeated(notes, length, repeats) for name, notes in lines.items()}
     lines |= _drums(work.metre, length * repeats, rng)
     section = 8 * work.metre
-    return {name: _rested(_cut(notes, quarters), section, rng) for name, notes in lines.items()}
+    return {name: _with_rests(_cut(notes, quarters), section, rng) for name, notes in lines.items()}
 
 
 def _transposed(part: Part, semitones: int) -> Notes:
     return [(onset, offset, pitch + semitones) for onset, offset, pitch in part.notes]
 
 
-def _into(notes: Notes, limits: tuple[int, int]) -> Notes:
-    """The whole line moved by octaves to where its middle lies within the limits."""
-    middle = float(np.median([pitch for _, _, pitch in notes]))
-    shift = 12 * round((np.mean(limits) - middle) / 12)
+def _line_into(notes: Notes, limits: tuple[int, int]) -> Notes:
+    """The line, transposed by octaves such that its median pitch is nearest to the middle of the limits."""
+    median = float(np.median([pitch for _, _, pitch in notes]))
+    shift = 12 * round((np.mean(limits) - median) / 12)
     return [(onset, offset, pitch + shift) for onset, offset, pitch in notes]
 
 
-def _into_one_by_one(notes: Notes, limits: tuple[int, int]) -> Notes:
+def _notes_into(notes: Notes, limits: tuple[int, int]) -> Notes:
+    """The notes, each transposed by octaves into the limits."""
     low, high = limits
-    return [(a, b, low + (p - low) % 12 if p < low else high - (high - p) % 12 if p > high else p) for a, b, p in notes]
+
+    def fold(pitch: int) -> int:
+        if pitch < low:
+            return low + (pitch - low) % 12
+        return high - (high - pitch) % 12 if pitch > high else pitch
+
+    return [(onset, offset, fold(pitch)) for onset, offset, pitch in notes]
 
 
 def _harmony(melody: Notes, length: float, metre: float) -> tuple[Notes, Notes]:
-    """A bass line and triads, one per bar: tonic, subdominant or dominant, whichever shares most with the melody."""
-    tonic = melody[-1][2] % 12  # tunes of this kind end on it
+    """A bass line and triads, one per bar: the tonic, subdominant or dominant that shares most with the melody."""
+    tonic = melody[-1][2] % 12  # folk tunes end on the tonic
     weights = np.zeros(12)
     for onset, offset, pitch in melody:
         weights[pitch % 12] += offset - onset
@@ -72,7 +81,11 @@ def _harmony(melody: Notes, length: float, metre: float) -> tuple[Notes, Notes]:
         start, end = bar * metre, (bar + 1) * metre
         triads = [[(tonic + root + step) % 12 for step in (0, third, 7)] for root in (0, 5, 7)]
         shared = [
-            sum(min(b, end) - max(a, start) for a, b, p in melody if a < end and b > start and p % 12 in triad)
+            sum(
+                min(offset, end) - max(onset, start)
+                for onset, offset, pitch in melody
+                if onset < end and offset > start and pitch % 12 in triad
+            )
             for triad in triads
         ]
         triad = triads[int(np.argmax(shared))]
@@ -81,12 +94,12 @@ def _harmony(melody: Notes, length: float, metre: float) -> tuple[Notes, Notes]:
     return bass, chords
 
 
-def _held(chords: Notes) -> Notes:
+def _sustained(chords: Notes) -> Notes:
     return chords
 
 
 def _struck(chords: Notes) -> Notes:
-    """Each note struck again on every quarter that it lasts."""
+    """Chords of which each note is repeated on every quarter that it lasts."""
     return [
         (beat, min(beat + 1.0, offset), pitch)
         for onset, offset, pitch in chords
@@ -95,7 +108,7 @@ def _struck(chords: Notes) -> Notes:
 
 
 def _picked(chords: Notes) -> Notes:
-    """The sounding notes one after the other, in eighths."""
+    """Chords broken into eighths, which play the sounding notes in turn."""
     end = max(offset for _, offset, _ in chords)
     picked = []
     for number, time in enumerate(np.arange(0.0, end, 0.5)):
@@ -105,11 +118,11 @@ def _picked(chords: Notes) -> Notes:
     return picked
 
 
-_STYLES = {"piano": _struck, "guitar": _picked, "organ": _held, "strings": _held}
+_STYLES = {"piano": _struck, "guitar": _picked, "organ": _sustained, "strings": _sustained}
 
 
 def _drums(metre: float, quarters: float, rng: np.random.Generator) -> dict[str, Notes]:
-    """A groove of eighths or sixteenths: kick on the strong beats, snare on the others, a fill every eight bars."""
+    """A groove of eighths or sixteenths: kick on the strong beats, snare on the others, and a fill every eight bars."""
     beats = max(2, round(metre))
     fine = 0.25 if rng.random() < 0.3 else 0.5
     kick = [0.0, *(beat for beat in range(2, beats, 2) if beats % 2 == 0)]
@@ -128,15 +141,19 @@ def _drums(metre: float, quarters: float, rng: np.random.Generator) -> dict[str,
 
 
 def _repeated(notes: Notes, length: float, repeats: int) -> Notes:
-    return [(a + n * length, b + n * length, p) for n in range(repeats) for a, b, p in notes]
+    return [
+        (onset + number * length, offset + number * length, pitch)
+        for number in range(repeats)
+        for onset, offset, pitch in notes
+    ]
 
 
 def _cut(notes: Notes, quarters: float) -> Notes:
     return [(onset, min(offset, quarters), pitch) for onset, offset, pitch in notes if onset < quarters]
 
 
-def _rested(notes: Notes, section: float, rng: np.random.Generator) -> Notes:
-    """The notes without those of some sections; each rests with a chance of 15 %, but never all."""
+def _with_rests(notes: Notes, section: float, rng: np.random.Generator) -> Notes:
+    """The notes without randomly drawn sections: each rests with a probability of 15 %, but never all of them."""
     if not notes:
         return notes
     count = int(notes[-1][0] // section) + 1

@@ -1,9 +1,9 @@
-"""`band`: real scores arranged for a band; stands in for MUSDB18 and its kin, needs no download.
+"""`band`: a built-in corpus of scores that are arranged for a band; it replaces corpora such as MUSDB18.
 
-The chorales that `chamber` does not take, and fiddle tunes, in random keys and tempi, as `vocals`, `drums`, `bass` and
-`other`, stereo with seeded panning and levels. The sub-stems are stored with the stem that they belong to: kick, snare
-and hi-hat with drums; piano, guitar, organ and strings, as far as a song has them, with other. So a query for a hi-hat
-can be tried on a model that only ever saw drums.
+The scores are the chorales that `chamber` does not use, and fiddle tunes. They are rendered in random keys and tempi as
+`vocals`, `drums`, `bass` and `other`, in stereo with random panning and levels, all determined by a seed. Sub-stems are
+stored as well: kick, snare and hi-hat are parts of drums; piano, guitar, organ and strings, those that a song has, are
+parts of other. They allow a query with a hi-hat to be tested on a model that was trained on complete drums only.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from data_pipelines.corpora.scores import Work, chorales, generator, read_work, 
 from data_pipelines.schema import BAND_PARENTS
 
 CHORDS = ("piano", "guitar", "organ", "strings")
-# General MIDI programs, counted from 0, that a song's instrument is drawn from.
+# General MIDI programs, counted from 0, from which that of an instrument is drawn for each song.
 PROGRAMS = {
     "vocals": (52, 53, 54, 85),
     "bass": (32, 33, 34, 35, 38),
@@ -31,10 +31,10 @@ PROGRAMS = {
     "organ": (16, 18, 19),
     "strings": (48, 49, 50),
 }
-# Root mean square of each stem before its seeded change of up to 3 dB.
+# Root mean square of each stem, which changes by up to 3 dB at random.
 RMS = {"vocals": 0.09, "bass": 0.08, "kick": 0.05, "snare": 0.04, "hihat": 0.015}
 CHORD_RMS = 0.05
-# How far to the sides instruments may stand: 0 is the middle, 1 hard left or right.
+# Largest panning of each instrument: 0 is the middle, 1 is hard left or right.
 SPREAD = {"vocals": 0.1, "bass": 0.1, "kick": 0.05, "snare": 0.2, "hihat": 0.5}
 CHORD_SPREAD = 0.8
 VALIDATION_SHARE = 0.14
@@ -45,11 +45,11 @@ class Band(CorpusBuilder):
     """Chorales and fiddle tunes arranged for a band: vocals, drums, bass, other and their sub-stems.
 
     Attributes:
-      train: songs outside the test split; about a seventh of them are the validation split.
-      test: songs of the test split. No tune is in two splits.
-      seconds: of a song: short scores are repeated, long ones cut off.
-      seed: of the choice, keys, tempi, instruments, grooves, levels and panning.
-      soundfont: a `.sf2` or `.sf3` file instead of the one that pretty_midi carries.
+      train: Number of songs outside of the test split; about a seventh of them form the validation split.
+      test: Number of songs in the test split. No tune is in two splits.
+      seconds: Length of a song in seconds. Short scores are repeated, and long scores are cut.
+      seed: Seed of the selection, keys, tempi, instruments, grooves, levels and panning.
+      soundfont: SoundFont, a `.sf2` or `.sf3` file; by default that of the package pretty_midi.
     """
 
     kind: ClassVar[str] = "band"
@@ -83,7 +83,7 @@ class Band(CorpusBuilder):
                 tracks[split].append(Track(work.name, split, work))
             if not any(missing.values()):
                 return [track for split in tracks.values() for track in split]
-        raise ValueError(f"there are not enough scores: {missing} songs are missing; ask for fewer")
+        raise ValueError(f"there are not enough scores: {missing} songs are missing; choose smaller numbers of songs")
 
     def load(self, track: Track, sample_rate: int) -> list[Stem]:
         work: Work = track.source
@@ -103,7 +103,7 @@ class Band(CorpusBuilder):
             notes = np.concatenate([played[name] for name in parts])
             played[parent] = notes[np.argsort(notes[:, 0], kind="stable")]
             audio[parent] = np.sum([audio[name] for name in parts], axis=0)
-        # One gain for all, so that neither the mixture nor any stem passes full scale.
+        # All stems have the same gain, with which neither the mixture nor any stem exceeds full scale.
         peak = max(float(np.abs(wave).max()) for wave in (mixture, *audio.values()))
         gain = np.float32(min(1.0, 0.95 / peak))
         return [
@@ -112,6 +112,7 @@ class Band(CorpusBuilder):
 
 
 def _timed(notes: Notes, seconds_per_quarter: float) -> np.ndarray:
+    """Rows of onset (s), offset (s) and MIDI pitch, `[n, 3]`, each note a little shorter than written."""
     timed = np.asarray(notes, np.float32).reshape(-1, 3)
     timed[:, :2] *= np.float32(seconds_per_quarter)
     timed[:, 1] = timed[:, 0] + np.maximum((timed[:, 1] - timed[:, 0]) * 0.95, 0.05)
@@ -121,7 +122,7 @@ def _timed(notes: Notes, seconds_per_quarter: float) -> np.ndarray:
 def _play(
     name: str, notes: np.ndarray, rng: np.random.Generator, seconds: float, sample_rate: int, soundfont: Path
 ) -> np.ndarray:
-    """One instrument, panned and levelled: float32 `[T, 2]`."""
+    """Render one instrument with its level and panning: float32 `[T, 2]`."""
     program = int(rng.choice(PROGRAMS[name])) if name in PROGRAMS else 0
     drum = name not in PROGRAMS
     mono = render(notes, dynamics(rng, len(notes)), program, seconds, sample_rate, soundfont, drum=drum)

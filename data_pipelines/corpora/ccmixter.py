@@ -1,10 +1,10 @@
-"""`ccmixter`: 50 songs from ccmixter.org with their voice and accompaniment (Liutkus et al. 2014), as published.
+"""`ccmixter`: 50 songs from ccmixter.org with voice and accompaniment (Liutkus et al. 2014), in the published layout.
 
     TRACK/source-01.wav     accompaniment
     TRACK/source-02.wav     voice
-    TRACK/mix.wav           not read: mixtures are sums of stems
+    TRACK/mix.wav           not read, because mixtures are sums of stems
 
-Thirds of the songs are the splits, as in Stoller et al. 2018.
+Each split is a third of the songs, as in Stoller et al. 2018.
 """
 
 import dataclasses
@@ -23,10 +23,10 @@ EXPECTED = "a track of CCMixter has source-01.wav, the accompaniment, and source
 
 @dataclasses.dataclass(frozen=True)
 class Ccmixter(CorpusBuilder):
-    """The CCMixter corpus, voice and accompaniment, split in thirds.
+    """The CCMixter corpus: voice and accompaniment, with a third of the songs in each split.
 
     Attributes:
-      source: the folder that holds a folder for each track.
+      source: Folder that holds a folder for each track.
     """
 
     kind: ClassVar[str] = "ccmixter"
@@ -49,14 +49,15 @@ class Ccmixter(CorpusBuilder):
     def _folders(self) -> list[Path]:
         if not self.source.is_dir():
             raise ValueError(f"{self.source}: no such folder")
-        # The folder may hold others beside the tracks; one that has a part of a track is one, though not whole.
+        # The source may hold other folders. One with any file of a track is a track, which may be incomplete.
         parts = ("mix.wav", *FILES.values())
-        found = [path for path in track_folders(self.source) if any((path / part).is_file() for part in parts)]
-        if not found:
+        folders = [path for path in track_folders(self.source) if any((path / part).is_file() for part in parts)]
+        if not folders:
             raise ValueError(f"{self.source} holds no TRACK/source-01.wav: give the folder of the tracks")
-        check_present((path for folder in found for path in _files(folder).values()), EXPECTED)
-        return found
+        check_present((path for folder in folders for path in _files(folder).values()), EXPECTED)
+        return folders
 
 
 def _files(folder: Path) -> dict[str, Path]:
+    """The files of the stems of a track."""
     return {name: folder / file for name, file in FILES.items()}

@@ -1,8 +1,9 @@
-"""`chamber`: real scores played by the 13 URMP instruments; stands in for URMP and Solos, needs no download.
+"""`chamber`: a built-in corpus of scores that are rendered with the 13 URMP instruments; it replaces URMP and Solos.
 
-Bach chorales and quartet movements, each part given one of the instruments whose range it fits, moved by octaves to
-where that instrument is at home, no instrument twice in a work, all for about equally long. One SoundFont plays them,
-or any other with `soundfont`: training on one and testing on another is the honest test of generalisation. Mono.
+The scores are Bach chorales and quartet movements. Each part is played by an instrument whose range it fits, transposed
+by octaves to the middle of that range. No instrument plays twice in a work, and all instruments play for about the same
+total time. The audio is mono. With `soundfont`, another SoundFont renders the scores: training on one SoundFont and
+testing on another shows whether a model generalises.
 """
 
 import dataclasses
@@ -19,7 +20,7 @@ from data_pipelines.corpora.render import RELEASE, default_soundfont, level, ren
 from data_pipelines.corpora.scores import Part, Work, chorales, generator, quartets, read_work
 from data_pipelines.schema import INSTRUMENTS
 
-# Shares of the tunes: which corpus a chorale goes to, and which split.
+# Share of the chorales that this corpus uses, and shares of the tunes in its splits.
 CHAMBER_SHARE = 0.6
 TEST_SHARE, VALIDATION_SHARE = 0.15, 0.1
 STEM_RMS = 0.08
@@ -27,23 +28,30 @@ STEM_RMS = 0.08
 
 @dataclasses.dataclass(frozen=True)
 class Arrangement:
-    """A work with an instrument and a transposition in semitones for each part that is played."""
+    """A work with the instruments that play it.
+
+    Attributes:
+      work: Score.
+      players: For each part that is played, its index, the instrument, and the transposition in semitones.
+      seconds_per_quarter: Duration of a quarter note in seconds.
+    """
 
     work: Work
-    players: tuple[tuple[int, str, int], ...]  # index of the part, instrument, semitones
+    players: tuple[tuple[int, str, int], ...]
     seconds_per_quarter: float
 
 
 @dataclasses.dataclass(frozen=True)
 class Chamber(CorpusBuilder):
-    """Bach chorales and quartet movements, played by the 13 instruments of URMP.
+    """Bach chorales and quartet movements, rendered with the 13 instruments of URMP.
 
     Attributes:
-      works: how many scores to take, in a seeded order.
-      longest: seconds after which a work is cut off.
-      seed: of the order, the tempi, the players and the dynamics.
-      soundfont: a `.sf2` or `.sf3` file instead of the one that pretty_midi carries.
-      shifts: semitones up and down for which pitch-shifted variants of the training and validation stems are stored.
+      works: Number of scores.
+      longest: Length in seconds at which a work is cut.
+      seed: Seed of the selection of scores, tempi, instruments and dynamics.
+      soundfont: SoundFont, a `.sf2` or `.sf3` file; by default that of the package pretty_midi.
+      shifts: Largest shift in semitones, up and down, of the pitch-shifted variants of the training and validation
+        stems.
     """
 
     kind: ClassVar[str] = "chamber"
@@ -70,7 +78,7 @@ class Chamber(CorpusBuilder):
             if len(works) == self.works:
                 break
         else:
-            raise ValueError(f"there are {len(works)} scores for this corpus, not {self.works}: ask for fewer works")
+            raise ValueError(f"there are {len(works)} scores for this corpus, not {self.works}: choose fewer --works")
         by_split: dict[str, list[Work]] = {"train": [], "validation": [], "test": []}
         for work in works:
             by_split[split_of(work)].append(work)
@@ -81,6 +89,7 @@ class Chamber(CorpusBuilder):
         ]
 
     def _arrange(self, works: list[Work], split: str) -> list[Arrangement]:
+        """Assign instruments to the parts of the works of a split, such that all play for about the same time."""
         played = dict.fromkeys(INSTRUMENTS, 0.0)
         arrangements = []
         for work in works:
@@ -115,12 +124,17 @@ class Chamber(CorpusBuilder):
             program = INSTRUMENTS[instrument][2]
             audio = render(notes, dynamics(rng, len(notes)), program, seconds, sample_rate, soundfont)
             stems.append(Stem(instrument, to_int16(level(audio, STEM_RMS)), notes=notes))
-        most = 0 if track.split == "test" else self.shifts
-        return stems + [variant for stem in stems for variant in pitch_shift.shifted(stem, most, sample_rate)]
+        largest_shift = 0 if track.split == "test" else self.shifts
+        variants = [variant for stem in stems for variant in pitch_shift.shifted(stem, largest_shift, sample_rate)]
+        return stems + variants
 
 
 def score_inputs(soundfont: Path | None) -> list[str]:
-    """What the content of a rendered corpus depends on besides its options."""
+    """The packages and the SoundFont that determine the content of a rendered corpus, for `CorpusBuilder.inputs`.
+
+    Raises:
+      ValueError: if the SoundFont is missing.
+    """
     path = soundfont or default_soundfont()
     if not path.is_file():
         raise ValueError(f"{path}: no such SoundFont")
@@ -129,25 +143,25 @@ def score_inputs(soundfont: Path | None) -> list[str]:
 
 
 def belongs_to_chamber(work: Work) -> bool:
-    """Whether `chamber` takes the work; `band` takes the others. All arrangements of a tune go the same way."""
+    """Whether `chamber` uses the work; `band` uses the others. All arrangements of a tune are in the same corpus."""
     return not work.name.startswith("bach/") or generator("corpus", work.tune).random() < CHAMBER_SHARE
 
 
 def split_of(work: Work) -> str:
-    """Train, validation or test, the same for all arrangements of a tune."""
+    """The split of a work, which is the same for all arrangements of a tune."""
     draw = generator("split", work.tune).random()
     return "test" if draw < TEST_SHARE else "validation" if draw < TEST_SHARE + VALIDATION_SHARE else "train"
 
 
 def _octaves(part: Part, instrument: str) -> list[int]:
-    """Shifts in semitones by which the part fits, the one nearest to the middle of the instrument's range first."""
+    """The octave shifts in semitones that bring the part into the instrument's range, the most central one first."""
     low, high, _ = INSTRUMENTS[instrument]
     fitting = [shift for shift in range(-36, 37, 12) if low <= part.low + shift and part.high + shift <= high]
     return sorted(fitting, key=lambda shift: abs(part.low + part.high + 2 * shift - low - high))
 
 
 def timed_notes(part: Part, seconds_per_quarter: float, shift: int) -> np.ndarray:
-    """`[n, 3]` rows of onset s, offset s, MIDI pitch, each note let go a little before the next."""
+    """Rows of onset (s), offset (s) and MIDI pitch, `[n, 3]`, each note a little shorter than written."""
     notes = np.asarray(part.notes, np.float32)
     notes[:, :2] *= np.float32(seconds_per_quarter)
     notes[:, 1] = notes[:, 0] + np.maximum((notes[:, 1] - notes[:, 0]) * 0.95, 0.05)
@@ -156,7 +170,7 @@ def timed_notes(part: Part, seconds_per_quarter: float, shift: int) -> np.ndarra
 
 
 def dynamics(rng: np.random.Generator, count: int) -> np.ndarray:
-    """MIDI velocities that wander slowly between soft and loud, `[count]`."""
+    """MIDI velocities from a random walk between soft and loud, `[count]`."""
     walk = np.cumsum(rng.normal(0.0, 6.0, count)) + rng.uniform(70, 100)
-    folded = np.abs((walk - 55.0) % 110.0 - 55.0)  # reflected at both ends of 0…55
+    folded = np.abs((walk - 55.0) % 110.0 - 55.0)  # reflects the walk at both ends of 0…55
     return np.rint(60.0 + folded).astype(int)

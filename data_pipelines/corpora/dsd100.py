@@ -1,10 +1,10 @@
-"""`dsd100`: the Demixing Secrets Dataset (Liutkus et al. 2017), 100 songs of four stems, as it is published.
+"""`dsd100`: the Demixing Secrets Dataset (Liutkus et al. 2017), 100 songs with four stems, in the published layout.
 
-    Sources/Dev/TRACK/{vocals,drums,bass,other}.wav       50 songs, those for training
+    Sources/Dev/TRACK/{vocals,drums,bass,other}.wav       50 songs, the training split
     Sources/Test/TRACK/{vocals,drums,bass,other}.wav      50 songs
 
-`Mixtures` beside `Sources` is not read: mixtures are sums of stems. Of the songs in `Test`, in the order of their
-names, the first half is the validation split and the second half the test split, as in Stoller et al. 2018.
+`Mixtures` is not read, because mixtures are sums of stems. The songs in `Test` are sorted by name: the first half forms
+the validation split and the second half the test split, as in Stoller et al. 2018.
 """
 
 import dataclasses
@@ -22,10 +22,10 @@ EXPECTED = "a track of DSD100 has vocals.wav, drums.wav, bass.wav and other.wav"
 
 @dataclasses.dataclass(frozen=True)
 class Dsd100(CorpusBuilder):
-    """DSD100, 50 songs for training, 25 for validation and 25 for testing.
+    """DSD100, with 50 songs for training, 25 for validation and 25 for testing.
 
     Attributes:
-      source: the folder that holds `Sources`.
+      source: Folder that holds `Sources`.
     """
 
     kind: ClassVar[str] = "dsd100"
@@ -34,32 +34,33 @@ class Dsd100(CorpusBuilder):
     source: Path
 
     def inputs(self) -> list[str]:
-        return file_inputs(self.source, [path for track in self._found() for path in _files(track)])
+        return file_inputs(self.source, [path for track in self._tracks() for path in _files(track)])
 
     def sample_rate(self) -> int:
-        return min(AudioFile(_files(self._found()[0])[0]).sample_rate, HIGHEST_STORED_RATE)
+        return min(AudioFile(_files(self._tracks()[0])[0]).sample_rate, HIGHEST_STORED_RATE)
 
     def tracks(self, ordered_map: OrderedMap) -> list[Track]:
-        return self._found()
+        return self._tracks()
 
     def load(self, track: Track, sample_rate: int) -> list[Stem]:
         return read_stems({path.stem: [path] for path in _files(track)}, sample_rate)
 
-    def _found(self) -> list[Track]:
+    def _tracks(self) -> list[Track]:
         if not self.source.is_dir():
             raise ValueError(f"{self.source}: no such folder")
         dev, test = (track_folders(self.source / "Sources" / part) for part in ("Dev", "Test"))
         if not dev and not test:
             raise ValueError(
                 f"{self.source} holds neither Sources/Dev/TRACK/vocals.wav nor the same under Sources/Test: "
-                "give the folder of Sources"
+                "give the folder that holds Sources"
             )
         half = len(test) // 2
         splits = {"train": dev, "validation": test[:half], "test": test[half:]}
-        found = [Track(folder.name, split, folder) for split, folders in splits.items() for folder in folders]
-        check_present((path for track in found for path in _files(track)), EXPECTED)
-        return found
+        tracks = [Track(folder.name, split, folder) for split, folders in splits.items() for folder in folders]
+        check_present((path for track in tracks for path in _files(track)), EXPECTED)
+        return tracks
 
 
 def _files(track: Track) -> list[Path]:
+    """The files of the stems of a track."""
     return [track.source / f"{name}.wav" for name in FOUR_STEMS]

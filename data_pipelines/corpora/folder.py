@@ -1,7 +1,7 @@
-"""`folder`: `SPLIT/TRACK/STEM.wav`, any stems, any rate; also any other format that soundfile reads.
+"""`folder`: a user's own folder `SPLIT/TRACK/STEM.wav` with any stems, at any sample rate, in any readable format.
 
-Splits are named train, validation and test. Stems of a track that differ in length are padded with silence to the
-longest; mono stems are copied to the channels of the others.
+The splits are named train, validation and test. Shorter stems of a track are padded with silence to the longest, and
+mono stems are copied to all channels of the others.
 """
 
 import collections
@@ -22,10 +22,10 @@ HIGHEST_STORED_RATE = 44_100
 
 @dataclasses.dataclass(frozen=True)
 class Folder(CorpusBuilder):
-    """A folder of your own: SOURCE/SPLIT/TRACK/STEM.wav, splits train, validation and test.
+    """A folder of your own, SOURCE/SPLIT/TRACK/STEM.wav, with the splits train, validation and test.
 
     Attributes:
-      source: the folder that holds the splits.
+      source: Folder that holds the splits.
     """
 
     kind: ClassVar[str] = "folder"
@@ -47,32 +47,32 @@ class Folder(CorpusBuilder):
         return read_stems({path.stem: [path] for path in track.source}, sample_rate)
 
     def _files(self) -> dict[tuple[str, str], list[Path]]:
-        """Audio files by split and track."""
+        """The audio files of each track, by split and track."""
         if not self.source.is_dir():
             raise ValueError(f"{self.source}: no such folder")
-        found = {}
+        by_track = {}
         for split in SPLITS:
             for track in sorted(path for path in (self.source / split).glob("*") if path.is_dir()):
                 files = [path for path in track.iterdir() if path.suffix.lower() in READABLE]
                 files.sort(key=lambda path: (path.stem, path.name))
                 if not files:
                     raise ValueError(f"{track} holds no audio file ({', '.join(READABLE)})")
-                for one, other in itertools.pairwise(files):
-                    if one.stem == other.stem:
-                        raise ValueError(f"{track} holds two files for one stem: {one.name}, {other.name}")
-                found[split, track.name] = files
-        if not found:
+                for file, following in itertools.pairwise(files):
+                    if file.stem == following.stem:
+                        raise ValueError(f"{track} holds two files for one stem: {file.name}, {following.name}")
+                by_track[split, track.name] = files
+        if not by_track:
             raise ValueError(f"{self.source} holds no train/TRACK/STEM.wav; splits are named {', '.join(SPLITS)}")
-        return found
+        return by_track
 
 
 def _rate(path: Path) -> int:
     try:
         return soundfile.info(path).samplerate
     except soundfile.LibsndfileError:
-        return read_audio(path)[1]  # which says what is wrong with the file
+        return read_audio(path)[1]  # has a clear error message
 
 
 def file_inputs(root: Path, files: list[Path]) -> list[str]:
-    """Name, size and time of change of each file: quick to list, and different once a file has changed."""
+    """The name, size and modification time of each file, which change when the file changes."""
     return [f"{path.relative_to(root)} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files]

@@ -1,8 +1,9 @@
-"""`ikala`: iKala (Chan et al. 2015), 252 clips of Chinese pop songs, as it was published.
+"""`ikala`: iKala (Chan et al. 2015), 252 clips of Chinese pop songs, in the published layout.
 
-    Wavfile/10161_chorus.wav …      stereo: the accompaniment left, the voice right
+    Wavfile/10161_chorus.wav …      stereo: accompaniment on the left, voice on the right
 
-Both are stored mono; the mixture is their sum. Thirds of the clips are the splits, as in Stoller et al. 2018.
+Both stems are stored in mono, and the mixture is their sum. Each split is a third of the clips, as in Stoller et al.
+2018.
 """
 
 import dataclasses
@@ -14,16 +15,16 @@ from data_pipelines.corpora.base import CorpusBuilder, OrderedMap, Stem, Track
 from data_pipelines.corpora.folder import HIGHEST_STORED_RATE, file_inputs
 from data_pipelines.corpora.thirds import split_in_thirds
 
-# The channel of each stem.
+# Channel of each stem.
 CHANNELS = {"vocals": 1, "accompaniment": 0}
 
 
 @dataclasses.dataclass(frozen=True)
 class Ikala(CorpusBuilder):
-    """iKala, voice and accompaniment, split in thirds.
+    """iKala: voice and accompaniment, with a third of the clips in each split.
 
     Attributes:
-      source: the folder that holds `Wavfile`.
+      source: Folder that holds `Wavfile`.
     """
 
     kind: ClassVar[str] = "ikala"
@@ -45,7 +46,7 @@ class Ikala(CorpusBuilder):
         if audio.shape[1] != len(CHANNELS):
             raise ValueError(
                 f"{track.source} has {audio.shape[1]} channels; a file of iKala has 2, "
-                "the accompaniment left and the voice right"
+                "the accompaniment on the left and the voice on the right"
             )
         audio = to_int16(resample(audio, rate, sample_rate))
         return [Stem(name, audio[:, [channel]]) for name, channel in CHANNELS.items()]
@@ -53,7 +54,7 @@ class Ikala(CorpusBuilder):
     def _files(self) -> list[Path]:
         if not self.source.is_dir():
             raise ValueError(f"{self.source}: no such folder")
-        found = [path for path in sorted((self.source / "Wavfile").glob("*.wav")) if not path.name.startswith(".")]
-        if not found:
-            raise ValueError(f"{self.source} holds no Wavfile/TRACK.wav: give the folder of Wavfile")
-        return found
+        files = [path for path in sorted((self.source / "Wavfile").glob("*.wav")) if not path.name.startswith(".")]
+        if not files:
+            raise ValueError(f"{self.source} holds no Wavfile/TRACK.wav: give the folder that holds Wavfile")
+        return files

@@ -1,13 +1,13 @@
-"""`medleydb`: MedleyDB (Bittner et al. 2014), the stems of each song added up to voices and accompaniment.
+"""`medleydb`: MedleyDB (Bittner et al. 2014), with the stems of each song summed to voices and accompaniment.
 
     Audio/NAME/NAME_STEMS/NAME_STEM_01.wav …
-    Audio/NAME/NAME_METADATA.yaml                 or in Metadata or METADATA beside Audio
+    Audio/NAME/NAME_METADATA.yaml                 or in the folder Metadata or METADATA beside Audio
 
-The metadata have the instrument of each stem. Stems of voices make `vocals`, all others `accompaniment`; a song that
-has no stem of one of the two is stored without it. A stem without an instrument of its own, such as `Main System`,
-microphones before all players, is what its raw recordings are: accompaniment unless all of them are voices.
-`NAME_MIX.wav` is not read: mixtures are sums of stems, without the levels and the mastering of the published mix.
-Thirds of the songs are the splits, as in Stoller et al. 2018.
+The metadata list the instrument of each stem. Stems of voices are summed to `vocals`, and all others to
+`accompaniment`. A song without stems of one kind is stored without it. A stem without an instrument of its own, such as
+`Main System` (microphones in front of all players), counts as voices if all of its raw recordings are voices.
+`NAME_MIX.wav` is not read, because mixtures are sums of stems, without the levels and the mastering of the published
+mix. Each split is a third of the songs, as in Stoller et al. 2018.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from data_pipelines.corpora.folder import HIGHEST_STORED_RATE, file_inputs
 from data_pipelines.corpora.stem_files import check_present, read_stems, track_folders
 from data_pipelines.corpora.thirds import split_in_thirds
 
-# The voices of MedleyDB's own taxonomy of instruments but for `crowd`, an audience, and those of songs after version 1.
+# Voices in MedleyDB's taxonomy of instruments, without `crowd` (an audience), and those of songs after version 1.
 VOICES = frozenset(
     (
         "male singer",
@@ -38,13 +38,13 @@ VOICES = frozenset(
         "female screamer",
     )
 )
-# What a stem has in the place of an instrument when it is none.
+# Values of the field `instrument` that are not instruments.
 NO_INSTRUMENT = frozenset(("Main System", "Unlabeled", ""))
 
 
 @dataclasses.dataclass(frozen=True)
 class _Song:
-    """A song of the corpus: its metadata, and the files that each stem is the sum of."""
+    """A song of the corpus: the file of its metadata, and the files that each stem is the sum of."""
 
     metadata: Path
     files: dict[str, list[Path]]
@@ -52,10 +52,10 @@ class _Song:
 
 @dataclasses.dataclass(frozen=True)
 class Medleydb(CorpusBuilder):
-    """MedleyDB, voices and accompaniment, split in thirds.
+    """MedleyDB: voices and accompaniment, with a third of the songs in each split.
 
     Attributes:
-      source: the folder that holds `Audio`, and `Metadata` unless each track's is in its own folder.
+      source: Folder that holds `Audio`, and `Metadata` unless the folder of each track holds its metadata.
     """
 
     kind: ClassVar[str] = "medleydb"
@@ -81,24 +81,25 @@ class Medleydb(CorpusBuilder):
         """All songs by name."""
         if not self.source.is_dir():
             raise ValueError(f"{self.source}: no such folder")
-        found = {folder.name: self._song(folder) for folder in track_folders(self.source / "Audio")}
-        if not found:
-            raise ValueError(f"{self.source} holds no Audio/NAME/NAME_STEMS: give the folder of Audio")
-        return found
+        songs = {folder.name: self._song(folder) for folder in track_folders(self.source / "Audio")}
+        if not songs:
+            raise ValueError(f"{self.source} holds no Audio/NAME/NAME_STEMS: give the folder that holds Audio")
+        return songs
 
     def _song(self, folder: Path) -> _Song:
         name = f"{folder.name}_METADATA.yaml"
-        places = (folder, self.source / "Metadata", self.source / "METADATA")
-        metadata = next((place / name for place in places if (place / name).is_file()), None)
+        folders = (folder, self.source / "Metadata", self.source / "METADATA")
+        metadata = next((parent / name for parent in folders if (parent / name).is_file()), None)
         if metadata is None:
-            raise ValueError(f"{folder / name}: no such file, nor in {places[1]}; MedleyDB has one for each song")
+            raise ValueError(f"{folder / name}: no such file, nor in {folders[1]}; MedleyDB has one for each song")
         files: dict[str, list[Path]] = {"vocals": [], "accompaniment": []}
-        # Departs from the code of Stoller et al. 2018, which adds every voice three times: its query is there thrice.
+        # Departs from the paper: the code of Stoller et al. 2018 adds every voice three times, because it repeats the
+        # query for voices three times.
         for stem in _read_stems_of(metadata):
             path = folder / f"{folder.name}_STEMS" / stem["filename"]
             files["vocals" if is_voice(stem) else "accompaniment"].append(path)
         song = _Song(metadata, {name: paths for name, paths in files.items() if paths})
-        check_present(_all_files(song), f"it is a stem of the song in {metadata.name}")
+        check_present(_all_files(song), f"{metadata.name} lists it as a stem of the song")
         return song
 
 
@@ -107,27 +108,28 @@ def _all_files(song: _Song) -> list[Path]:
 
 
 def is_voice(stem: dict[str, Any]) -> bool:
-    """Whether all that is heard in a stem, as the metadata describe it, are voices."""
-    heard = _instruments(stem)
-    if heard <= NO_INSTRUMENT:
-        heard = {name for raw in (stem.get("raw") or {}).values() for name in _instruments(raw)}
-    return bool(heard) and heard <= VOICES
+    """Whether all instruments of a stem are voices, according to its entry in the metadata."""
+    instruments = _instruments(stem)
+    if instruments <= NO_INSTRUMENT:
+        instruments = {name for raw in (stem.get("raw") or {}).values() for name in _instruments(raw)}
+    return bool(instruments) and instruments <= VOICES
 
 
 def _instruments(entry: dict[str, Any]) -> set[str]:
-    """One instrument, or several in a list."""
-    named = entry.get("instrument") or ""
-    return set(map(str, named if isinstance(named, list) else [named]))
+    """The instruments of an entry in the metadata, which has one or a list of them."""
+    value = entry.get("instrument") or ""
+    return set(map(str, value if isinstance(value, list) else [value]))
 
 
 def _read_stems_of(path: Path) -> list[dict[str, Any]]:
-    """The entries of `stems` in a song's metadata.
+    """The entries of `stems` in the metadata of a song.
 
     Raises:
-      ValueError: if it is not YAML, or not of that form.
+      ValueError: if the file is not YAML, or lists no stems.
     """
     try:
-        # The loader in C, where PyYAML has it, reads the metadata of all songs in a second instead of many.
+        # PyYAML's loader in C, if it is installed, reads the metadata of all songs in one second, and the other in
+        # many.
         content = yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
@@ -139,6 +141,7 @@ def _read_stems_of(path: Path) -> list[dict[str, Any]]:
 
 
 def _is_stem(entry: Any) -> bool:
+    """Whether an entry of the metadata has the fields of a stem."""
     if not isinstance(entry, dict) or not isinstance(entry.get("filename"), str):
         return False
     raws = entry.get("raw") or {}

@@ -1,11 +1,11 @@
 """`musdb18`: the MUSDB18 music separation corpus (Rafii et al. 2017), from either of its two published forms.
 
-* `train/TRACK.stem.mp4`, `test/TRACK.stem.mp4`: five AAC streams, the mixture first, decoded by PyAV (no ffmpeg
-  program);
+* `train/TRACK.stem.mp4`, `test/TRACK.stem.mp4`: five AAC streams, of which the first is the mixture, decoded by PyAV
+  (the program ffmpeg is not needed);
 * MUSDB18-HQ: `train/TRACK/{vocals,drums,bass,other}.wav` and the same under `test`.
 
-Train and test are the published lists of 100 and 50 songs, as the folders give them; 14 of the training songs, the list
-that `musdb` publishes, are the validation split.
+The folders `train` and `test` hold the published 100 and 50 songs. The validation split consists of 14 of the training
+songs, which the package `musdb` lists.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from data_pipelines.corpora.base import CorpusBuilder, OrderedMap, Stem, Track
 from data_pipelines.corpora.folder import file_inputs
 from data_pipelines.schema import FOUR_STEMS
 
-# Streams of a stem file, in their order.
+# Streams of a stem file, in order.
 STREAMS = ("mixture", "drums", "bass", "other", "vocals")
 RATE = 44_100
 VALIDATION = frozenset(
@@ -47,7 +47,7 @@ class Musdb18(CorpusBuilder):
     """MUSDB18 from its .stem.mp4 files, or MUSDB18-HQ from its folders of WAV files.
 
     Attributes:
-      source: the folder that holds `train` and `test`.
+      source: Folder that holds `train` and `test`.
     """
 
     kind: ClassVar[str] = "musdb18"
@@ -57,7 +57,7 @@ class Musdb18(CorpusBuilder):
 
     def inputs(self) -> list[str]:
         files = []
-        for _, _, path in self._found():
+        for _, _, path in self._songs():
             files += sorted(path.glob("*.wav")) if path.is_dir() else [path]
         return file_inputs(self.source, files)
 
@@ -65,7 +65,7 @@ class Musdb18(CorpusBuilder):
         return RATE
 
     def tracks(self, ordered_map: OrderedMap) -> list[Track]:
-        return [Track(name, split, path) for split, name, path in self._found()]
+        return [Track(name, split, path) for split, name, path in self._songs()]
 
     def load(self, track: Track, sample_rate: int) -> list[Stem]:
         path: Path = track.source
@@ -76,33 +76,34 @@ class Musdb18(CorpusBuilder):
             for name, (stem, rate) in audio.items()
         ]
 
-    def _found(self) -> list[tuple[str, str, Path]]:
-        """Split, name and place of every track."""
+    def _songs(self) -> list[tuple[str, str, Path]]:
+        """The split, the name and the path of each song."""
         if not self.source.is_dir():
             raise ValueError(f"{self.source}: no such folder")
-        found = []
+        songs = []
         for part in ("train", "test"):
             for path in sorted((self.source / part).glob("*")):
                 if path.name.endswith(".stem.mp4") or (path.is_dir() and (path / "vocals.wav").is_file()):
                     name = path.name.removesuffix(".stem.mp4")
                     split = "validation" if part == "train" and name in VALIDATION else part
-                    found.append((split, name, path))
-        if not found:
+                    songs.append((split, name, path))
+        if not songs:
             raise ValueError(
                 f"{self.source} holds neither train/*.stem.mp4 nor train/TRACK/vocals.wav (nor the same under test)"
             )
-        return found
+        return songs
 
 
 def _read_folder(path: Path) -> dict[str, tuple[np.ndarray, int]]:
+    """The four stems of a folder of MUSDB18-HQ, each float32 `[T, C]` with its sample rate in Hz."""
     return {name: read_audio(path / f"{name}.wav") for name in FOUR_STEMS}
 
 
 def read_stem_file(path: Path) -> dict[str, tuple[np.ndarray, int]]:
-    """The four stems of a `.stem.mp4`, each float32 `[T, C]` with its rate; the mixture is left out.
+    """The four stems of a `.stem.mp4` without the mixture, each float32 `[T, C]` with its sample rate in Hz.
 
     Raises:
-      ValueError: if PyAV is not installed, or the file is damaged or has not five audio streams.
+      ValueError: if PyAV is not installed, or the file is damaged or does not have five audio streams.
     """
     try:
         import av
@@ -113,7 +114,7 @@ def read_stem_file(path: Path) -> dict[str, tuple[np.ndarray, int]]:
         with av.open(str(path)) as container:
             streams = container.streams.audio
             if len(streams) != len(STREAMS):
-                raise ValueError(f"{path} has {len(streams)} audio streams, a MUSDB18 stem file has {len(STREAMS)}")
+                raise ValueError(f"{path} has {len(streams)} audio streams; a stem file of MUSDB18 has {len(STREAMS)}")
             pieces: list[list[np.ndarray]] = [[] for _ in streams]
             rates = [stream.rate for stream in streams]
             resamplers = [av.AudioResampler(format="fltp") for _ in streams]

@@ -1,4 +1,4 @@
-"""Real scores, from the music21 package: Bach chorales, quartet movements and folk tunes as plain note lists."""
+"""Scores from the package music21: Bach chorales, quartet movements and folk tunes as lists of notes."""
 
 import dataclasses
 import hashlib
@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-# Melodies that open alike are one tune, whatever key or arrangement: works are split by tune, so that no harmonisation
-# of a training chorale is in the test set.
+# Number of notes at the beginning that identify a tune in any key and arrangement. Works are split by tune, so that the
+# test set has no other harmonisation of a training chorale.
 TUNE_NOTES = 12
 
-# How chorales name their four lines.
+# Names of the four voices of chorales.
 VOICE = re.compile(r"(Soprano|Alto|Tenor|Bass)\b")
 
 QUARTET_COMPOSERS = ("haydn", "mozart", "beethoven")
@@ -22,23 +22,32 @@ QUARTET_COMPOSERS = ("haydn", "mozart", "beethoven")
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """One monophonic line. `notes` are `(onset, offset, MIDI pitch)`, times in quarter notes, in order."""
+    """One monophonic part; `notes` are (onset, offset, MIDI pitch) in order, with times in quarter notes."""
 
     name: str
     notes: tuple[tuple[float, float, int], ...]
 
     @property
     def low(self) -> int:
+        """The lowest pitch."""
         return min(pitch for _, _, pitch in self.notes)
 
     @property
     def high(self) -> int:
+        """The highest pitch."""
         return max(pitch for _, _, pitch in self.notes)
 
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """A score. `name` is its path in the corpus, `metre` its quarter notes per bar, `tune` what it is split by."""
+    """A score.
+
+    Attributes:
+      name: Its path in the corpus of music21.
+      tune: Identifier of its tune, by which works are split.
+      parts: Its parts in the order of the score.
+      metre: Quarter notes per bar.
+    """
 
     name: str
     tune: str
@@ -47,18 +56,18 @@ class Work:
 
 
 def chorales() -> list[str]:
-    """Names of the four-part Bach chorales, sorted."""
+    """The names of the four-part Bach chorales, sorted."""
     return _names("bach", (".mxl", ".xml"))
 
 
 def quartets() -> list[str]:
-    """Names of string-quartet movements, sorted; each in one edition only, whole quartets in one file left out."""
+    """The names of the string-quartet movements, sorted; each in one edition, without files of complete quartets."""
     names = [name for composer in QUARTET_COMPOSERS for name in _names(composer, (".mxl",)) if "movement" in name]
     return sorted(names)
 
 
 def tunes() -> list[str]:
-    """Names of single-line fiddle tunes, sorted."""
+    """The names of the fiddle tunes, which have a single part, sorted."""
     return _names("ryansMammoth", (".abc",))
 
 
@@ -70,22 +79,22 @@ def _names(composer: str, suffixes: tuple[str, ...]) -> list[str]:
 
 
 def generator(*words: object) -> np.random.Generator:
-    """Random numbers that depend on `words` alone: the same on every machine and in every process."""
+    """A random generator that depends only on `words`, and not on the machine or the process."""
     digest = hashlib.sha256("\0".join(map(str, words)).encode()).digest()
     return np.random.default_rng(list(digest))
 
 
 def read_work(name: str) -> Work | None:
-    """Parse the score `name`, or None if it has no line of at least 16 notes."""
+    """Parse the score `name`; None if it has no part with at least 16 notes."""
     from music21 import corpus
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of notation that some scores have and this reader does not need
-        # From the source, not from music21's pickles: they would be written to the temporary folder at twice the time.
+        warnings.simplefilter("ignore")  # concern notation that is not needed here
+        # Parsing the source takes half the time of music21's pickles, which are written to the temporary folder first.
         score: Any = corpus.parse(name, forceSource=True)
     parts = tuple(part for part in map(_read_part, score.parts) if len(part.notes) >= 16)
     voices = tuple(part for part in parts if VOICE.match(part.name))
-    if len(voices) >= 4:  # instruments that double or adorn a chorale would hide its tune
+    if len(voices) >= 4:  # other parts double or ornament the voices, and would change the tune
         parts = voices
     if not parts:
         return None
@@ -96,7 +105,7 @@ def read_work(name: str) -> Work | None:
 
 
 def _tune(name: str, melody: Part) -> str:
-    """How the melody opens, in intervals; for a movement the work that it is from."""
+    """The identifier of a tune: the first intervals of the melody or, for a movement, the name of its work."""
     if "/movement" in name:
         return name.rsplit("/", 1)[0]
     pitches = [pitch for _, _, pitch in melody.notes[:TUNE_NOTES]]
@@ -104,15 +113,15 @@ def _tune(name: str, melody: Part) -> str:
 
 
 def _read_part(part) -> Part:
-    """The top line of a part: chords give their highest note, ties are merged, a note ends where the next begins."""
+    """The highest voice of a part: the highest note of each chord, with ties merged and overlaps cut."""
     notes: list[tuple[float, float, int]] = []
     for element in part.flatten().notes:
         if element.duration.isGrace or not element.pitches:
             continue
         onset = float(element.offset)
         offset = onset + float(element.quarterLength)
-        pitch = max(p.midi for p in element.pitches)
-        if notes and onset <= notes[-1][0]:  # another voice at the same time: keep the higher
+        pitch = max(sounding.midi for sounding in element.pitches)
+        if notes and onset <= notes[-1][0]:  # another voice begins at the same time: keep the higher note
             if pitch > notes[-1][2]:
                 notes[-1] = (onset, offset, pitch)
             continue

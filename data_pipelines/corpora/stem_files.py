@@ -1,4 +1,4 @@
-"""Tracks as audio files: the folders that hold them, what must be there, and stems that are sums of files."""
+"""Tracks in folders of audio files, and stems that are sums of files."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -9,16 +9,19 @@ from data_pipelines.audio.reading import fit_channels, fit_length, read_audio, r
 from data_pipelines.corpora.base import Stem
 
 
-def track_folders(place: Path) -> list[Path]:
-    """Folders in `place` in the order of their names, hidden ones left out; none if there is no such place."""
-    return [path for path in sorted(place.glob("*")) if path.is_dir() and not path.name.startswith(".")]
+def track_folders(parent: Path) -> list[Path]:
+    """The folders in `parent` that are not hidden, sorted by name; empty if `parent` does not exist."""
+    return [path for path in sorted(parent.glob("*")) if path.is_dir() and not path.name.startswith(".")]
 
 
 def check_present(files: Iterable[Path], expected: str) -> None:
-    """Says which of the files of a track is missing, and what a track is `expected` to have.
+    """Check that the files of tracks exist.
+
+    Args:
+      expected: description of the expected files, which ends the error message.
 
     Raises:
-      ValueError: if one is missing.
+      ValueError: if a file is missing.
     """
     for path in files:
         if not path.is_file():
@@ -26,13 +29,13 @@ def check_present(files: Iterable[Path], expected: str) -> None:
 
 
 def read_stems(files: Mapping[str, Iterable[Path]], sample_rate: int) -> list[Stem]:
-    """A stem for each entry of `files`, the sum of its files at `sample_rate`.
+    """A stem for each entry of `files`, which is the sum of its files at `sample_rate` (Hz).
 
-    Files may differ in rate. Shorter ones are padded with silence at the end, mono ones copied to the channels of the
-    others.
+    Files may differ in sample rate. Shorter files are padded with silence at the end, and mono files are copied to the
+    channels of the others.
 
     Raises:
-      ValueError: as `read_audio`, or if the channel counts do not go together.
+      ValueError: as `read_audio`, or if the files have different channel counts other than one.
     """
     sums = {name: _sum(paths, sample_rate) for name, paths in files.items()}
     length, channels = (max(audio.shape[axis] for audio in sums.values()) for axis in (0, 1))
@@ -40,7 +43,7 @@ def read_stems(files: Mapping[str, Iterable[Path]], sample_rate: int) -> list[St
 
 
 def _sum(paths: Iterable[Path], sample_rate: int) -> np.ndarray:
-    # One after the other: a song may have thirty files, far more than fit into memory side by side.
+    # Files are read one after the other, because a song may have thirty files, which do not fit into memory.
     total = np.zeros((0, 1), np.float32)
     for path in paths:
         audio, rate = read_audio(path)

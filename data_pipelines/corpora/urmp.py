@@ -1,21 +1,22 @@
 """`urmp`: the University of Rochester multi-modal music performance corpus (Li et al. 2019), in its published layout.
 
-    01_Jupiter_vn_vc/AuSep_1_vn_01_Jupiter.wav   one player by himself, 48 kHz mono
-    01_Jupiter_vn_vc/Notes_1_vn_01_Jupiter.txt   his notes: onset s, frequency Hz, duration s
+    01_Jupiter_vn_vc/AuSep_1_vn_01_Jupiter.wav   one player alone, 48 kHz mono
+    01_Jupiter_vn_vc/Notes_1_vn_01_Jupiter.txt   the notes of this player: onset s, frequency Hz, duration s
 
-Mixtures and scores are left alone, and videos unless frames are asked for. A track is one player, since two players of
-one instrument are two sources: it has the name of its file and one stem, the instrument. With `merged`, a track is a
-piece, and players of the same instrument are summed. The trombone of piece 15 is misnamed in the published copy, `tbt`
-for `tbn`, and taken as such.
+Mixtures and scores are not read, and videos only if frames are requested. A track is one player, since two players of
+the same instrument are two sources. It has the name of its file and one stem, the instrument. With `merged`, a track is
+a piece, and the players of the same instrument are summed. In the published copy, the trombone of piece 15 is misnamed
+`tbt` instead of `tbn`; it is read as a trombone.
 
-Splits are those of Lin et al. 2021: songs in which any of `schema.UNSEEN_INSTRUMENTS` plays, in any arrangement, are
-for testing, all others for training. It goes by song and not by piece: their test pairs take tracks of 32_Fugue,
-36_Rondeau and 37_Rondeau, in which none of these play, as they do in other arrangements of the same songs. Of the 68
-tracks that this leaves for training their lists name 55; which tracks they train on and which pairs they test, with
-what query, lies beside this file.
+The splits are those of Lin et al. 2021: songs in which any of `schema.UNSEEN_INSTRUMENTS` plays, in any arrangement,
+are used for testing, and all others for training. The split is by song and not by piece, because the test pairs of the
+authors use tracks of 32_Fugue, 36_Rondeau and 37_Rondeau. None of the unseen instruments plays in these pieces, but
+they play in other arrangements of the same songs. The training lists of the authors name 55 of the 68 tracks that
+remain for training. The CSV files beside this module hold their training tracks and their test pairs with queries.
 
-Slizovskaia et al. 2021 test on all pieces but those in which one instrument plays twice and no other, merged. What they
-see of a player comes from `Vid_01_Jupiter_vn_vc.mp4`, cut to his box; players that are merged are seen as the first.
+Slizovskaia et al. 2021 test on all merged pieces except those in which a single instrument plays twice. Frames of a
+player come from `Vid_01_Jupiter_vn_vc.mp4`, cropped to the box of the player; merged players have the frames of the
+first one.
 """
 
 import csv
@@ -31,7 +32,7 @@ from data_pipelines.audio.reading import fit_channels, fit_length, read_audio, r
 from data_pipelines.corpora import pitch_shift
 from data_pipelines.corpora.base import CorpusBuilder, OrderedMap, Stem, Track
 from data_pipelines.corpora.folder import file_inputs
-from data_pipelines.corpora.urmp_video import Boxes, find_box, find_video, watch
+from data_pipelines.corpora.urmp_video import Boxes, find_box, find_video, player_frames
 from data_pipelines.schema import UNSEEN_INSTRUMENTS
 from data_pipelines.video.files import Box, read_boxes
 
@@ -51,7 +52,8 @@ TAGS = {
     "vn": "violin",
 }
 MISNAMED = {"tbt": "tbn"}
-# Songs with an unseen instrument in one arrangement at least, of all 44 pieces: also right for part of the corpus.
+# Songs of the 44 pieces with an unseen instrument in at least one arrangement. The list makes the split correct also
+# where only a part of the corpus is present.
 TEST_SONGS = frozenset(
     (
         "Arioso",
@@ -72,7 +74,7 @@ AUDIO = re.compile(r"AuSep_(\d+)_([a-z]+)_(\d+_[^_]+)\.wav")
 
 @dataclasses.dataclass(frozen=True)
 class Player:
-    """One player of a piece: the published name of the track, the instrument, and the two files."""
+    """One player of a piece: the published name of the track, the instrument, and the files of audio and notes."""
 
     name: str
     instrument: str
@@ -82,17 +84,18 @@ class Player:
 
 @dataclasses.dataclass(frozen=True)
 class Urmp(CorpusBuilder):
-    """URMP, a track for each player; training and test pieces as Lin et al. 2021 split them.
+    """URMP, with a track for each player and the split of Lin et al. 2021.
 
     Attributes:
-      source: the folder that holds the pieces, 01_Jupiter_vn_vc and so on.
-      shifts: semitones up and down for which pitch-shifted variants of the training stems are stored.
-      merged: make a track of each piece instead, and one stem of all players of an instrument.
-      split: `lin2021`, or `test` for all pieces; merged, those with a single instrument are then left out, as in
-        Slizovskaia et al. 2021.
-      frame_rate: video frames a second to store; by default none.
-      frame_size: height and width that they are stretched to; 0 leaves them as they are.
-      boxes: JSON of where each player is, {piece: {track or instrument: [x, y, width, height]}}, pixels of the video.
+      source: Folder that holds the pieces, 01_Jupiter_vn_vc and so on.
+      shifts: Largest shift in semitones, up and down, of the pitch-shifted variants of the training stems.
+      merged: Make each piece a track, with one stem for all players of an instrument.
+      split: `lin2021`, or `test` to put all pieces into the test split. The latter, with `merged`, leaves out pieces
+        with a single instrument, as in Slizovskaia et al. 2021.
+      frame_rate: Video frames per second to store; 0 stores none.
+      frame_size: Height and width in pixels to which frames are resized; 0 keeps their size.
+      boxes: JSON file with the position of each player, {piece: {track or instrument: [x, y, width, height]}} in pixels
+        of the video.
     """
 
     kind: ClassVar[str] = "urmp"
@@ -110,8 +113,8 @@ class Urmp(CorpusBuilder):
         pieces = self._pieces()
         players = [player for _, members in pieces for player in members]
         files = [path for player in players for path in (player.audio, player.notes)]
-        seen = self._video_inputs(pieces) if self.frame_rate else []
-        return [*file_inputs(self.source, files), *pitch_shift.inputs(self.shifts), *seen]
+        video_inputs = self._video_inputs(pieces) if self.frame_rate else []
+        return [*file_inputs(self.source, files), *pitch_shift.inputs(self.shifts), *video_inputs]
 
     def _video_inputs(self, pieces: list[tuple[str, tuple[Player, ...]]]) -> list[str]:
         if self.frame_rate < 0 or self.frame_size < 0:
@@ -119,14 +122,14 @@ class Urmp(CorpusBuilder):
                 f"--frame-rate {self.frame_rate:g} and --frame-size {self.frame_size} must not be negative"
             )
         if self.boxes is None:
-            raise ValueError("--frame-rate needs --boxes, a JSON file of where each player is in the videos")
+            raise ValueError("--frame-rate needs --boxes, a JSON file with the position of each player in the videos")
         boxes = read_boxes(self.boxes)
         for _, players in pieces:
             for track in [players] if self.merged else [(player,) for player in players]:
                 _boxes_of(boxes, track, players)
         videos = [find_video(self.source / piece) for piece, _ in pieces]
-        about = self.boxes.stat()
-        return [*file_inputs(self.source, videos), f"{self.boxes.name} {about.st_size} {about.st_mtime_ns}"]
+        status = self.boxes.stat()
+        return [*file_inputs(self.source, videos), f"{self.boxes.name} {status.st_size} {status.st_mtime_ns}"]
 
     def sample_rate(self) -> int:
         return 44_100
@@ -152,30 +155,30 @@ class Urmp(CorpusBuilder):
             notes = np.concatenate([read_notes(player.notes) for player in members])
             notes = notes[np.argsort(notes[:, 0], kind="stable")]
             stems.append(Stem(instrument, to_int16(total), notes=notes))
-        most = self.shifts if track.split == "train" else 0
-        variants = [variant for stem in stems for variant in pitch_shift.shifted(stem, most, sample_rate)]
+        largest_shift = self.shifts if track.split == "train" else 0
+        variants = [variant for stem in stems for variant in pitch_shift.shifted(stem, largest_shift, sample_rate)]
         if self.frame_rate:
-            stems = self._seen(stems, players, length / sample_rate)
+            stems = self._with_frames(stems, players, length / sample_rate)
         return stems + variants
 
-    def _seen(self, stems: list[Stem], players: tuple[Player, ...], seconds: float) -> list[Stem]:
-        """The stems with what the video of the piece shows of their players; variants are seen as these."""
+    def _with_frames(self, stems: list[Stem], players: tuple[Player, ...], seconds: float) -> list[Stem]:
+        """The stems with the frames of their players from the video of the piece."""
         folder = players[0].audio.parent
         boxes = _boxes_of(read_boxes(self.boxes or ""), players, _players(folder))
-        found = watch(find_video(folder), boxes, seconds, self.frame_rate, self.frame_size)
+        jpegs = player_frames(find_video(folder), boxes, seconds, self.frame_rate, self.frame_size)
         return [
-            dataclasses.replace(stem, frames=tuple(seen), frame_rate=self.frame_rate)
-            for stem, seen in zip(stems, found.values(), strict=True)
+            dataclasses.replace(stem, frames=tuple(stem_jpegs), frame_rate=self.frame_rate)
+            for stem, stem_jpegs in zip(stems, jpegs.values(), strict=True)
         ]
 
     def _pieces(self) -> list[tuple[str, tuple[Player, ...]]]:
-        """Name and players of each piece, in order."""
+        """The name and the players of each piece, in order."""
         if not self.source.is_dir():
             raise ValueError(f"{self.source}: no such folder")
         folders = [path for path in sorted(self.source.iterdir()) if path.is_dir() and PIECE.fullmatch(path.name)]
         if not folders:
             raise ValueError(
-                f"{self.source} holds no piece of URMP, such as 01_Jupiter_vn_vc: give the folder that does"
+                f"{self.source} holds no piece of URMP, such as 01_Jupiter_vn_vc: give the folder that holds the pieces"
             )
         pieces = [(folder.name, _players(folder)) for folder in folders]
         if self.merged and self.split == "test":
@@ -185,25 +188,33 @@ class Urmp(CorpusBuilder):
 
 def _players(folder: Path) -> tuple[Player, ...]:
     """The players of a piece, in the order of their numbers."""
-    files, found, promised = sorted(folder.glob("AuSep_*.wav")), {}, len(_tags(folder.name))
-    if len(files) != promised:
-        raise ValueError(f"{folder} holds {len(files)} AuSep_*.wav of {promised} players: fetch the piece again")
+    files, players, expected = sorted(folder.glob("AuSep_*.wav")), {}, len(_tags(folder.name))
+    if len(files) != expected:
+        raise ValueError(
+            f"{folder} holds {len(files)} files AuSep_*.wav, but the piece has {expected} players: "
+            "fetch the piece again"
+        )
     for path in files:
         if not (parts := AUDIO.fullmatch(path.name)):
-            raise ValueError(f"{path} is not named as URMP names it, AuSep_1_vn_01_Jupiter.wav: restore its name")
+            raise ValueError(f"{path} is not named as in URMP, AuSep_1_vn_01_Jupiter.wav: restore its name")
         number, tag, piece = int(parts[1]), MISNAMED.get(parts[2], parts[2]), parts[3]
         instrument = _instrument(tag, path)
-        # By its number: of the misnamed ones, either file may have been renamed.
+        # The number identifies the file, since a user may have renamed one of the two misnamed files.
         notes = sorted(folder.glob(f"Notes_{number}_*.txt"))
         if len(notes) != 1:
-            found_here = ", ".join(note.name for note in notes) or "none"
-            raise ValueError(f"{path} needs one Notes_{number}_{tag}_{piece}.txt beside it ({found_here} found)")
-        found[number] = Player(f"AuSep_{number}_{tag}_{piece}", instrument, path, notes[0])
-    return tuple(found[number] for number in sorted(found))
+            present = ", ".join(note.name for note in notes) or "none"
+            raise ValueError(f"{path} needs one Notes_{number}_{tag}_{piece}.txt beside it; present: {present}")
+        players[number] = Player(f"AuSep_{number}_{tag}_{piece}", instrument, path, notes[0])
+    return tuple(players[number] for number in sorted(players))
 
 
 def _boxes_of(boxes: Boxes, track: tuple[Player, ...], players: tuple[Player, ...]) -> dict[str, Box]:
-    """The box of the first player of each instrument of a track, by his name; `players` are all of the piece."""
+    """The box of the first player of each instrument of a track, by the name of the player.
+
+    Args:
+      track: players of the track.
+      players: all players of the piece.
+    """
     firsts = {player.instrument: player for player in reversed(track)}
     piece = players[0].audio.parent.name
     return {
@@ -212,24 +223,26 @@ def _boxes_of(boxes: Boxes, track: tuple[Player, ...], players: tuple[Player, ..
 
 
 def _tags(piece: str) -> list[str]:
+    """The tags of the instruments in the name of a piece."""
     parts = PIECE.fullmatch(piece)
     if not parts:
-        raise ValueError(f"'{piece}' is no piece of URMP, such as 01_Jupiter_vn_vc")
+        raise ValueError(f"'{piece}' is not the name of a piece of URMP, such as 01_Jupiter_vn_vc")
     return parts[2].strip("_").split("_")
 
 
-def _instrument(tag: str, place: Path | str) -> str:
+def _instrument(tag: str, where: Path | str) -> str:
+    """The instrument of a tag; `where` names its file or piece in the error message."""
     tag = MISNAMED.get(tag, tag)
     if tag not in TAGS:
-        raise ValueError(f"{place}: '{tag}' is no instrument of URMP; rename it to one of {', '.join(TAGS)}")
+        raise ValueError(f"{where}: '{tag}' is not an instrument of URMP; rename it to one of {', '.join(TAGS)}")
     return TAGS[tag]
 
 
 def split_of(piece: str) -> str:
-    """The split of a piece by its name, `01_Jupiter_vn_vc`: test for the songs in which an unseen instrument plays.
+    """The split of a piece, from its name `01_Jupiter_vn_vc`: `test` for songs in which an unseen instrument plays.
 
     Raises:
-      ValueError: if the name is of another form or holds an unknown instrument.
+      ValueError: if the name has another form or an unknown instrument.
     """
     instruments = {_instrument(tag, piece) for tag in _tags(piece)}
     song = piece.split("_")[1]
@@ -242,10 +255,13 @@ def _read_mono(path: Path, sample_rate: int) -> np.ndarray:
 
 
 def read_notes(path: Path) -> np.ndarray:
-    """`[n, 3]` rows of onset s, offset s and MIDI pitch, rounded to semitones, from lines of onset, Hz and duration.
+    """Read notes from lines of onset (s), frequency (Hz) and duration (s).
+
+    Returns:
+      Rows of onset (s), offset (s) and MIDI pitch, rounded to semitones, `[n, 3]`.
 
     Raises:
-      ValueError: if a line is not three numbers that can be a note, or there is no line at all.
+      ValueError: if a line is not a valid note, or the file holds no notes.
     """
     rows = []
     for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
@@ -255,7 +271,7 @@ def read_notes(path: Path) -> np.ndarray:
             onset, frequency, duration = (float(word) for word in line.split())
         except ValueError:
             onset = frequency = duration = np.nan
-        # Written so that NaN fails.
+        # Each of these comparisons is false for NaN.
         if not (0 <= onset < np.inf and 0 < frequency < np.inf and 0 <= duration < np.inf):
             raise ValueError(
                 f"{path}, line {number}: '{line}' is not onset in s, frequency in Hz and duration in s: repair the line"
@@ -268,7 +284,7 @@ def read_notes(path: Path) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class PublishedPair:
-    """A test mixture of Lin et al. 2021: two tracks of one song, each with the track that it is asked for by."""
+    """A test mixture of Lin et al. 2021: two tracks of one song, each with the track of its query."""
 
     instrument_a: str
     track_a: str

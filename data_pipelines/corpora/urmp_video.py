@@ -1,8 +1,8 @@
-"""The players of a URMP piece as its video shows them: `Vid_01_Jupiter_vn_vc.mp4`, cut to the box of each.
+"""Frames of the players of a URMP piece, cropped from its video `Vid_01_Jupiter_vn_vc.mp4`.
 
-The corpus comes without boxes. They are written by hand once, since players stay where they are, as JSON: of each piece
-and each player [x, y, width, height] in pixels of the video. A player is named by track, or by instrument, which is the
-first one in the piece who plays it.
+The corpus does not contain boxes. A user writes them by hand to a JSON file, with [x, y, width, height] in pixels of
+the video for each player of each piece. One box per player suffices, since the players do not change their position.
+The name of a player is the name of the track, or the instrument, which stands for its first player in the piece.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ Boxes = dict[str, dict[str, files.Box]]
 
 
 class Player(Protocol):
-    """What is asked of a player: the name of the track, and the instrument."""
+    """A player with the name of the track and the instrument."""
 
     @property
     def name(self) -> str: ...
@@ -27,49 +27,60 @@ class Player(Protocol):
 
 
 def find_video(folder: Path) -> Path:
-    """The video of a piece.
+    """The video of the piece in a folder.
 
     Raises:
       ValueError: if there is not exactly one.
     """
-    found = sorted(folder.glob("Vid_*.mp4"))
-    if len(found) != 1:
-        raise ValueError(f"{folder} holds {len(found)} videos, Vid_{folder.name}.mp4 is needed for frames")
-    return found[0]
+    videos = sorted(folder.glob("Vid_*.mp4"))
+    if len(videos) != 1:
+        raise ValueError(f"{folder} holds {len(videos)} videos: frames need exactly one, Vid_{folder.name}.mp4")
+    return videos[0]
 
 
 def find_box(boxes: Boxes, piece: str, player: Player, players: Sequence[Player]) -> files.Box:
-    """The box of one of the `players` of a piece.
+    """The box of a player.
+
+    Args:
+      players: all players of the piece, in order.
 
     Raises:
-      ValueError: if there is none.
+      ValueError: if there is no box of this player.
     """
-    given = boxes.get(piece, {})
-    if player.name in given:
-        return given[player.name]
+    of_piece = boxes.get(piece, {})
+    if player.name in of_piece:
+        return of_piece[player.name]
     first = next(other for other in players if other.instrument == player.instrument)
-    if player.instrument in given and player.name == first.name:
-        return given[player.instrument]
+    if player.instrument in of_piece and player.name == first.name:
+        return of_piece[player.instrument]
     raise ValueError(
-        f"there is no box of {player.name} ({player.instrument}) in '{piece}', only of {', '.join(given) or 'nobody'}: "
+        f"there is no box of {player.name} ({player.instrument}) in '{piece}', only of "
+        f"{', '.join(of_piece) or 'none'}: "
         f"add {{'{piece}': {{'{player.name}': [x, y, width, height]}}}} to the file of --boxes"
     )
 
 
-def watch(path: Path, boxes: dict[str, files.Box], seconds: float, rate: float, size: int) -> dict[str, list[bytes]]:
-    """JPEGs of each player, `rate` a second for so many seconds, cut from one pass through the video.
+def player_frames(
+    path: Path, boxes: dict[str, files.Box], seconds: float, rate: float, size: int
+) -> dict[str, list[bytes]]:
+    """Crop the frames of each player from a video, which is decoded once.
 
     Args:
-      boxes: by the name of the player.
-      size: height and width that they are stretched to; 0 leaves them as they are.
+      boxes: box of each player, by name.
+      seconds: time from the beginning of the video for which frames are returned.
+      rate: frames per second.
+      size: height and width to which frames are resized; 0 keeps their size.
+
+    Returns:
+      The JPEGs of each player.
 
     Raises:
-      ValueError: as `video.frames` and `video.crop`; the latter names the video, the player, the box and the picture.
+      ValueError: as `video.files.frames` and `video.files.crop`.
     """
-    found: dict[str, list[bytes]] = {player: [] for player in boxes}
+    jpegs: dict[str, list[bytes]] = {player: [] for player in boxes}
     seconds = min(seconds, files.duration(path))
-    for picture in files.frames(path, np.arange(max(frames.first_frame_at(seconds, rate), 1)) / rate):
+    for image in files.frames(path, np.arange(max(frames.first_frame_at(seconds, rate), 1)) / rate):
         for player, box in boxes.items():
-            seen = files.crop(picture, box, f"{player} in {path.name}")
-            found[player].append(frames.encode(frames.resize(seen, size) if size else seen))
-    return found
+            crop = files.crop(image, box, f"{player} in {path.name}")
+            jpegs[player].append(frames.encode(frames.resize(crop, size) if size else crop))
+    return jpegs

@@ -1,4 +1,4 @@
-"""`band`: stems and the sub-stems that they are the sum of, in stereo, on works that `chamber` does not take."""
+"""`band`: stems and sub-stems in stereo, rendered from works that `chamber` does not use."""
 
 import numpy as np
 import pytest
@@ -26,41 +26,41 @@ def loaded(tracks) -> dict[str, dict[str, Stem]]:
     return {track.name: {stem.name: stem for stem in CORPUS.load(track, RATE)} for track in tracks}
 
 
-def test_as_many_songs_as_asked_for(tracks):
+def test_the_number_of_songs(tracks):
     splits = [track.split for track in tracks]
     assert splits.count("test") == 1
     assert len(splits) - splits.count("test") == 2
 
 
-def test_no_chorale_of_chamber_is_here(tracks):
+def test_no_chorale_of_chamber_is_used(tracks):
     chorales = [track for track in tracks if track.name.startswith("bach/")]
     assert chorales
     assert len(chorales) < len(tracks)
     assert not any(belongs_to_chamber(track.source) for track in chorales)
 
 
-def test_works_of_chamber_are_passed_over(monkeypatch):
-    asked = []
+def test_works_of_chamber_are_skipped(monkeypatch):
+    names_checked = []
 
-    def judge(work):
-        asked.append(work.name)
-        return len(asked) == 1
+    def first_belongs(work):
+        names_checked.append(work.name)
+        return len(names_checked) == 1
 
-    monkeypatch.setattr(band, "belongs_to_chamber", judge)
+    monkeypatch.setattr(band, "belongs_to_chamber", first_belongs)
     names = [track.name for track in CORPUS.tracks(map)]
-    assert asked[0] not in names
-    assert set(asked[1:]) & set(names)
+    assert names_checked[0] not in names
+    assert set(names_checked[1:]) & set(names)
 
 
 def test_a_tune_is_in_one_split(monkeypatch, tracks):
-    """All settings of a tune are drawn alike, whatever they are called."""
-    several = Band(train=3, test=3).tracks(map)
-    parts = {}
-    for track in several:
-        parts.setdefault(track.source.tune, set()).add(track.split)
-    assert all(len(splits) == 1 for splits in parts.values())
-    again = {track.name: track.split for track in several}
-    assert {track.name: track.split for track in tracks}.items() <= again.items()
+    """The split depends on the tune and not on the name of the work."""
+    more_tracks = Band(train=3, test=3).tracks(map)
+    splits_of_tunes = {}
+    for track in more_tracks:
+        splits_of_tunes.setdefault(track.source.tune, set()).add(track.split)
+    assert all(len(splits) == 1 for splits in splits_of_tunes.values())
+    splits = {track.name: track.split for track in more_tracks}
+    assert {track.name: track.split for track in tracks}.items() <= splits.items()
 
 
 def test_stems_and_sub_stems(loaded):
@@ -75,7 +75,7 @@ def test_stems_and_sub_stems(loaded):
             assert stem.audio.shape == (round((SECONDS + 0.6) * RATE), 2)
 
 
-def test_sub_stems_add_up_to_their_parent(loaded):
+def test_sub_stems_sum_to_their_parent(loaded):
     for stems in loaded.values():
         for parent in ("drums", "other"):
             parts = [stem.audio.astype(int) for stem in stems.values() if stem.parent == parent]
@@ -91,8 +91,8 @@ def test_mixtures_stay_within_full_scale(loaded):
         assert 3000 < np.abs(mixture).max() <= 32_768 * 0.95 + len(FOUR_STEMS)
 
 
-def test_instruments_stand_apart(loaded):
-    """Panned, so that the sides differ in level and in nothing else."""
+def test_instruments_are_panned_differently(loaded):
+    """The channels of an instrument differ only in level."""
     for stems in loaded.values():
         ratios = []
         for name, stem in stems.items():
@@ -103,7 +103,7 @@ def test_instruments_stand_apart(loaded):
         assert len({round(ratio, 3) for ratio in ratios}) == len(ratios)
 
 
-def test_notes_lie_within_the_song(loaded):
+def test_notes_are_within_the_song(loaded):
     for stems in loaded.values():
         for stem in stems.values():
             assert len(stem.notes)
@@ -118,12 +118,12 @@ def test_notes_lie_within_the_song(loaded):
         assert sum(len(stems[name].notes) for name in drums) == len(stems["drums"].notes)
 
 
-def test_another_seed_is_another_song(tracks, loaded):
+def test_the_seed_determines_the_song(tracks, loaded):
     name = tracks[0].name
-    again = {stem.name: stem for stem in CORPUS.load(tracks[0], RATE)}
-    assert list(again) == list(loaded[name])
+    reloaded = {stem.name: stem for stem in CORPUS.load(tracks[0], RATE)}
+    assert list(reloaded) == list(loaded[name])
     for stem, first in loaded[name].items():
-        np.testing.assert_array_equal(again[stem].audio, first.audio)
+        np.testing.assert_array_equal(reloaded[stem].audio, first.audio)
     other = {stem.name: stem for stem in Band(seconds=SECONDS, seed=1).load(tracks[0], RATE)}
     assert not np.array_equal(other["vocals"].audio, loaded[name]["vocals"].audio)
 
@@ -141,8 +141,8 @@ def test_parents_are_in_the_metadata(tracks, loaded, tmp_path, monkeypatch, in_p
     assert open_corpus(tmp_path, "band", RATE, track.split, {"hat": ("hihat",)}).tracks("hat") == (track.name,)
 
 
-def test_more_songs_than_there_are(monkeypatch):
+def test_too_few_scores_for_the_songs(monkeypatch):
     monkeypatch.setattr(band, "chorales", lambda: ["bach/bwv244.15.mxl"])
     monkeypatch.setattr(band, "tunes", lambda: ["ryansMammoth/CupOfTeaReel.abc"])
-    with pytest.raises(ValueError, match=r"there are not enough scores: .* ask for fewer"):
+    with pytest.raises(ValueError, match=r"there are not enough scores: .* choose smaller numbers of songs"):
         Band(train=2, test=2).tracks(map)

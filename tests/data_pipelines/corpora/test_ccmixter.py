@@ -1,4 +1,4 @@
-"""`ccmixter`: which file is the voice, thirds of the songs, and what may be wrong with them."""
+"""`ccmixter`: the files of the stems, thirds of the songs, and errors in the source."""
 
 import os
 from pathlib import Path
@@ -38,7 +38,7 @@ def test_the_first_source_is_the_accompaniment_and_the_second_one_the_voice(sour
 
 
 @pytest.mark.parametrize(("rate", "stored"), [(44_100, 44_100), (22_050, 22_050), (48_000, 44_100)])
-def test_its_own_rate_is_at_most_44100(rate, stored, source):
+def test_the_default_sample_rate_is_at_most_44100(rate, stored, source):
     for name in LEVELS:
         write_levels(source / SONGS[0] / name, 0.1, rate=rate)
     assert Ccmixter(source).sample_rate() == stored
@@ -48,10 +48,10 @@ def test_changed_files_are_changed_inputs(source):
     before = Ccmixter(source).inputs()
     assert len(before) == 8
     write_levels(source / "song" / "source-01.wav", 0.1, 0.1, samples=500)
-    assert [one == other for one, other in zip(before, Ccmixter(source).inputs(), strict=True)].count(False) == 1
+    assert [old == new for old, new in zip(before, Ccmixter(source).inputs(), strict=True)].count(False) == 1
 
 
-def test_what_may_be_wrong_is_named(source, tmp_path):
+def test_errors_in_the_source_are_reported(source, tmp_path):
     corpus = Ccmixter(source)
     track = corpus.tracks(map)[1]
     os.truncate(source / "another_one" / "source-02.wav", 500)
@@ -63,11 +63,11 @@ def test_what_may_be_wrong_is_named(source, tmp_path):
     with pytest.raises(ValueError, match=r"ccmixter holds 2 tracks: 3 or more are needed"):
         corpus.tracks(map)
     (source / "song" / "source-02.wav").unlink()
-    for ask in (corpus.inputs, corpus.sample_rate, lambda: corpus.tracks(map)):
+    for method in (corpus.inputs, corpus.sample_rate, lambda: corpus.tracks(map)):
         with pytest.raises(
             ValueError, match=r"song/source-02.wav: no such file; a track of CCMixter has source-01.wav, th"
         ):
-            ask()
+            method()
     with pytest.raises(ValueError, match=r"holds no TRACK/source-01.wav: give the folder of the tracks"):
         Ccmixter(tmp_path).tracks(map)
     with pytest.raises(ValueError, match=r"none: no such folder"):

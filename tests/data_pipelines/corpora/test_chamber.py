@@ -1,4 +1,4 @@
-"""`chamber`: instruments within their ranges, no tune in two splits, and what is stored is what was played."""
+"""`chamber`: instruments play within their ranges, no tune is in two splits, and the notes match the audio."""
 
 import dataclasses
 import itertools
@@ -17,7 +17,7 @@ from data_pipelines.prepared.corpus import open_corpus
 from data_pipelines.schema import INSTRUMENTS
 
 RATE = 8000
-# The first scores of this seed are chorales, which are quick to read, in all three splits.
+# With this seed, the first scores are chorales in all three splits, which are fast to read.
 CORPUS = Chamber(works=4, seed=16, longest=15.0)
 
 
@@ -35,14 +35,14 @@ def work(tune: str, name: str = "bach/x.mxl") -> Work:
     return Work(name, tune, (Part("p", ((0.0, 1.0, 60),)),), 4.0)
 
 
-def test_splits_go_by_tune(tracks):
+def test_the_split_depends_on_the_tune(tracks):
     assert {track.split for track in tracks} == {"train", "validation", "test"}
     assert len(tracks) == 4
     for track in tracks:
         assert track.split == split_of(track.source.work)
 
 
-def test_all_settings_of_a_tune_go_the_same_way():
+def test_all_settings_of_a_tune_are_in_the_same_corpus_and_split():
     tunes = [f"{a} {b}" for a in range(50) for b in range(40)]
     for tune in tunes[:100]:
         assert split_of(work(tune)) == split_of(work(tune, "bach/y.mxl"))
@@ -50,17 +50,17 @@ def test_all_settings_of_a_tune_go_the_same_way():
     shares = Counter(split_of(work(tune)) for tune in tunes)
     assert shares["test"] / len(tunes) == pytest.approx(0.15, abs=0.03)
     assert shares["validation"] / len(tunes) == pytest.approx(0.1, abs=0.03)
-    taken = [tune for tune in tunes if belongs_to_chamber(work(tune))]
-    assert len(taken) / len(tunes) == pytest.approx(0.6, abs=0.04)
-    # Which corpus says nothing of which split.
-    assert sum(split_of(work(tune)) == "test" for tune in taken) / len(taken) == pytest.approx(0.15, abs=0.03)
+    own_tunes = [tune for tune in tunes if belongs_to_chamber(work(tune))]
+    assert len(own_tunes) / len(tunes) == pytest.approx(0.6, abs=0.04)
+    # The corpus and the split of a tune are independent.
+    assert sum(split_of(work(tune)) == "test" for tune in own_tunes) / len(own_tunes) == pytest.approx(0.15, abs=0.03)
 
 
-def test_movements_always_belong_here():
+def test_movements_always_belong_to_chamber():
     assert all(belongs_to_chamber(work(f"haydn/{n}", "haydn/opus/movement1.mxl")) for n in range(50))
 
 
-def test_no_instrument_plays_twice_and_all_stay_in_their_range(tracks, loaded):
+def test_no_instrument_plays_twice_and_all_play_within_their_range(tracks, loaded):
     for track in tracks:
         stems = loaded[track.name]
         names = [stem.name for stem in stems]
@@ -72,8 +72,8 @@ def test_no_instrument_plays_twice_and_all_stay_in_their_range(tracks, loaded):
             assert stem.notes[:, 2].max() <= high
 
 
-def test_a_part_that_no_free_instrument_fits_is_left_out(monkeypatch):
-    """Of 40 semitones, from 36 on by octaves: cello, viola and violin reach so far, and no other."""
+def test_a_part_that_fits_no_free_instrument_is_left_out(monkeypatch):
+    """Only the cello, the viola and the violin have the range of the part, 40 semitones from 36 + 12 n on."""
     wide = Part("p", tuple((float(n), n + 1.0, 36 + 40 * (n % 2)) for n in range(16)))
     monkeypatch.setattr(chamber, "read_work", lambda name: Work("haydn/opus/movement1", "t", (wide,) * 4, 4.0))
     (track,) = Chamber(works=1).tracks(map)
@@ -84,7 +84,7 @@ def test_a_part_that_no_free_instrument_fits_is_left_out(monkeypatch):
     ]
 
 
-def test_parts_move_by_whole_octaves_to_the_middle_of_the_range(tracks):
+def test_parts_are_moved_by_octaves_to_the_middle_of_the_range(tracks):
     for track in tracks:
         parts = [index for index, _, _ in track.source.players]
         assert len(set(parts)) == len(parts)
@@ -92,19 +92,19 @@ def test_parts_move_by_whole_octaves_to_the_middle_of_the_range(tracks):
             assert shift % 12 == 0
             low, high, _ = INSTRUMENTS[instrument]
             part = track.source.work.parts[index]
-            middle, away = (low + high) / 2, abs((part.low + part.high) / 2 + shift - (low + high) / 2)
+            middle, distance = (low + high) / 2, abs((part.low + part.high) / 2 + shift - (low + high) / 2)
             for other in (shift - 12, shift + 12):
                 fits = low <= part.low + other and part.high + other <= high
-                assert not fits or abs((part.low + part.high) / 2 + other - middle) >= away
+                assert not fits or abs((part.low + part.high) / 2 + other - middle) >= distance
 
 
 def test_instruments_take_turns(tracks):
-    """Whoever has played least is next: four works for four players need more than a quartet."""
+    """Each part goes to the instrument that has played least, so that no instrument plays twice in so few works."""
     count = Counter(name for track in tracks if track.split == "test" for _, name, _ in track.source.players)
     assert max(count.values()) == 1
 
 
-def test_stems_are_of_one_length_and_level(loaded):
+def test_stems_have_the_same_length_and_level(loaded):
     for stems in loaded.values():
         assert len({stem.audio.shape for stem in stems}) == 1
         for stem in stems:
@@ -115,8 +115,8 @@ def test_stems_are_of_one_length_and_level(loaded):
             assert level == pytest.approx(chamber.STEM_RMS, rel=0.01) or np.abs(stem.audio).max() > 32_700
 
 
-def test_notes_are_those_that_sound(loaded):
-    """Silence before the first onset, sound during the longest note, every onset within the track and in order."""
+def test_notes_match_the_audio(loaded):
+    """Silence before the first onset, sound during the longest note; onsets are in order and in the track."""
     for stems in loaded.values():
         for stem in stems:
             onsets, offsets = stem.notes[:, 0], stem.notes[:, 1]
@@ -129,13 +129,13 @@ def test_notes_are_those_that_sound(loaded):
             assert np.sqrt(np.mean(sounding.astype(float) ** 2)) > 300
 
 
-def test_the_same_again(tracks, loaded):
+def test_loading_is_deterministic(tracks, loaded):
     track = tracks[0]
     for first, second in zip(loaded[track.name], CORPUS.load(track, RATE), strict=True):
         np.testing.assert_array_equal(first.audio, second.audio)
 
 
-def test_prepared_notes_come_back(tracks, loaded, tmp_path, monkeypatch):
+def test_prepared_notes_are_those_of_the_score(tracks, loaded, tmp_path, monkeypatch):
     monkeypatch.setattr(Chamber, "tracks", lambda self, ordered_map: tracks[:1])
     prepare.build(CORPUS, tmp_path, sample_rate=RATE, workers=1)
     corpus = open_corpus(tmp_path, "chamber", RATE, tracks[0].split)
@@ -148,7 +148,7 @@ def test_timed_notes():
     np.testing.assert_allclose(timed_notes(part, 0.5, 12), [[0.0, 0.95, 72], [1.0, 1.05, 74]], rtol=1e-6)
 
 
-def test_dynamics_wander_between_soft_and_loud():
+def test_dynamics_vary_slowly_between_soft_and_loud():
     velocities = dynamics(np.random.default_rng(0), 2000)
     assert velocities.min() >= 60
     assert velocities.max() <= 115
@@ -156,10 +156,10 @@ def test_dynamics_wander_between_soft_and_loud():
     assert max(abs(b - a) for a, b in itertools.pairwise(velocities.tolist())) < 40
 
 
-def test_more_works_than_there_are(monkeypatch):
+def test_too_few_scores_for_the_works(monkeypatch):
     monkeypatch.setattr(chamber, "chorales", lambda: ["bach/bwv244.15.mxl"])
     monkeypatch.setattr(chamber, "quartets", list)
-    with pytest.raises(ValueError, match="not 9: ask for fewer works"):
+    with pytest.raises(ValueError, match="not 9: choose fewer --works"):
         Chamber(works=9).tracks(map)
 
 
@@ -175,11 +175,11 @@ def shifting(tracks) -> dict[str, tuple[Track, list[Stem]]]:
     return {split: (track, corpus.load(track, RATE)) for split, track in by_split.items()}
 
 
-def test_variants_of_the_splits_that_train(shifting):
+def test_training_and_validation_stems_have_variants(shifting):
     for split, (track, stems) in shifting.items():
         played = [name for _, name, _ in track.source.players]
-        wanted = [f"{name}@{shift}" for name in played for shift in ("-1", "+1")] if split != "test" else []
-        assert [stem.name for stem in stems] == played + wanted
+        variants = [f"{name}@{shift}" for name in played for shift in ("-1", "+1")] if split != "test" else []
+        assert [stem.name for stem in stems] == played + variants
         assert len({stem.audio.shape for stem in stems}) == 1
         originals = {stem.name: stem for stem in stems if not stem.parent}
         for stem in stems[len(played) :]:
@@ -189,17 +189,17 @@ def test_variants_of_the_splits_that_train(shifting):
             assert (stem.audio != original.audio).any()
 
 
-def test_variants_leave_the_stems_as_they_were(shifting):
+def test_variants_do_not_change_the_stems(shifting):
     plain = dataclasses.replace(CORPUS, longest=4.0)
     track, stems = shifting["train"]
     loaded = plain.load(track, RATE)
     assert len(loaded) == len(track.source.players)
-    for one, other in zip(loaded, stems, strict=False):
-        assert one.name == other.name
-        np.testing.assert_array_equal(one.audio, other.audio)
+    for stem, stem_with_variants in zip(loaded, stems, strict=False):
+        assert stem.name == stem_with_variants.name
+        np.testing.assert_array_equal(stem.audio, stem_with_variants.audio)
 
 
-def test_default_views_leave_variants_out(tracks, tmp_path, monkeypatch):
+def test_the_default_view_excludes_variants(tracks, tmp_path, monkeypatch):
     (track, *_) = (track for track in tracks if track.split == "train")
     monkeypatch.setattr(Chamber, "tracks", lambda self, ordered_map: [track])
     prepare.build(dataclasses.replace(CORPUS, shifts=1, longest=4.0), tmp_path, sample_rate=RATE, workers=1)
@@ -209,7 +209,7 @@ def test_default_views_leave_variants_out(tracks, tmp_path, monkeypatch):
     assert len(corpus.metadata.index["train"]) == 3 * len(names)
 
 
-def test_variants_depend_on_their_range_and_on_librosa():
+def test_the_inputs_of_variants():
     assert [line.split()[0] for line in Chamber(shifts=1).inputs()] == [
         *(line.split()[0] for line in CORPUS.inputs()),
         "librosa",

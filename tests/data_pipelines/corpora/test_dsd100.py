@@ -1,4 +1,4 @@
-"""`dsd100`: the published layout, the halves of its test songs, and what may be wrong with it."""
+"""`dsd100`: the published layout, the halves of the test songs, and errors in the source."""
 
 import os
 import shutil
@@ -33,7 +33,7 @@ def splits_of(corpus: Dsd100) -> list[tuple[str, str]]:
     return [(track.name, track.split) for track in corpus.tracks(map)]
 
 
-def test_dev_is_for_training_and_test_is_halved(source):
+def test_dev_is_the_training_split_and_test_is_halved(source):
     assert splits_of(Dsd100(source)) == [
         ("051 - A", "train"),
         ("052 - B", "train"),
@@ -42,7 +42,7 @@ def test_dev_is_for_training_and_test_is_halved(source):
     ]
 
 
-def test_an_odd_song_is_for_testing(source):
+def test_an_odd_song_is_in_the_test_split(source):
     write_song(source, "Test", "003 - E")
     assert splits_of(Dsd100(source))[2:] == [("001 - C", "validation"), ("002 - D", "test"), ("003 - E", "test")]
 
@@ -54,10 +54,10 @@ def test_the_published_numbers(tmp_path):
                 path = tmp_path / "Sources" / part / f"{number:03d}" / f"{stem}.wav"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.touch()
-    found: dict[str, list[int]] = {}
+    numbers_of_splits: dict[str, list[int]] = {}
     for name, split in splits_of(Dsd100(tmp_path)):
-        found.setdefault(split, []).append(int(name))
-    assert found == {"train": [*range(51, 101)], "validation": [*range(1, 26)], "test": [*range(26, 51)]}
+        numbers_of_splits.setdefault(split, []).append(int(name))
+    assert numbers_of_splits == {"train": [*range(51, 101)], "validation": [*range(1, 26)], "test": [*range(26, 51)]}
 
 
 def test_the_stems_of_a_track(source):
@@ -72,12 +72,12 @@ def test_the_stems_of_a_track(source):
 
 
 @pytest.mark.parametrize(("rate", "stored"), [(44_100, 44_100), (22_050, 22_050), (48_000, 44_100)])
-def test_its_own_rate_is_at_most_44100(rate, stored, tmp_path):
+def test_the_default_sample_rate_is_at_most_44100(rate, stored, tmp_path):
     write_song(tmp_path, "Dev", "051 - A", rate)
     assert Dsd100(tmp_path).sample_rate() == stored
 
 
-def test_what_was_built(source, tmp_path):
+def test_the_prepared_corpus(source, tmp_path):
     prepare.build(Dsd100(source), tmp_path / "out", workers=1)
     view = {"vocals": ("vocals",), "accompaniment": ("drums", "bass", "other")}
     for split, name in (("train", "052 - B"), ("validation", "001 - C"), ("test", "002 - D")):
@@ -91,21 +91,21 @@ def test_changed_files_are_changed_inputs(source):
     before = Dsd100(source).inputs()
     assert len(before) == 16
     write_levels(source / "Sources" / "Test" / "002 - D" / "bass.wav", 0.1, 0.1, samples=500)
-    assert [one == other for one, other in zip(before, Dsd100(source).inputs(), strict=True)].count(False) == 1
+    assert [old == new for old, new in zip(before, Dsd100(source).inputs(), strict=True)].count(False) == 1
 
 
-def test_what_may_be_wrong_is_named(source, tmp_path):
+def test_errors_in_the_source_are_reported(source, tmp_path):
     corpus = Dsd100(source)
     track = corpus.tracks(map)[0]
     os.truncate(source / "Sources" / "Dev" / "051 - A" / "drums.wav", 500)
     with pytest.raises(ValueError, match=r"Dev/051 - A/drums.wav: is truncated"):
         corpus.load(track, 44_100)
     (source / "Sources" / "Test" / "002 - D" / "bass.wav").unlink()
-    for ask in (corpus.inputs, corpus.sample_rate, lambda: corpus.tracks(map)):
+    for method in (corpus.inputs, corpus.sample_rate, lambda: corpus.tracks(map)):
         with pytest.raises(
             ValueError, match=r"Test/002 - D/bass.wav: no such file; a track of DSD100 has vocals.wav, dr"
         ):
-            ask()
+            method()
     with pytest.raises(
         ValueError, match=r"DSD100/Sources holds neither Sources/Dev/TRACK/vocals.wav nor .*: give the fol"
     ):

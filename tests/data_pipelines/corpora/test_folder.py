@@ -1,4 +1,4 @@
-"""`folder`: any stems at any rate, brought to one rate, one length and one channel count."""
+"""`folder`: stems of any sample rate, length and channel count become uniform."""
 
 import numpy as np
 import pytest
@@ -65,13 +65,13 @@ def test_mono_and_stereo_tracks_in_one_corpus(first, tmp_path):
         np.testing.assert_allclose(corpus.read(Excerpt(name, "x", 0, 9000)), expected, atol=1e-4)
 
 
-def test_its_own_rate_is_that_of_most_tracks(tmp_path):
+def test_the_default_sample_rate_is_that_of_most_tracks(tmp_path):
     for number, rate in enumerate([16_000, 22_050, 22_050]):
         write_tracks(tmp_path, {f"train/{number}": ["x"]}, rate)
     assert Folder(tmp_path).sample_rate() == 22_050
 
 
-def test_its_own_rate_is_at_most_44100(tmp_path):
+def test_the_default_sample_rate_is_at_most_44100(tmp_path):
     assert Folder(write_tracks(tmp_path, {"train/a": ["x"]}, 96_000)).sample_rate() == 44_100
 
 
@@ -84,7 +84,7 @@ def test_inputs_change_with_the_files(tmp_path):
     assert corpus.inputs() != before
 
 
-def test_folders_that_will_not_do(tmp_path):
+def test_sources_that_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"none: no such folder"):
         Folder(tmp_path / "none").tracks(map)
     with pytest.raises(ValueError, match=r"holds no train/TRACK/STEM.wav; splits are named train, validation, test"):
@@ -101,7 +101,7 @@ def test_two_files_of_one_stem(tmp_path):
         Folder(tmp_path).tracks(map)
 
 
-def test_channel_counts_that_do_not_go_together(tmp_path):
+def test_incompatible_channel_counts(tmp_path):
     paths = (tmp_path / "a.wav", tmp_path / "b.wav")
     for path, channels in zip(paths, (2, 6), strict=True):
         soundfile.write(path, np.zeros((100, channels)), 8000)

@@ -1,4 +1,4 @@
-"""`medleydb`: what is a voice, that every stem is added once, thirds of the songs, and what may be wrong with them."""
+"""`medleydb`: voices and accompaniment, each stem added once, thirds of the songs, and errors in the source."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ from data_pipelines import prepare
 from data_pipelines.corpora.medleydb import VOICES, Medleydb, is_voice
 from data_pipelines.prepared.corpus import Excerpt, open_corpus
 
-# Songs by name: the instrument and the level of each stem, and the instruments of its raw recordings if they differ.
+# Songs by name: instrument and level of each stem, then the instruments of its raw recordings if they differ.
 SONGS: dict[str, list[tuple[Any, ...]]] = {
     "Anna_Band": [
         ("male singer", 0.1),
@@ -36,8 +36,8 @@ def metadata_of(song: str, stems: list[tuple[Any, ...]]) -> dict[str, Any]:
             "filename": f"{song}_STEM_{number:02d}.wav",
             "instrument": instrument,
             "raw": {
-                f"R{place:02d}": {"filename": f"{song}_RAW_{number:02d}_{place:02d}.wav", "instrument": raw}
-                for place, raw in enumerate(raws or [instrument], start=1)
+                f"R{index:02d}": {"filename": f"{song}_RAW_{number:02d}_{index:02d}.wav", "instrument": raw}
+                for index, raw in enumerate(raws or [instrument], start=1)
             },
         }
     return {"artist": "Anna", "instrumental": "no", "stem_dir": f"{song}_STEMS", "stems": entries}
@@ -115,8 +115,8 @@ VOICE_OR_NOT = [
 
 
 @pytest.mark.parametrize(("instrument", "raws", "voice"), VOICE_OR_NOT)
-def test_what_is_a_voice(instrument, raws, voice):
-    entry = {"instrument": instrument, "raw": {f"R{place}": {"instrument": raw} for place, raw in enumerate(raws)}}
+def test_whether_a_stem_is_a_voice(instrument, raws, voice):
+    entry = {"instrument": instrument, "raw": {f"R{index}": {"instrument": raw} for index, raw in enumerate(raws)}}
     assert is_voice(entry) is voice
 
 
@@ -126,7 +126,7 @@ def test_voices_of_the_taxonomy():
     assert not VOICES & {"crowd", "Main System", "Unlabeled", "fx/processed sound", "sampler", "whistle"}
 
 
-def test_what_was_built(source, tmp_path):
+def test_the_prepared_corpus(source, tmp_path):
     prepare.build(Medleydb(source), tmp_path / "out", workers=1)
     train = open_corpus(tmp_path / "out", "medleydb", 44_100, "train")
     np.testing.assert_allclose(train.read(Excerpt("Anna_Band", "vocals", 0, 400))[:, 0], 0.3, atol=1e-3)
@@ -136,7 +136,7 @@ def test_what_was_built(source, tmp_path):
 
 
 @pytest.mark.parametrize(("rate", "stored"), [(44_100, 44_100), (22_050, 22_050), (48_000, 44_100)])
-def test_its_own_rate_is_at_most_44100(rate, stored, source):
+def test_the_default_sample_rate_is_at_most_44100(rate, stored, source):
     write_levels(source / "Audio" / "Anna_Band" / "Anna_Band_STEMS" / "Anna_Band_STEM_01.wav", 0.1, rate=rate)
     assert Medleydb(source).sample_rate() == stored
 
@@ -147,10 +147,10 @@ def test_changed_files_are_changed_inputs(source):
     assert len(before) == 5 + 2 + 2 + 2 + 4
     write_levels(source / "Audio" / "Dora_Rap" / "Dora_Rap_STEMS" / "Dora_Rap_STEM_02.wav", 0.1, samples=500)
     changed = corpus.inputs()
-    assert [one == other for one, other in zip(before, changed, strict=True)].count(False) == 1
+    assert [old == new for old, new in zip(before, changed, strict=True)].count(False) == 1
     metadata = source / "Audio" / "Anna_Band" / "Anna_Band_METADATA.yaml"
     metadata.write_text(f"{metadata.read_text()}\n")
-    assert [one == other for one, other in zip(changed, corpus.inputs(), strict=True)].count(False) == 1
+    assert [old == new for old, new in zip(changed, corpus.inputs(), strict=True)].count(False) == 1
 
 
 A = "Audio/Anna_Band/Anna_Band"
@@ -160,11 +160,11 @@ DAMAGES = {
         lambda source: (source / f"{A}_METADATA.yaml").unlink(),
         rf"{A}_METADATA.yaml: no such file, nor in .*MedleyDB/Metadata; MedleyDB has one for each song",
     ),
-    "a stem that is missing": (
+    "a missing stem": (
         lambda source: (source / f"{A}_STEMS/Anna_Band_STEM_02.wav").unlink(),
-        rf"{A}_STEMS/Anna_Band_STEM_02.wav: no such file; it is a stem of the song in Anna_Band_METADATA.yaml",
+        rf"{A}_STEMS/Anna_Band_STEM_02.wav: no such file; Anna_Band_METADATA.yaml lists it as a stem of the song",
     ),
-    "a stem that is truncated": (
+    "a truncated stem": (
         lambda source: os.truncate(source / f"{A}_STEMS/Anna_Band_STEM_02.wav", 500),
         rf"{A}_STEMS/Anna_Band_STEM_02.wav: is truncated",
     ),
@@ -193,19 +193,19 @@ DAMAGES = {
     ),
     "no songs": (
         lambda source: (source / "Audio").rename(source / "audio files"),
-        r"MedleyDB holds no Audio/NAME/NAME_STEMS: give the folder of Audio",
+        r"MedleyDB holds no Audio/NAME/NAME_STEMS: give the folder that holds Audio",
     ),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_what_may_be_wrong_is_named(damage, source):
+def test_errors_in_the_source_are_reported(damage, source):
     act, message = DAMAGES[damage]
     act(source)
     corpus = Medleydb(source)
-    with pytest.raises(ValueError, match=message) as caught:
+    with pytest.raises(ValueError, match=message) as error_info:
         [corpus.load(track, 44_100) for track in corpus.tracks(map)]
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error_info.value)
 
 
 def test_no_such_folder(tmp_path):

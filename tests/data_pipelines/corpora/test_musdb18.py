@@ -1,4 +1,4 @@
-"""`musdb18`: both published forms, their order of streams and the published validation list."""
+"""`musdb18`: both published forms, the order of the streams, and the published validation split."""
 
 from pathlib import Path
 
@@ -11,12 +11,12 @@ from signals import pitch, tone
 from data_pipelines.corpora.musdb18 import RATE, VALIDATION, Musdb18, read_stem_file
 from data_pipelines.schema import FOUR_STEMS
 
-# A frequency for each stream, in the order of the published files.
+# Frequency of each stream, in the order of the published files.
 FREQUENCIES = {"mixture": 300, "drums": 500, "bass": 700, "other": 900, "vocals": 1100}
 
 
 def write_stem_file(path: Path, tones: list[np.ndarray], rate: int = RATE) -> Path:
-    """A file of one AAC stream for each of the tones `[T, 2]`."""
+    """Write a file with an AAC stream for each of the tones `[T, 2]`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
         streams = [container.add_stream("aac", rate=rate, layout="stereo") for _ in tones]
@@ -47,7 +47,7 @@ def test_streams_of_a_stem_file_have_their_names(stem_file):
         assert rate == RATE
         assert audio.dtype == np.float32
         assert audio.shape[1] == 2
-        assert abs(len(audio) - RATE // 2) <= 2048  # AAC comes in frames of 1024
+        assert abs(len(audio) - RATE // 2) <= 2048  # AAC has frames of 1024 samples
         inner = audio[4096:-4096]
         assert pitch(inner, RATE) == pytest.approx(FREQUENCIES[name], abs=2)
         assert np.sqrt(np.mean(inner**2)) == pytest.approx(0.3 / np.sqrt(2), rel=0.05)
@@ -68,7 +68,7 @@ def test_a_stem_file_as_a_track(stem_file):
 @pytest.mark.parametrize("count", [1, 4, 6])
 def test_a_file_with_other_streams(count, tmp_path):
     path = write_stem_file(tmp_path / "song.stem.mp4", (stem_tones(0.1) * 2)[:count])
-    with pytest.raises(ValueError, match=rf"song.stem.mp4 has {count} audio streams, a MUSDB18 stem file has 5"):
+    with pytest.raises(ValueError, match=rf"song.stem.mp4 has {count} audio streams; a stem file of MUSDB18 has 5"):
         read_stem_file(path)
 
 
@@ -76,9 +76,9 @@ def test_a_file_with_other_streams(count, tmp_path):
 def test_a_damaged_file(damage, stem_file, tmp_path):
     path = tmp_path / "song.stem.mp4"
     path.write_bytes(damage(stem_file.read_bytes()))
-    with pytest.raises(ValueError, match=r"song.stem.mp4 cannot be decoded \(.*\); is it damaged\?") as caught:
+    with pytest.raises(ValueError, match=r"song.stem.mp4 cannot be decoded \(.*\); is it damaged\?") as error_info:
         read_stem_file(path)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error_info.value)
 
 
 def write_hq(folder: Path, level: dict[str, float], samples: int = 4410) -> None:
@@ -104,7 +104,7 @@ def test_the_folders_of_musdb18_hq(tmp_path):
     assert corpus.sample_rate() == RATE
 
 
-def test_a_stem_that_is_missing_is_named(tmp_path):
+def test_a_missing_stem_is_reported(tmp_path):
     write_hq(tmp_path / "train" / "song", LEVELS)
     (tmp_path / "train" / "song" / "bass.wav").unlink()
     corpus = Musdb18(tmp_path)
@@ -114,7 +114,7 @@ def test_a_stem_that_is_missing_is_named(tmp_path):
 
 @pytest.mark.parametrize("form", ["hq", "stem.mp4"])
 def test_the_published_list_is_the_validation_split(form, tmp_path):
-    """`musdb` publishes 14 of the 100 training songs; one of its name among the test songs stays there."""
+    """The package `musdb` lists 14 of the 100 training songs; a test song with such a name stays in the test split."""
     assert len(VALIDATION) == 14
     for part, name in [*(("train", name) for name in VALIDATION), ("train", "Another"), ("test", "Leaf - Summerghost")]:
         path = tmp_path / part / name
@@ -129,7 +129,7 @@ def test_the_published_list_is_the_validation_split(form, tmp_path):
     assert splits == {"train": {"Another"}, "validation": set(VALIDATION), "test": {"Leaf - Summerghost"}}
 
 
-def test_folders_that_will_not_do(tmp_path):
+def test_sources_that_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"none: no such folder"):
         Musdb18(tmp_path / "none").tracks(map)
     with pytest.raises(ValueError, match=r"holds neither train/\*.stem.mp4 nor train/TRACK/vocals.wav"):

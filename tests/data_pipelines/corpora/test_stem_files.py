@@ -1,4 +1,4 @@
-"""Tracks as audio files: which folders hold them, which files are missing, and stems that are sums of files."""
+"""Folders of tracks, missing files, and stems that are sums of files."""
 
 import numpy as np
 import pytest
@@ -18,15 +18,15 @@ def test_a_stem_is_the_sum_of_its_files(tmp_path):
 def test_files_of_a_sum_may_differ_in_rate_length_and_channels(tmp_path):
     soundfile.write(tmp_path / "low.wav", tone(300, 0.5, 8000), 8000)
     soundfile.write(tmp_path / "high.wav", tone(900, 1.0, 44_100, channels=2, level=0.1), 44_100)
-    both, alone = read_stems(
-        {"both": [tmp_path / "low.wav", tmp_path / "high.wav"], "alone": [tmp_path / "low.wav"]}, 16_000
+    mixed, single = read_stems(
+        {"mixed": [tmp_path / "low.wav", tmp_path / "high.wav"], "single": [tmp_path / "low.wav"]}, 16_000
     )
-    assert both.audio.shape == alone.audio.shape == (16_000, 2)
-    np.testing.assert_array_equal(alone.audio[:, 0], alone.audio[:, 1])
-    assert not alone.audio[8000:].any()
-    assert pitch(both.audio[:8000], 16_000) == pytest.approx(300, abs=2)
-    assert pitch(both.audio[8000:], 16_000) == pytest.approx(900, abs=2)
-    rest = both.audio[500:7500].astype(int) - alone.audio[500:7500]
+    assert mixed.audio.shape == single.audio.shape == (16_000, 2)
+    np.testing.assert_array_equal(single.audio[:, 0], single.audio[:, 1])
+    assert not single.audio[8000:].any()
+    assert pitch(mixed.audio[:8000], 16_000) == pytest.approx(300, abs=2)
+    assert pitch(mixed.audio[8000:], 16_000) == pytest.approx(900, abs=2)
+    rest = mixed.audio[500:7500].astype(int) - single.audio[500:7500]
     assert np.sqrt(np.mean(rest**2)) / 32768 == pytest.approx(0.1 / np.sqrt(2), rel=0.01)
 
 
@@ -38,8 +38,8 @@ def test_folders_in_the_order_of_their_names(tmp_path):
     assert track_folders(tmp_path / "none") == []
 
 
-def test_the_missing_file_is_named(tmp_path):
-    there = write_levels(tmp_path / "a.wav", 0.1)
-    check_present([there], "a track has a.wav")
+def test_the_error_names_the_missing_file(tmp_path):
+    present = write_levels(tmp_path / "a.wav", 0.1)
+    check_present([present], "a track has a.wav")
     with pytest.raises(ValueError, match=r"/b.wav: no such file; a track has a.wav and b.wav"):
-        check_present([there, tmp_path / "b.wav"], "a track has a.wav and b.wav")
+        check_present([present, tmp_path / "b.wav"], "a track has a.wav and b.wav")

@@ -1,4 +1,4 @@
-"""Thirds of the tracks, as the published code of Stoller et al. 2018 makes them: by `len(tracks) // 3`."""
+"""Thirds of the tracks as in the published code of Stoller et al. 2018: their size is `len(tracks) // 3`."""
 
 from collections import Counter
 from pathlib import Path
@@ -18,7 +18,7 @@ def test_sizes(count, sizes):
     assert [track.source for track in tracks] == list(range(count))
 
 
-def test_in_the_order_of_the_names():
+def test_tracks_are_sorted_by_name():
     tracks = split_in_thirds({"c": 3, "a": 1, "b": 2}, Path())
     assert [(track.name, track.split, track.source) for track in tracks] == [
         ("a", "train", 1),
@@ -28,6 +28,6 @@ def test_in_the_order_of_the_names():
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
-def test_too_few(count):
+def test_too_few_tracks(count):
     with pytest.raises(ValueError, match=rf"some/where holds {count} tracks: 3 or more are needed, a third of them"):
         split_in_thirds({str(number): number for number in range(count)}, Path("some/where"))

@@ -1,4 +1,4 @@
-"""`urmp`: the published layout, misnamed files included, and the published lists of Lin et al. 2021."""
+"""`urmp`: the published layout with its misnamed files, and the published lists of Lin et al. 2021."""
 
 import csv
 import shutil
@@ -26,19 +26,19 @@ def midi(frequency: float) -> float:
 
 
 def frequency(piece: str, number: int) -> float:
-    """Of the player: a semitone a piece, a fourth a player, and a little out of tune."""
+    """The frequency (Hz) of a player: a semitone per piece and a fourth per player, detuned by 20 cents."""
     return 220.0 * 2 ** ((PIECES.index(piece) + 5 * number + 0.2) / 12)
 
 
 def write_piece(source: Path, piece: str) -> Path:
-    """A second of every player, the second one a little longer, and two notes; the mixture is noise."""
+    """Write a tone of 1 s and two notes for each player, a tone of 1.1 s for the second, and noise as the mixture."""
     (folder := source / piece).mkdir(parents=True)
     number_and_song = "_".join(piece.split("_")[:2])
     for number, tag in enumerate(piece.split("_")[2:], start=1):
         tag = "tbt" if piece.startswith("15") and tag == "tbn" else tag
         hertz = frequency(piece, number)
-        sound = tone(hertz, 1.1 if number == 2 else 1.0, URMP_RATE, level=0.2)
-        soundfile.write(folder / f"AuSep_{number}_{tag}_{number_and_song}.wav", sound, URMP_RATE)
+        audio = tone(hertz, 1.1 if number == 2 else 1.0, URMP_RATE, level=0.2)
+        soundfile.write(folder / f"AuSep_{number}_{tag}_{number_and_song}.wav", audio, URMP_RATE)
         rows = [(0.5, hertz * 2, 0.4), (0.05 * number, hertz, 0.4)]
         lines = "".join(f"{onset:.3f}\t\t{pitch:.3f}\t\t{duration:.3f}\n" for onset, pitch, duration in rows)
         (folder / f"Notes_{number}_{tag}_{number_and_song}.txt").write_text(lines + "\n")
@@ -64,7 +64,7 @@ def source(written, tmp_path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def built(written, tmp_path_factory) -> Path:
+def prepared(written, tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("prepared")
     prepare.build(Urmp(written, shifts=1), root, sample_rate=RATE, workers=1)
     return root
@@ -90,23 +90,23 @@ def test_a_track_is_a_player(written):
     assert Urmp(written).sample_rate() == 44_100
 
 
-def test_what_was_built(built):
-    """Variants for training only, and out of the default view; the misnamed trombone is one."""
-    train = open_corpus(built, "urmp", RATE, "train")
+def test_the_prepared_corpus(prepared):
+    """Only training stems have variants, the default view excludes them, and the misnamed trombone is present."""
+    train = open_corpus(prepared, "urmp", RATE, "train")
     assert train.stems == ("cello", "trombone", "trumpet", "violin")
     assert train.tracks("trombone") == ("AuSep_3_tbn_15_Surprise",)
     assert train.tracks("violin") == ("AuSep_1_vn_01_Jupiter", "AuSep_1_vn_02_Sonata", "AuSep_2_vn_02_Sonata")
     assert {row.stem for row in train.metadata.index["train"] if row.parent} == {
         f"{name}@{shift}" for name in train.stems for shift in ("-1", "+1")
     }
-    test = open_corpus(built, "urmp", RATE, "test")
+    test = open_corpus(prepared, "urmp", RATE, "test")
     assert {row.stem for row in test.metadata.index["test"]} == {"cello", "oboe", "viola", "violin"}
     assert list(train.metadata.index) == ["train", "test"]
 
 
 @pytest.mark.parametrize(("stem", "semitones"), [("violin", 0), ("violin@+1", 1), ("violin@-1", -1)])
-def test_sound_and_notes_come_back(stem, semitones, built):
-    corpus = open_corpus(built, "urmp", RATE, "train", {stem: (stem,)})
+def test_audio_and_notes_are_stored(stem, semitones, prepared):
+    corpus = open_corpus(prepared, "urmp", RATE, "train", {stem: (stem,)})
     hertz = frequency("02_Sonata_vn_vn", 2)
     track = "AuSep_2_vn_02_Sonata"
     assert corpus.length(track, stem) == round(1.1 * RATE)
@@ -119,7 +119,7 @@ def test_sound_and_notes_come_back(stem, semitones, built):
     assert notes[:, 2].tolist() == [low, low + 12]
 
 
-def test_the_sound_is_the_players(written):
+def test_each_track_has_the_audio_of_its_player(written):
     for track in Urmp(written, shifts=0).tracks(map):
         piece = next(piece for piece in PIECES if piece.startswith("_".join(track.name.split("_")[3:])))
         (stem,) = Urmp(written, shifts=0).load(track, RATE)
@@ -138,10 +138,10 @@ def test_merged_pieces_sum_players_of_one_instrument(written):
     for loaded in stems.values():
         assert {stem.audio.shape for stem in loaded} == {(round(1.1 * RATE), 1)}
     (violins,) = stems["02_Sonata_vn_vn"]
-    alone = Urmp(written, shifts=0)
-    one, two = (alone.load(track, RATE)[0].audio[:, 0] for track in alone.tracks(map) if "Sonata" in track.name)
-    np.testing.assert_allclose(violins.audio[: len(one), 0], one + two[: len(one)], atol=2)
-    np.testing.assert_allclose(violins.audio[len(one) :, 0], two[len(one) :], atol=2)
+    single = Urmp(written, shifts=0)
+    first, second = (single.load(track, RATE)[0].audio[:, 0] for track in single.tracks(map) if "Sonata" in track.name)
+    np.testing.assert_allclose(violins.audio[: len(first), 0], first + second[: len(first)], atol=2)
+    np.testing.assert_allclose(violins.audio[len(first) :, 0], second[len(first) :], atol=2)
     np.testing.assert_allclose(violins.notes[:, 0], [0.05, 0.1, 0.5, 0.5])
 
 
@@ -180,36 +180,42 @@ def rename(old: str, new: str):
 
 AUDIO, NOTES = "01_Jupiter_vn_vc/AuSep_1_vn_01_Jupiter.wav", "01_Jupiter_vn_vc/Notes_1_vn_01_Jupiter.txt"
 DAMAGES = {
-    "no notes": (lambda source: (source / NOTES).unlink(), rf"{AUDIO} needs one Notes_1_vn_01_Jupiter.txt .*\(none"),
+    "no notes": (
+        lambda source: (source / NOTES).unlink(),
+        rf"{AUDIO} needs one Notes_1_vn_01_Jupiter.txt beside it; present: none$",
+    ),
     "two files of notes": (
         lambda source: shutil.copy(source / NOTES, source / NOTES.replace("_vn_01", "_va_01")),
-        r"\(Notes_1_va_01_Jupiter.txt, Notes_1_vn_01_Jupiter.txt found\)",
+        r"; present: Notes_1_va_01_Jupiter.txt, Notes_1_vn_01_Jupiter.txt$",
     ),
-    "a player too few": (lambda source: (source / AUDIO).unlink(), r"vn_vc holds 1 AuSep_\*.wav of 2 players: fetch"),
+    "a missing player": (
+        lambda source: (source / AUDIO).unlink(),
+        r"vn_vc holds 1 files AuSep_\*.wav, but the piece has 2 players: fetch",
+    ),
     "an unknown instrument": (
         rename(AUDIO, AUDIO.replace("_vn_01", "_kazoo_01")),
-        r"AuSep_1_kazoo_01_Jupiter.wav: 'kazoo' is no instrument of URMP; rename it to one of bn, cl, .*, vn",
+        r"AuSep_1_kazoo_01_Jupiter.wav: 'kazoo' is not an instrument of URMP; rename it to one of bn, cl, .*, vn",
     ),
     "an unknown instrument of a folder": (
         rename("02_Sonata_vn_vn", "02_Sonata_vn_kazoo"),
-        r"02_Sonata_vn_kazoo: 'kazoo' is no instrument",
+        r"02_Sonata_vn_kazoo: 'kazoo' is not an instrument",
     ),
     "a name of another form": (
         rename(AUDIO, "01_Jupiter_vn_vc/AuSep_violin.wav"),
-        r"AuSep_violin.wav is not named as URMP names it, AuSep_1_vn_01_Jupiter.wav: restore its name",
+        r"AuSep_violin.wav is not named as in URMP, AuSep_1_vn_01_Jupiter.wav: restore its name",
     ),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_folders_that_are_not_whole(damage, source):
+def test_errors_in_a_piece_are_reported(damage, source):
     change, message = DAMAGES[damage]
     change(source)
     with pytest.raises(ValueError, match=message):
         Urmp(source).tracks(map)
 
 
-def test_folders_that_will_not_do(tmp_path):
+def test_sources_and_options_that_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"none: no such folder"):
         Urmp(tmp_path / "none").tracks(map)
     (tmp_path / "Supplementary_Files").mkdir()
@@ -231,7 +237,7 @@ def test_notes_are_rounded_to_semitones(tmp_path):
 @pytest.mark.parametrize(
     "line", ["1.0\t440", "1.0 440 1.0 1.0", "1.0 A4 1.0", "-1 440 1", "1 0 1", "1 440 -1", "nan 1 1"]
 )
-def test_lines_that_are_no_notes(line, tmp_path):
+def test_lines_that_are_not_notes(line, tmp_path):
     path = tmp_path / "Notes_1_vn_01_Jupiter.txt"
     path.write_text(f"0.0\t\t440\t\t1.0\n{line}\n")
     with pytest.raises(ValueError, match=rf"Notes_1_vn_01_Jupiter.txt, line 2: '{line}' is not onset in s, .*repair"):
@@ -296,7 +302,7 @@ def test_published_train_tracks():
 
 
 def published_pieces(name: str) -> set[str]:
-    """The pieces of a published list; each track of it must be one that its piece has."""
+    """The pieces of a published list, after checking that each piece has the track of its row."""
     pieces = set()
     text = resources.files("data_pipelines.corpora").joinpath(name).read_text()
     for row in csv.DictReader(text.splitlines()):
@@ -313,7 +319,7 @@ def test_the_split_is_that_of_the_published_lists():
     assert len(train) + len(test) == 44
     assert {split_of(piece) for piece in train} == {"train"}
     assert {split_of(piece) for piece in test} == {"test"}
-    # The rule itself: an unseen instrument in any arrangement of the song, and in none that is for training.
+    # Test songs are those with an unseen instrument in any arrangement.
     unseen = {tag for tag, instrument in urmp.TAGS.items() if instrument in UNSEEN_INSTRUMENTS}
     songs = {piece.split("_")[1] for piece in train | test if unseen.intersection(piece.split("_")[2:])}
     assert songs == urmp.TEST_SONGS

@@ -1,4 +1,4 @@
-"""`urmp` for Slizovskaia 2021: all pieces merged but the duets of one instrument, and players cut from their videos."""
+"""`urmp` as in Slizovskaia et al. 2021: merged pieces without duets of one instrument, and frames from the videos."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ from data_pipelines.video import frames
 
 RATE, FRAME_RATE = 8000, 5.0
 PIECES = ("01_Jupiter_vn_vc", "02_Sonata_vn_vn", "32_Fugue_vn_vn_va_vc")
-# All 44 pieces, as the authors name them.
+# Published names of all 44 pieces.
 PUBLISHED = """
 01_Jupiter_vn_vc 02_Sonata_vn_vn 03_Dance_fl_cl 04_Allegro_fl_fl 05_Entertainer_tpt_tpt
 06_Entertainer_sax_sax 07_GString_tpt_tbn 08_Spring_fl_vn 09_Jesus_tpt_vn 10_March_tpt_sax 11_Maria_ob_vc
@@ -32,7 +32,7 @@ PUBLISHED = """
 39_Jerusalem_vn_vn_va_sax_db 40_Miserere_fl_fl_ob_cl_bn 41_Miserere_fl_fl_ob_sax_bn
 42_Arioso_tpt_tpt_hn_tbn_tba 43_Chorale_tpt_tpt_hn_tbn_tba 44_K515_vn_vn_va_va_vc
 """
-# Pictures of URMP are wide: each player stands in a column of his own, 64 pixels wide.
+# Each player occupies a column of the frame, 64 pixels wide.
 WIDTH, HEIGHT = 64, 48
 
 
@@ -41,14 +41,14 @@ def write_piece(source: Path, piece: str) -> None:
     number_and_song = "_".join(piece.split("_")[:2])
     tags = piece.split("_")[2:]
     for number, tag in enumerate(tags, start=1):
-        sound = 0.2 * np.random.default_rng(number).uniform(-1, 1, 2 * RATE)
-        soundfile.write(folder / f"AuSep_{number}_{tag}_{number_and_song}.wav", sound, RATE)
+        audio = 0.2 * np.random.default_rng(number).uniform(-1, 1, 2 * RATE)
+        soundfile.write(folder / f"AuSep_{number}_{tag}_{number_and_song}.wav", audio, RATE)
         (folder / f"Notes_{number}_{tag}_{number_and_song}.txt").write_text("0.5\t440.0\t0.4\n")
     _write_video(folder / f"Vid_{piece}.mp4", len(tags))
 
 
 def _write_video(path: Path, players: int) -> None:
-    """Two seconds, ten pictures a second; the picture of player p at time i spells 40 p + i."""
+    """Write two seconds with ten frames per second; frame i of player p encodes the number 40 p + i."""
     av = pytest.importorskip("av", reason="needs PyAV: pip install 'qsep-jax[video]'")
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=10)
@@ -85,11 +85,11 @@ def source(written, tmp_path) -> Path:
 
 
 def urmp(source: Path, **fields) -> Urmp:
-    given = {"shifts": 0, "frame_rate": FRAME_RATE, "frame_size": 32, "boxes": source / "boxes.json"}
-    return Urmp(source, **{**given, **fields})
+    defaults = {"shifts": 0, "frame_rate": FRAME_RATE, "frame_size": 32, "boxes": source / "boxes.json"}
+    return Urmp(source, **{**defaults, **fields})
 
 
-def test_all_pieces_are_for_testing_and_merged_the_duets_of_one_instrument_left_out(written):
+def test_the_test_split_has_all_pieces_and_no_merged_duets_of_one_instrument(written):
     assert [(track.name, track.split) for track in Urmp(written, merged=True, split="test").tracks(map)] == [
         ("01_Jupiter_vn_vc", "test"),
         ("32_Fugue_vn_vn_va_vc", "test"),
@@ -97,11 +97,11 @@ def test_all_pieces_are_for_testing_and_merged_the_duets_of_one_instrument_left_
     assert len(Urmp(written, merged=True).tracks(map)) == 3
     players = Urmp(written, split="test").tracks(map)
     assert [track.split for track in players] == ["test"] * 8
-    # No variants of what is not trained on.
+    # Test stems have no variants.
     assert [len(Urmp(written, shifts=1, split="test").load(track, RATE)) for track in players] == [1] * 8
 
 
-def test_forty_pieces_are_left_of_the_published_ones(tmp_path):
+def test_forty_of_the_published_pieces_remain(tmp_path):
     names = PUBLISHED.split()
     assert len(names) == 44
     for name in names:
@@ -110,15 +110,15 @@ def test_forty_pieces_are_left_of_the_published_ones(tmp_path):
         for number, tag in enumerate(name.split("_")[2:], start=1):
             (folder / f"AuSep_{number}_{tag}_{song}.wav").touch()
             (folder / f"Notes_{number}_{tag}_{song}.txt").touch()
-    left = {track.name for track in Urmp(tmp_path, merged=True, split="test").tracks(map)}
-    assert len(left) == 40
-    assert {name[:2] for name in set(names) - left} == {"02", "04", "05", "06"}
+    names_left = {track.name for track in Urmp(tmp_path, merged=True, split="test").tracks(map)}
+    assert len(names_left) == 40
+    assert {name[:2] for name in set(names) - names_left} == {"02", "04", "05", "06"}
 
 
-def test_a_player_is_cut_from_the_video_of_the_piece(written):
+def test_frames_are_cropped_from_the_video_of_the_piece(written):
     corpus = urmp(written)
     tracks = {track.name: track for track in corpus.tracks(map)}
-    for name, place in (
+    for name, column in (
         ("AuSep_1_vn_01_Jupiter", 0),
         ("AuSep_2_vc_01_Jupiter", 1),
         ("AuSep_2_vn_02_Sonata", 1),
@@ -128,18 +128,18 @@ def test_a_player_is_cut_from_the_video_of_the_piece(written):
         (stem,) = corpus.load(tracks[name], RATE)
         assert stem.frame_rate == FRAME_RATE
         images = [frames.decode(frame, 32, "") for frame in stem.frames]
-        assert [number_of(image) for image in images] == [40 * place + 2 * step for step in range(10)]
+        assert [number_of(image) for image in images] == [40 * column + 2 * step for step in range(10)]
 
 
-def test_merged_players_are_seen_as_the_first(written, tmp_path):
+def test_merged_players_have_the_frames_of_the_first(written, tmp_path):
     prepare.build(urmp(written, merged=True, split="test"), tmp_path, sample_rate=RATE, workers=1)
     corpus = open_corpus(tmp_path, "urmp", RATE, "test")
-    for stem, place in (("violin", 0), ("viola", 2), ("cello", 3)):
-        seen = corpus.frames("32_Fugue_vn_vn_va_vc", stem, np.array([0.0, 0.6, 5.0]), 32)
-        assert [number_of(image) for image in seen] == [40 * place, 40 * place + 6, 40 * place + 18]
+    for stem, column in (("violin", 0), ("viola", 2), ("cello", 3)):
+        images = corpus.frames("32_Fugue_vn_vn_va_vc", stem, np.array([0.0, 0.6, 5.0]), 32)
+        assert [number_of(image) for image in images] == [40 * column, 40 * column + 6, 40 * column + 18]
 
 
-def test_variants_carry_no_frames_of_their_own(written):
+def test_variants_have_no_frames(written):
     corpus = urmp(written, shifts=1)
     track = corpus.tracks(map)[0]
     assert [(stem.name, bool(stem.frames)) for stem in corpus.load(track, RATE)] == [
@@ -149,8 +149,8 @@ def test_variants_carry_no_frames_of_their_own(written):
     ]
 
 
-def test_an_instrument_means_the_first_of_its_players(source):
-    """Also when a player is loaded by himself."""
+def test_the_box_of_an_instrument_is_that_of_its_first_player(source):
+    """This also holds when a player is loaded alone."""
     boxes("32_Fugue_vn_vn_va_vc", AuSep_2_vn_32_Fugue=None)(source)
     corpus = urmp(source)
     first, second = (track for track in corpus.tracks(map) if "_vn_32" in track.name)
@@ -159,7 +159,7 @@ def test_an_instrument_means_the_first_of_its_players(source):
         corpus.load(second, RATE)
 
 
-def test_no_video_is_read_unless_frames_are_asked_for(source):
+def test_videos_are_read_only_if_frames_are_requested(source):
     for piece in PIECES:
         find_video(source / piece).unlink()
     corpus = Urmp(source, shifts=0)
@@ -167,15 +167,14 @@ def test_no_video_is_read_unless_frames_are_asked_for(source):
     assert all(not stem.frames for track in corpus.tracks(map) for stem in corpus.load(track, RATE))
 
 
-def test_pictures_keep_their_size_if_none_is_asked_for(written):
+def test_a_frame_size_of_zero_keeps_the_size(written):
     corpus = urmp(written, frame_size=0)
     (stem,) = corpus.load(corpus.tracks(map)[0], RATE)
     assert frames.decode(stem.frames[0], 64, "").shape == (64, 64, 3)
     assert number_of(frames.decode(stem.frames[3], 64, "")) == 6
 
 
-def test_corpora_prepared_before_stay_valid(written):
-    """What they were marked with before there were these options."""
+def test_corpora_prepared_before_these_options_stay_valid(written):
     corpus = Urmp(written, shifts=0)
     options = {"source": str(written), "shifts": "0", "merged": "False"}
     content = [1, "urmp", 1, RATE, 1.5, options, corpus.inputs()]
@@ -190,23 +189,23 @@ def test_a_changed_video_or_file_of_boxes_is_a_changed_input(source):
     assert len(before) == 2 * 8 + 3 + 1
     with find_video(source / PIECES[0]).open("ab") as file:
         file.write(b"\0" * 8)
-    between = urmp(source).inputs()
-    assert between != before
+    with_other_video = urmp(source).inputs()
+    assert with_other_video != before
     (source / "boxes.json").write_text(json.dumps(BOXES) + " ")
-    assert urmp(source).inputs() != between
+    assert urmp(source).inputs() != with_other_video
 
 
 def boxes(piece: str, **changed):
     def change(source: Path):
         content = json.loads((source / "boxes.json").read_text())
-        content[piece] = {name: there for name, there in {**content[piece], **changed}.items() if there}
+        content[piece] = {name: position for name, position in {**content[piece], **changed}.items() if position}
         (source / "boxes.json").write_text(json.dumps(content))
 
     return change
 
 
 def no_frame(source: Path) -> None:
-    """A video of sound alone."""
+    """Replace the video by one without a video stream."""
     import av
 
     with av.open(str(find_video(source / PIECES[0])), "w") as container:
@@ -220,15 +219,16 @@ DAMAGES = {
     "a video without a frame": (no_frame, r"Vid_01_Jupiter_vn_vc.mp4 holds no video"),
     "no video": (
         lambda source: find_video(source / PIECES[0]).unlink(),
-        r"01_Jupiter_vn_vc holds 0 videos, Vid_01_Jup",
+        r"01_Jupiter_vn_vc holds 0 videos: frames need exactly one, Vid_01_Jup",
     ),
     "a damaged video": (
         lambda source: find_video(source / PIECES[0]).write_bytes(b"text" * 100),
         r"Vid_01_Jupiter_vn_vc.mp4 cannot be decoded",
     ),
-    "a box outside the picture": (
+    "a box outside the frame": (
         boxes("01_Jupiter_vn_vc", cello=[100, 0, 64, 48]),
-        r"the box \[100, 0, 64, 48\] of AuSep_2_vc_01_Jupiter in Vid_01_Jupiter_vn_vc.mp4 .* picture, 128 × 48 pixels",
+        r"the box \[100, 0, 64, 48\] of AuSep_2_vc_01_Jupiter in Vid_01_Jupiter_vn_vc.mp4 "
+        r".* frame, which has 128 × 48 pixels",
     ),
     "no box": (
         boxes("01_Jupiter_vn_vc", cello=None),
@@ -249,7 +249,7 @@ def load_all(corpus):
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_what_may_be_wrong_is_named(damage, source):
+def test_errors_in_the_source_are_reported(damage, source):
     act, message = DAMAGES[damage]
     act(source)
     corpus = urmp(source)
@@ -265,6 +265,6 @@ def test_what_may_be_wrong_is_named(damage, source):
         ({"frame_size": -1}, "--frame-size -1 must not be negative"),
     ],
 )
-def test_options_that_cannot_be(fields, message, written):
+def test_options_that_are_refused(fields, message, written):
     with pytest.raises(ValueError, match=message):
         urmp(written, **fields).inputs()
