@@ -1,8 +1,8 @@
 """Fig. 1 and Fig. 7: `python -m benchmarks.papers.lee2019.latents --workdir RUN`.
 
-The latents of windows of the test stems, drawn by t-SNE: in a colour for each class (Fig. 1), and red where iteration
-gains more than 0.4 dB on the track (Fig. 7). What a picture only suggests stands beside it in numbers, taken from the
-latents themselves: the silhouette of each class, and how far red and other windows lie from the class mean.
+The figures show the latents of windows of the test stems by t-SNE: with a colour for each class (Fig. 1), and with
+tracks marked red that gain more than 0.4 dB by iteration (Fig. 7). The table has numbers computed from the latents
+themselves: the silhouette of each class, and the distances of marked and other windows from the class mean.
 """
 
 import dataclasses
@@ -15,9 +15,9 @@ import numpy as np
 
 from benchmarks.papers import published
 from benchmarks.papers.lee2019 import figures
-from benchmarks.papers.lee2019.iteration import MARK_DB, gains, marked
-from benchmarks.papers.lee2019.scores import WholeTracks, on_tracks, scoring, title
-from benchmarks.papers.lee2019.setting import Subject, begin
+from benchmarks.papers.lee2019.context import Context, load_context
+from benchmarks.papers.lee2019.iteration import MARK_DB, large_gains, track_gains
+from benchmarks.papers.lee2019.scores import TrackOptions, protocol_of, scores_of_tracks, title
 from data_pipelines.prepared.corpus import Corpus, Excerpt
 from data_pipelines.progress import Progress
 from qsep_jax.command_line import console
@@ -30,12 +30,12 @@ EXAMPLE = "python -m benchmarks.papers.lee2019.latents --workdir runs/band"
 
 
 @dataclasses.dataclass(frozen=True)
-class Latents(WholeTracks):
-    """Draw the latents of the test stems, and say in numbers how the classes keep apart.
+class Latents(TrackOptions):
+    """Plot the latents of the test stems, and measure the separation of the classes.
 
     Attributes:
-      windows: the most windows of a stem of a track, evenly spread; 0 for all that sound.
-      seed: of t-SNE.
+      windows: Maximal number of windows of each stem of a track, evenly spaced (0: all that are not silent).
+      seed: Seed of t-SNE.
     """
 
     windows: int = 16
@@ -43,13 +43,14 @@ class Latents(WholeTracks):
 
 
 @dataclasses.dataclass(frozen=True)
-class Encoded:
-    """Windows of test stems, n of them.
+class EncodedWindows:
+    """The latents of n windows of test stems.
 
     Attributes:
-      latents: `[n, Z]`.
-      stems, tracks: that they are of, `[n]`.
-      distances: from the mean of the class over the training tracks, by cosine, `[n]`.
+      latents: Latents `[n, Z]`.
+      stems: Stem of each window, `[n]`.
+      tracks: Track of each window, `[n]`.
+      distances: Cosine distance of each latent from the mean of its class over the training tracks, `[n]`.
     """
 
     latents: np.ndarray
@@ -58,30 +59,31 @@ class Encoded:
     distances: np.ndarray
 
 
-def collect(subject: Subject, corpus: Corpus, tracks: set[str], most: int) -> Encoded:
-    """The latents of sounding windows of every stem of `tracks`."""
+def encode_windows(context: Context, corpus: Corpus, tracks: set[str], limit: int) -> EncodedWindows:
+    """Encode at most `limit` windows (0: all) of every stem of `tracks` that is not silent."""
     stems = [(stem, track) for stem in corpus.stems for track in corpus.tracks(stem) if track in tracks]
     with Progress("encoding", len(stems), unit="stem") as progress:
-        cut = _windows(subject, corpus, stems, most, progress)
-        found = make_bank(subject.model, cut).tracks  # one "track" for each window
-    rows, means = [], {stem: subject.bank.mean(stem) for stem in found}
-    for stem, latents in found.items():
+        stem_windows = _windows(context, corpus, stems, limit, progress)
+        latents_by_stem = make_bank(context.model, stem_windows).tracks  # one "track" for each window
+    rows, means = [], {stem: context.bank.mean(stem) for stem in latents_by_stem}
+    for stem, latents in latents_by_stem.items():
         for name, latent in latents.items():
             rows.append((_flat(latent), stem, name.partition("\n")[2], cosine_distance(latent, means[stem])))
     latents, labels, names, distances = zip(*rows, strict=True)
-    return Encoded(np.stack(latents), np.array(labels), np.array(names), np.array(distances))
+    return EncodedWindows(np.stack(latents), np.array(labels), np.array(names), np.array(distances))
 
 
 def _windows(
-    subject: Subject, corpus: Corpus, stems: list[tuple[str, str]], most: int, progress: Progress
+    context: Context, corpus: Corpus, stems: list[tuple[str, str]], limit: int, progress: Progress
 ) -> Iterator[tuple[str, str, np.ndarray]]:
-    samples = subject.model.system.query_samples
+    samples = context.model.system.query_samples
     for stem, track in progress.over(stems):
         audio = corpus.read(Excerpt(track, stem, 0, corpus.length(track, stem)))
         if is_loud(audio.mean(axis=1)):
-            cut = list(windows([audio], samples, f"{track}, {stem}"))
-            chosen = np.linspace(0, len(cut) - 1, min(most or len(cut), len(cut))).round().astype(int)
-            yield from ((stem, f"{number}\n{track}", cut[number]) for number in chosen)
+            track_windows = list(windows([audio], samples, f"{track}, {stem}"))
+            count = len(track_windows)
+            chosen = np.linspace(0, count - 1, min(limit or count, count)).round().astype(int)
+            yield from ((stem, f"{number}\n{track}", track_windows[number]) for number in chosen)
 
 
 def _flat(latent: Condition) -> np.ndarray:
@@ -89,9 +91,9 @@ def _flat(latent: Condition) -> np.ndarray:
 
 
 def embed(latents: np.ndarray, seed: int) -> np.ndarray:
-    """t-SNE (van der Maaten & Hinton 2008) in the plane: `[n, 2]`.
+    """The points `[n, 2]` of latents by t-SNE (van der Maaten & Hinton 2008).
 
-    In one thread: on cores that are busy with something else, more of them are slower.
+    It runs in one thread, since more threads are slower on busy cores.
     """
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
@@ -102,43 +104,44 @@ def embed(latents: np.ndarray, seed: int) -> np.ndarray:
 
 
 def silhouettes(latents: np.ndarray, stems: np.ndarray) -> np.ndarray:
-    """Of each window, by cosine distance: 1 where only its own class is near, below 0 where another is nearer."""
+    """The silhouette of each window by cosine distance: near 1 within its class, below 0 if another class is nearer."""
     from sklearn.metrics import silhouette_samples
 
     return np.asarray(silhouette_samples(latents, stems, metric="cosine"))
 
 
 def check_sklearn() -> None:
-    """Raise ValueError without scikit-learn, before anything is separated."""
+    """Raise ValueError if scikit-learn is not installed; called before the separation."""
     if importlib.util.find_spec("sklearn") is None:
         raise ValueError("t-SNE needs scikit-learn, which is not installed: pip install -e '.[dev]'")
 
 
-def distance(found: Encoded, chosen: np.ndarray) -> Summary | None:
-    """Distance of the chosen windows from the class mean, averaged over a track, then over tracks."""
-    tracks = np.unique(found.tracks[chosen])
-    values = [found.distances[chosen & (found.tracks == track)].mean() for track in tracks]
+def mean_distance(encoded: EncodedWindows, chosen: np.ndarray) -> Summary | None:
+    """The distance of the chosen windows from the class mean, averaged within tracks, then over tracks."""
+    tracks = np.unique(encoded.tracks[chosen])
+    values = [encoded.distances[chosen & (encoded.tracks == track)].mean() for track in tracks]
     return summarize(np.array(values)) if values else None
 
 
-def study(subject: Subject, found: Encoded, red: np.ndarray, protocol: str) -> list[dict[str, Any]]:
-    """A row for each stem, and one for all."""
-    near, rows = silhouettes(found.latents, found.stems), []
-    for stem in ("all", *dict.fromkeys(found.stems.tolist())):
-        own = found.stems == stem if stem != "all" else np.ones(len(found.stems), bool)
-        numbers: dict[str, Any] = {"windows": int(own.sum()), "silhouette": float(near[own].mean())}
+def measure(context: Context, encoded: EncodedWindows, is_marked: np.ndarray, protocol: str) -> list[dict[str, Any]]:
+    """A row for all stems, and one for each stem; `is_marked` tells the windows of tracks with large gains."""
+    scores, rows = silhouettes(encoded.latents, encoded.stems), []
+    for stem in ("all", *dict.fromkeys(encoded.stems.tolist())):
+        of_stem = encoded.stems == stem if stem != "all" else np.ones(len(encoded.stems), bool)
+        numbers: dict[str, Any] = {"windows": int(of_stem.sum()), "silhouette": float(scores[of_stem].mean())}
         if stem != "all":
-            for name, chosen in {"marked": own & red, "unmarked": own & ~red}.items():
-                summary = distance(found, chosen)
+            for name, chosen in {"marked": of_stem & is_marked, "unmarked": of_stem & ~is_marked}.items():
+                summary = mean_distance(encoded, chosen)
                 numbers[f"{name}_windows"] = int(chosen.sum())
                 numbers[f"{name}_distance"] = dataclasses.asdict(summary) if summary else None
-        rows.append(subject.row(protocol, stem=stem, mark_db=MARK_DB, **numbers))
+        rows.append(context.row(protocol, stem=stem, mark_db=MARK_DB, **numbers))
     return rows
 
 
 def table(rows: list[dict[str, Any]], heading: str) -> str:
-    """A line for each stem."""
-    columns = ["stem", "windows", "silhouette", "marked windows", "tracks", "distance: marked", "tracks", "unmarked"]
+    """The Markdown table with a line for each stem."""
+    columns = ["stem", "windows", "silhouette", "marked windows"]
+    columns += ["marked tracks", "distance of marked tracks", "other tracks", "distance of other tracks"]
     lines = []
     for row in rows:
         line = [row["stem"], str(row["windows"]), f"{row['silhouette']:.3f}"]
@@ -148,13 +151,13 @@ def table(rows: list[dict[str, Any]], heading: str) -> str:
         cells = []
         for name in ("marked", "unmarked"):
             summary = Summary(**row[f"{name}_distance"]) if row[f"{name}_distance"] else None
-            cells += [str(summary.count if summary else 0), published.spread(summary, 3, "")]
+            cells += [str(summary.count if summary else 0), published.mean_and_interval(summary, 3, "")]
         lines.append([*line, str(row["marked_windows"]), *cells])
-    what = (
+    explanation = (
         f"silhouette by cosine distance; marked: tracks that gain more than {MARK_DB:g} dB by iteration; cosine "
         "distance from the class mean of the training tracks, mean over tracks ± 95 %"
     )
-    return published.markdown(f"{heading}; {what}", columns, lines)
+    return published.markdown(f"{heading}; {explanation}", columns, lines)
 
 
 def main() -> None:
@@ -162,19 +165,21 @@ def main() -> None:
     if options.windows < 0:
         raise ValueError(f"--windows must be 0 or more, not {options.windows}")
     check_sklearn()
-    subject = begin(options, "latents", EXAMPLE)
-    corpus = subject.corpus(channels=options.channels)
-    scored = on_tracks(subject, options, corpus, ("mean", "iterative"))
-    found = collect(subject, corpus, {scores.track for scores in scored}, options.windows)
-    gained = gains(scored)
-    chosen = {stem: marked(gained, stem) for stem in corpus.stems}
-    red = np.array([track in chosen[stem] for stem, track in zip(found.stems, found.tracks, strict=True)])
-    protocol = f"{scoring(corpus)}; latents of windows of {subject.model.system.query_samples} samples"
-    rows, flat = study(subject, found, red, protocol), embed(found.latents, options.seed)
-    name = f"{rows[0]['run']} on {subject.corpus_name}, {corpus.split}: t-SNE of {len(flat)} latents"
-    figures.classes(flat, found.stems, subject.out / "classes.png", name)
-    figures.marked(flat, found.stems, red, subject.out / "gains.png", f"{name}, red: gain > {MARK_DB:g} dB")
-    published.publish(subject.out, rows, table(rows, title(rows, scored)))
+    context = load_context(options, "latents", EXAMPLE)
+    corpus = context.corpus(channels=options.channels)
+    scores = scores_of_tracks(context, options, corpus, ("mean", "iterative"))
+    encoded = encode_windows(context, corpus, {track_scores.track for track_scores in scores}, options.windows)
+    gains = track_gains(scores)
+    marked_tracks = {stem: large_gains(gains, stem) for stem in corpus.stems}
+    pairs = zip(encoded.stems, encoded.tracks, strict=True)
+    is_marked = np.array([track in marked_tracks[stem] for stem, track in pairs])
+    protocol = f"{protocol_of(corpus)}; latents of windows of {context.model.system.query_samples} samples"
+    rows, points = measure(context, encoded, is_marked, protocol), embed(encoded.latents, options.seed)
+    name = f"{rows[0]['run']} on {context.corpus_name}, {corpus.split}: t-SNE of {len(points)} latents"
+    figures.plot_classes(points, encoded.stems, context.out / "classes.png", name)
+    marked_title = f"{name}, red: gain > {MARK_DB:g} dB"
+    figures.plot_marked(points, encoded.stems, is_marked, context.out / "gains.png", marked_title)
+    published.publish(context.out, rows, table(rows, title(rows, scores)))
 
 
 if __name__ == "__main__":

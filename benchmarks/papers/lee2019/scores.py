@@ -1,4 +1,4 @@
-"""SDR of whole tracks, shared by the experiments: one JSON per track and way to ask, made only where it is missing."""
+"""SDR of complete tracks, shared by the experiments: one JSON file per track and query mode, computed only once."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,26 +7,26 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.papers.lee2019.setting import Setting, Subject
+from benchmarks.papers.lee2019.context import CommonOptions, Context
 from data_pipelines.prepared.corpus import Corpus
-from qsep_jax.evaluation import tracks as whole_tracks
 from qsep_jax.evaluation.comparison import Scores, by_track
-from qsep_jax.evaluation.tracks import Ask
+from qsep_jax.evaluation.estimates import QueryMode, model_estimators
+from qsep_jax.evaluation.tracks import corpus_tracks, score_tracks
 from qsep_jax.metrics.protocols import Protocol
 from qsep_jax.metrics.tracks import TrackScores
 
-# SDR as museval computes it, for which the paper uses museval.
+# SDR as museval computes it; the paper uses museval.
 PROTOCOL = Protocol("bss_eval_v4_sdr")
 
 
 @dataclasses.dataclass(frozen=True)
-class WholeTracks(Setting):
-    """Options of the experiments on whole tracks.
+class TrackOptions(CommonOptions):
+    """Options of the experiments on complete tracks.
 
     Attributes:
-      tracks: how many, in order of their names; 0 for all.
-      channels: 1 mixes down, 0 takes what the corpus stores.
-      scores: the folder whose `tracks` holds the scores that are shared; by default `lee2019` in the run folder.
+      tracks: Number of tracks, in the order of their names (0: all).
+      channels: 1 downmixes to mono, 0 uses the channels that the corpus stores.
+      scores: Folder whose `tracks` contains the shared scores (by default, `lee2019` in the run folder).
     """
 
     tracks: int = 0
@@ -34,43 +34,47 @@ class WholeTracks(Setting):
     scores: Path | None = None
 
 
-def on_tracks(
-    subject: Subject,
-    options: WholeTracks,
+def scores_of_tracks(
+    context: Context,
+    options: TrackOptions,
     corpus: Corpus,
-    asks: Sequence[Ask],
+    modes: Sequence[QueryMode],
 ) -> list[TrackScores]:
-    """The scores of all tracks, `model_ASK` for each way to ask.
+    """The scores of all tracks; the estimates of a query mode are named `model_MODE`.
 
     Raises:
-      ValueError: if there is no track to score.
+      ValueError: if no track can be scored.
     """
     if options.tracks < 0:
         raise ValueError(f"--tracks must be 0 or more, not {options.tracks}")
-    estimates = whole_tracks.by_model(subject.model, subject.bank, asks)
-    tracks = whole_tracks.of_corpus(corpus, estimates, subject.facts)[: options.tracks or None]
-    return whole_tracks.score(tracks, PROTOCOL, options.scores or subject.shared)
+    estimates = model_estimators(context.model, context.bank, modes)
+    tracks = corpus_tracks(corpus, estimates, context.facts)[: options.tracks or None]
+    return score_tracks(tracks, PROTOCOL, options.scores or context.shared)
 
 
-def scoring(corpus: Corpus) -> str:
-    """How tracks are scored, for rows."""
+def protocol_of(corpus: Corpus) -> str:
+    """The protocol of the scores, for the rows of an experiment."""
     channels = "mono" if corpus.channels == 1 else f"{corpus.channels} channels"
-    return f"SDR of whole tracks, {channels} at {corpus.sample_rate} Hz, by {PROTOCOL}"
+    return f"SDR of complete tracks, {channels} at {corpus.sample_rate} Hz, by {PROTOCOL}"
 
 
-def title(rows: Sequence[dict[str, Any]], scored: Sequence[TrackScores]) -> str:
-    """What the rows are of and how they came about."""
-    tracks = len({found.track for found in scored})
+def title(rows: Sequence[dict[str, Any]], scores: Sequence[TrackScores]) -> str:
+    """The corpus, split, number of tracks and protocol of the rows."""
+    tracks = len({track_scores.track for track_scores in scores})
     return f"{rows[0]['corpus']}, {rows[0]['split']} split, {tracks} tracks; {rows[0]['protocol']}"
 
 
-def frames(scored: Sequence[TrackScores], estimate: str, stem: str) -> list[np.ndarray]:
-    """SDR of each track that has the stem, `[frames]` each."""
-    return [found.stems[stem]["SDR"] for found in scored if found.estimate == estimate and stem in found.stems]
+def frame_scores(scores: Sequence[TrackScores], estimate: str, stem: str) -> list[np.ndarray]:
+    """The SDR of the frames of each track that has the stem, `[frames]` per track."""
+    return [
+        track_scores.stems[stem]["SDR"]
+        for track_scores in scores
+        if track_scores.estimate == estimate and stem in track_scores.stems
+    ]
 
 
-def differences(scored: list[TrackScores], estimate: str, other: str) -> Scores:
-    """SDR of `estimate` less that of `other`, medians over the frames of a track, where both are finite."""
-    first, second = by_track(scored, estimate), by_track(scored, other)
-    found = {key: first[key] - second[key] for key in first if key in second}
-    return {key: value for key, value in found.items() if np.isfinite(value)}
+def differences(scores: list[TrackScores], estimate: str, other: str) -> Scores:
+    """The SDR of `estimate` minus that of `other`, medians over the frames of a track, where both are finite."""
+    first, second = by_track(scores, estimate), by_track(scores, other)
+    difference = {key: first[key] - second[key] for key in first if key in second}
+    return {key: value for key, value in difference.items() if np.isfinite(value)}

@@ -1,23 +1,23 @@
 """§4.7, Table 1: `python -m benchmarks.papers.lee2019.table --workdir RUN`.
 
-Medians of the SDR by stem under the paper's table. Its numbers hold for MUSDB18: on any other corpus ours say nothing
-against or for them.
+The table has the paper's rows and, below them, the median SDR of a run by stem. The paper's numbers are for MUSDB18;
+results on another corpus cannot be compared with them.
 """
 
 import dataclasses
 from typing import Any
 
 from benchmarks.papers import published
+from benchmarks.papers.lee2019.context import load_context, require_stems
 from benchmarks.papers.lee2019.iteration import PAPER
-from benchmarks.papers.lee2019.scores import WholeTracks, frames, on_tracks, scoring, title
-from benchmarks.papers.lee2019.setting import begin, need_stems
+from benchmarks.papers.lee2019.scores import TrackOptions, frame_scores, protocol_of, scores_of_tracks, title
 from data_pipelines.schema import FOUR_STEMS
 from qsep_jax.command_line import console
 from qsep_jax.figures.scores import boxes
 from qsep_jax.metrics.aggregate import summarize_tracks
 
 EXAMPLE = "python -m benchmarks.papers.lee2019.table --workdir runs/band"
-# Table 1: MUSDB18, in the order of FOUR_STEMS. Its row "mean" holds what §4.6 gives for the iterative method.
+# Table 1: MUSDB18, in the order of FOUR_STEMS. Its row "mean" has the numbers that §4.6 gives for the iterative method.
 PUBLISHED = {
     "STL2": (3.25, 4.22, 3.21, 2.25),
     "WK": (3.76, 4.00, 2.94, 2.43),
@@ -25,60 +25,62 @@ PUBLISHED = {
     "JY3": (5.74, 4.66, 3.67, 3.40),
     "UHL2": (5.93, 5.92, 5.03, 4.19),
     "TAK1": (6.60, 6.43, 5.16, 4.15),
-    "Lee 2019 (mean)": tuple(PAPER[stem][1] for stem in FOUR_STEMS),
-    "Lee 2019 (GT)": (5.48, 4.59, 3.45, 3.26),
+    "Lee 2019, class mean": tuple(PAPER[stem][1] for stem in FOUR_STEMS),
+    "Lee 2019, latent of the reference source (GT)": (5.48, 4.59, 3.45, 3.26),
 }
-ASKS = ("mean", "iterative", "gt")
-NAMES = {"mean": "mean", "iterative": "iterative", "gt": "GT"}
+MODES = ("mean", "iterative", "gt")
+NAMES = {"mean": "class mean", "iterative": "iterative", "gt": "GT"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Table(WholeTracks):
-    """Set the medians of a run, asked by class means, iteratively and by the true stems, under the paper's table."""
+class Table(TrackOptions):
+    """Compare the median SDR of a run with the paper's table: class means, the iterative method and reference stems."""
 
 
 def comparable(corpus: str, split: str, tracks: int) -> str:
-    """How far our rows can be set against the paper's."""
+    """A phrase that states the data of our rows, and whether they are comparable with the paper's."""
     if (corpus, split) != ("musdb18", "test"):
         return f"{corpus}, {split}: NOT comparable with MUSDB18"
     return "MUSDB18, all 50 test tracks" if tracks == 50 else f"MUSDB18, but {tracks} of 50 tracks: NOT comparable"
 
 
 def table(rows: list[dict[str, Any]], heading: str) -> str:
-    """The paper's rows, then ours."""
-    theirs = [
-        [name, *(f"{value:.2f}" for value in values), "MUSDB18, as published"] for name, values in PUBLISHED.items()
+    """The Markdown table: the paper's rows, then the rows of this run."""
+    paper = [
+        [name, "MUSDB18, as published", *(f"{value:.2f}" for value in values)] for name, values in PUBLISHED.items()
     ]
     ours = []
-    for ask in ASKS:
-        found = {row["stem"]: row for row in rows if row["ask"] == ask}
-        cells = [f"{found[stem]['median']:.2f}" if stem in found else "–" for stem in FOUR_STEMS]
-        ours.append([f"this run ({NAMES[ask]})", *cells, rows[0]["holds_for"]])
-    columns = ["system", *FOUR_STEMS, "data"]
+    for mode in MODES:
+        by_stem = {row["stem"]: row for row in rows if row["ask"] == mode}
+        cells = [f"{by_stem[stem]['median']:.2f}" if stem in by_stem else "–" for stem in FOUR_STEMS]
+        ours.append([f"this run, {NAMES[mode]}", rows[0]["holds_for"], *cells])
+    columns = ["system", "data", *FOUR_STEMS]
     single = ", ".join(f"{PAPER[stem][0]:.2f}" for stem in FOUR_STEMS)
     note = (
-        "\nPublished rows: Table 1 of Lee et al. 2019. SiSEC 2018 scored the six systems at 44.1 kHz in stereo; how "
-        'the paper scored its own it does not say. Its "mean" row has the iterative numbers of §4.6; a single step is '
-        f"given there as {single}.\n"
+        "\nPublished rows: Table 1 of Lee et al. 2019. SiSEC 2018 scored the six systems at 44.1 kHz in stereo; the "
+        'paper does not say how it scored its own system. The row "class mean" has the numbers that §4.6 gives for '
+        f"the iterative method; for a single step, §4.6 gives {single}.\n"
     )
-    return published.markdown(f"This run: {heading}; dB, medians over tracks", columns, theirs + ours) + note
+    title = f"This run: {heading}; dB, medians over tracks"
+    return published.markdown(title, columns, paper + ours, text_columns=2) + note
 
 
 def main() -> None:
     options = console.parse(Table, "python -m benchmarks.papers.lee2019.table", EXAMPLE)
-    subject = begin(options, "table", EXAMPLE)
-    corpus = subject.corpus(channels=options.channels)
-    need_stems(corpus, *FOUR_STEMS)
-    scored = on_tracks(subject, options, corpus, ASKS)
-    holds_for = comparable(subject.corpus_name, corpus.split, len({scores.track for scores in scored}))
+    context = load_context(options, "table", EXAMPLE)
+    corpus = context.corpus(channels=options.channels)
+    require_stems(corpus, *FOUR_STEMS)
+    scores = scores_of_tracks(context, options, corpus, MODES)
+    holds_for = comparable(context.corpus_name, corpus.split, len({track_scores.track for track_scores in scores}))
     rows = []
-    for ask in ASKS:
+    for mode in MODES:
         for stem in FOUR_STEMS:
-            summary = dataclasses.asdict(summarize_tracks(frames(scored, f"model_{ask}", stem)))
-            rows.append(subject.row(scoring(corpus), ask=ask, stem=stem, metric="SDR", **summary, holds_for=holds_for))
-    heading = f"{rows[0]['run']} on {subject.corpus_name}, {corpus.split}: SDR by BSS Eval v4"
-    boxes(scored, heading, subject.out / "boxes.png")
-    published.publish(subject.out, rows, table(rows, title(rows, scored)))
+            summary = dataclasses.asdict(summarize_tracks(frame_scores(scores, f"model_{mode}", stem)))
+            facts = {"ask": mode, "stem": stem, "metric": "SDR", **summary, "holds_for": holds_for}
+            rows.append(context.row(protocol_of(corpus), **facts))
+    heading = f"{rows[0]['run']} on {context.corpus_name}, {corpus.split}: SDR by BSS Eval v4"
+    boxes(scores, heading, context.out / "boxes.png")
+    published.publish(context.out, rows, table(rows, title(rows, scores)))
 
 
 if __name__ == "__main__":

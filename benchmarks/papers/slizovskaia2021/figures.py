@@ -129,8 +129,8 @@ def filtered(run: Run, options: Figures) -> tuple[dict[str, Mapping[str, np.ndar
     def told(name: str) -> Any:
         return from_corpus(model, corpus, playing(corpus, name), features)
 
-    estimates = segments.by_model(model, told, FILTERED)
-    (wanted,) = [each for each in segments.of_corpus(corpus, model.system, estimates, {}) if each.name == track]
+    estimates = segments.model_estimators(model, told, FILTERED)
+    (wanted,) = [each for each in segments.corpus_segments(corpus, model.system, estimates, {}) if each.name == track]
     references, samples = wanted.references(), model.system.chunk_samples
     place = slice(segment * samples, (segment + 1) * samples)
     signals = {"mixture": np.sum(list(references.values()), axis=0)[place], stem: references[stem][place]}

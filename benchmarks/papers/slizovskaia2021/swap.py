@@ -137,13 +137,13 @@ def separated(
     def told(name: str) -> Any:
         return from_corpus(model, seen, playing(corpus, name), features)
 
-    estimates, references = segments.by_model(model, told, options.wiener), track.references()
+    estimates, references = segments.model_estimators(model, told, options.wiener), track.references()
     return {count: dict(estimates[f"model_w{count}"](track.name, references)) for count in options.wiener}
 
 
 def study(model: Model, corpus: Corpus, features: str, options: Swap) -> list[dict[str, Any]]:
     """For each source and number of iterations, SI-SDR of its segments `[n]` by what was seen."""
-    tracks = segments.of_corpus(corpus, model.system, {}, {})[: options.tracks or None]
+    tracks = segments.corpus_segments(corpus, model.system, {}, {})[: options.tracks or None]
     samples, found = model.system.chunk_samples, []
     parts = {track.name: [part.stem for part in playing(corpus, track.name)] for track in tracks}
     with Progress("recasting", sum(map(len, parts.values())), unit="source") as progress:
@@ -195,7 +195,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         )
     first = rows[0]
     title = f"{first['corpus']}, {first['split']} split; {PROTOCOL}; dB: mean ± 95 % over segments and sources"
-    return published.markdown(title, ["run", "source", "exp.", "W", "segments", *shown], lines, words=2)
+    return published.markdown(title, ["run", "source", "exp.", "W", "segments", *shown], lines, text_columns=2)
 
 
 def main() -> None:
