@@ -144,9 +144,9 @@ def train(run: RunFolder, experiment: Experiment) -> int | None:
             checkpoints,
             run.path,
             reporter=reporter,
-            begin_with=begin,
-            drawn=drawn,
-            stop=preemption.reached,
+            load_weights=begin,
+            drawn_batches=drawn,
+            should_stop=preemption.should_stop,
         )
     return preemption.stopped_at
 
@@ -193,7 +193,7 @@ def main() -> None:
     console.cache_compilations()
     if devices:
         system = with_precision(experiment.system, experiment.train.precision)
-        print(plan.said(plan.plan(system, experiment.train, plan.devices_for(devices)), experiment.train))
+        print(plan.describe(plan.plan(system, experiment.train, plan.devices_for(devices)), experiment.train))
         return
     if distributed.enabled:
         jax.distributed.initialize(distributed.coordinator, distributed.processes, distributed.process)

@@ -142,7 +142,7 @@ class RunFolder:
     def _checkpoints(self) -> "Checkpoints":
         from qsep_jax.training.checkpoint import Checkpoints  # orbax takes a quarter of a second to import
 
-        return Checkpoints(self.checkpoints, self.experiment().train.keep, alone=True)
+        return Checkpoints(self.checkpoints, self.experiment().train.keep, independent=True)
 
     def bank(self, model: Model) -> Bank:
         """The conditions of the training tracks.

@@ -1,8 +1,8 @@
-"""Checkpoints of a run: orbax, asynchronous, atomic; the latest few and the best are kept.
+"""Checkpoints of a run, written by orbax asynchronously and atomically; the latest few and the best one are kept.
 
-Each has two array items, `variables` (variables and averaged parameters: all that inference needs) and `training`
-(optimizer state and counters), and a JSON item `position`: how many batches are consumed, which is all the state that
-the input pipeline has.
+A checkpoint has two array items, `variables` (variables and averaged parameters, which is all that inference needs) and
+`training` (optimizer state and counters), and a JSON item `position` with the number of batches consumed, which is the
+complete state of the input pipeline.
 """
 
 import contextlib
@@ -24,50 +24,51 @@ class Checkpoints:
     """The checkpoints of one run folder. Close it, or leave its `with` block, before the process ends.
 
     Args:
-      keep: how many of the latest to keep besides the best, the one with the lowest validation loss.
-      alone: whether this process reads them by itself, where it is one of several.
+      folder: folder of the checkpoints.
+      keep: number of latest checkpoints to keep in addition to the best one, which has the lowest validation loss.
+      independent: whether this process reads them without waiting for the other processes of a distributed run.
     """
 
-    def __init__(self, folder: Path, keep: int = 2, *, alone: bool = False):
+    def __init__(self, folder: Path, keep: int = 2, *, independent: bool = False):
         self.folder = Path(folder)
         latest = managers.LatestN(keep)
-        rank: Any = _rank  # not one number, but they are only sorted by it
+        rank: Any = _rank  # a tuple instead of a number, which suffices for sorting
         best = managers.BestN(get_metric_fn=rank, reverse=True, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=managers.AnyPreservationPolicy([latest, best]),
-            # Without `best_fn` as well, `best_step` would answer with the latest.
+            # Without `best_fn`, `best_step` would return the latest step.
             best_fn=rank,
             best_mode="min",
             cleanup_tmp_directories=True,
             step_prefix="step",
-            **(_alone() if alone else {}),
+            **(_independent() if independent else {}),
         )
-        # Given here, so that the shapes of an item can be asked for before it was ever saved or restored.
+        # Handlers are registered here so that the shapes of an item are known before it is saved or restored.
         arrays = partial(ocp.StandardCheckpointHandler, multiprocessing_options=options.multiprocessing_options)
         handlers = {"variables": arrays(), "training": arrays(), "position": ocp.JsonCheckpointHandler()}
         self._manager = ocp.CheckpointManager(self.folder.absolute(), options=options, item_handlers=handlers)
 
     def latest(self) -> int | None:
-        """The step of the newest whole checkpoint, None if there is none."""
+        """Return the step of the latest complete checkpoint, None if there is none."""
         return self._manager.latest_step()
 
     def steps(self) -> list[int]:
-        """The steps of all whole checkpoints, in order."""
+        """Return the steps of all complete checkpoints in order."""
         return sorted(self._manager.all_steps())
 
     def best(self) -> int | None:
-        """The step with the lowest validation loss, the first of equal ones; the newest if none was validated."""
+        """Return the step with the lowest validation loss, the first of equal ones; without validation the latest."""
         return self._manager.best_step() or self.latest()
 
-    def without_progress(self) -> int:
-        """Steps since the lowest validation loss of the checkpoints that there are; 0 if none was validated."""
+    def steps_without_improvement(self) -> int:
+        """Return the steps from the lowest to the latest validation loss of all checkpoints; 0 without validation."""
         self.wait()
-        losses = {step: self._manager.metrics(step) for step in self.steps()}
-        validated = [(found["loss"], step) for step, found in losses.items() if found]
+        all_metrics = {step: self._manager.metrics(step) for step in self.steps()}
+        validated = [(metrics["loss"], step) for step, metrics in all_metrics.items() if metrics]
         return max(step for _, step in validated) - min(validated)[1] if validated else 0
 
     def save(self, step: int, state: TrainState, loss: float | None) -> None:
-        """Begin to save; the arrays are copied before this returns, so the state may be donated at once."""
+        """Start saving a state; its arrays are copied before this returns, so it may be donated immediately."""
         items = ocp.args.Composite(
             variables=ocp.args.StandardSave(_variables_of(state)),
             training=ocp.args.StandardSave(_training_of(state)),
@@ -76,54 +77,60 @@ class Checkpoints:
         metrics = None if loss is None else {"loss": loss, "step": step}
         self._manager.save(step, args=items, metrics=metrics, force=True)
 
-    def restore(self, step: int, like: TrainState) -> tuple[TrainState, int]:
-        """The state at `step`, in the shapes and shardings of `like`, and the number of batches consumed.
+    def restore(self, step: int, abstract_state: TrainState) -> tuple[TrainState, int]:
+        """Restore the state at `step` and the number of batches consumed.
+
+        Args:
+          step: step of the checkpoint.
+          abstract_state: shapes, dtypes and shardings of the state.
 
         Raises:
-          ValueError: if the checkpoint is damaged, or is of another system or settings.
+          ValueError: if the checkpoint is damaged, or if it is of another system or other settings.
         """
-        with self._explained(step):
+        with self._explain_errors(step):
             items = ocp.args.Composite(
-                variables=ocp.args.StandardRestore(_variables_of(like)),
-                training=ocp.args.StandardRestore(_training_of(like)),
+                variables=ocp.args.StandardRestore(_variables_of(abstract_state)),
+                training=ocp.args.StandardRestore(_training_of(abstract_state)),
                 position=ocp.args.JsonRestore(),
             )
             restored = self._manager.restore(step, args=items)
-        return like.replace(**restored["variables"], **restored["training"]), restored["position"]["batches"]
+        return abstract_state.replace(**restored["variables"], **restored["training"]), restored["position"]["batches"]
 
     def restore_variables(self, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Variables and averaged parameters alone, on one local device."""
-        restored = self._restore_here(step, "variables")
+        """Restore only the variables and the averaged parameters, on one local device."""
+        restored = self._restore_locally(step, "variables")
         return restored["variables"], restored["ema"]
 
     def restore_training(self, step: int) -> dict[str, Any]:
-        """Counters and optimizer state as plain dicts, on one local device; for looking at them."""
-        return self._restore_here(step, "training")
+        """Restore counters and optimizer state as plain dicts on one local device, for inspection."""
+        return self._restore_locally(step, "training")
 
-    def _restore_here(self, step: int, item: str) -> dict[str, Any]:
+    def _restore_locally(self, step: int, item: str) -> dict[str, Any]:
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        with self._explained(step):
+        with self._explain_errors(step):
             metadata = self._manager.item_metadata(step)[item]
             items = ocp.args.Composite(**{item: ocp.args.StandardRestore(abstract(metadata, device))})
             return self._manager.restore(step, args=items)[item]
 
     @contextlib.contextmanager
-    def _explained(self, step: int):
+    def _explain_errors(self, step: int):
+        """Turn every error of a read into a ValueError with a remedy."""
         try:
             yield
-        except Exception as error:  # orbax and tensorstore raise whatever suits them
-            _ignore_reads_under_way()
+        except Exception as error:  # orbax and tensorstore raise exceptions of many types
+            _ignore_pending_reads()
             reason = textwrap.shorten(str(error).split(" [tensorstore_spec=")[0] or type(error).__name__, 200)
             raise ValueError(
                 f"the checkpoint of step {step} in {self.folder} cannot be read: it is damaged or of another system "
-                f"({reason}). Delete {self.folder / f'step_{step}'} to use the one before"
+                f"({reason}). Delete {self.folder / f'step_{step}'} to use the previous checkpoint"
             ) from error
 
     def wait(self) -> None:
-        """Until what is being saved lies on disk whole."""
+        """Wait until all checkpoints are completely written."""
         self._manager.wait_until_finished()
 
     def close(self) -> None:
+        """Finish writing and release all resources."""
         self._manager.close()
 
     def __enter__(self) -> "Checkpoints":
@@ -133,28 +140,28 @@ class Checkpoints:
         self.close()
 
 
-def _ignore_reads_under_way() -> None:
-    """After a failed read, let the others end in silence: they would complain of orbax's event loop, closed by then."""
-    usual = sys.unraisablehook
+def _ignore_pending_reads() -> None:
+    """Silence the other reads after one has failed; they would report that orbax's event loop is closed."""
+    original = sys.unraisablehook
 
     def hook(unraisable: "sys.UnraisableHookArgs") -> None:
         if str(unraisable.exc_value) != "Event loop is closed":
-            usual(unraisable)
+            original(unraisable)
 
     sys.unraisablehook = hook
 
 
-def _alone() -> dict[str, Any]:
-    """Options by which orbax waits for no other process."""
+def _independent() -> dict[str, Any]:
+    """Options with which orbax does not wait for other processes."""
     this = jax.process_index()
     only = ocp.options.MultiprocessingOptions(
-        primary_host=this, active_processes={this}, barrier_sync_key_prefix=f"alone{this}"
+        primary_host=this, active_processes={this}, barrier_sync_key_prefix=f"independent{this}"
     )
     return {"multiprocessing_options": only, "create": False}
 
 
 def _rank(metrics: dict[str, float]) -> tuple[float, float]:
-    """The lower the better: of equal losses the first one is the best."""
+    """Rank of a checkpoint, lower is better; of equal losses the first one is the best."""
     return metrics["loss"], metrics.get("step", 0)
 
 

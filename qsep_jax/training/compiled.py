@@ -19,72 +19,91 @@ from qsep_jax.training.step import make_step
 
 
 class Compiled:
-    """The functions of a run, compiled for a mesh: batches are split over the devices, the state as `train` says.
+    """The functions of a run, compiled for a mesh over which batches are split.
 
-    Attributes:
-      abstract_state: shapes, dtypes and shardings of a state.
-      key: the random key of the run, replicated.
+    The state is replicated or split, depending on `train.shard_parameters`.
 
     Args:
-      batch: one of the run's, for its shapes.
-      drawn: draws the batches of the steps, from its corpora instead of batches.
+      system: the system to train.
+      train: settings of the run.
+      mesh: the devices.
+      batch: a batch of the run, or its shapes.
+      drawn_batches: draws the batches inside the step, from corpora in the devices' memory.
+
+    Attributes:
+      abstract_state: Shapes, dtypes and shardings of a state.
+      key: Random key of the run, replicated.
+      create: Creates the initial state.
+      steps: Does one or several steps: (state, inputs, key) → (state, metrics `[K]`). The inputs are a tuple of placed
+        batches, or the corpora of `drawn_batches`.
+      validate: Computes validation metrics of a batch: (variables, averaged parameters, batch, key) → metrics.
+      preview: Separates a batch: (variables, averaged parameters, batch) → audio by name.
+      uses_validation_loss: Whether the state changes with the validation loss, by `observe`.
 
     Raises:
-      ValueError: if XLA does not know an option of `train.xla_flags`, or not its value.
+      ValueError: if XLA does not know an option of `train.xla_flags` or refuses its value.
     """
 
-    def __init__(self, system: System, train: Train, mesh: Mesh, batch: BatchSpec, drawn: DrawnBatches | None = None):
-        everywhere = self._everywhere = sharding.replicated(mesh)
+    def __init__(
+        self,
+        system: System,
+        train: Train,
+        mesh: Mesh,
+        batch: BatchSpec,
+        drawn_batches: DrawnBatches | None = None,
+    ):
+        replicated = self._replicated = sharding.replicated(mesh)
         self._split = sharding.batch_shardings(system, mesh)
-        # Convolution gradients within a loop are many times slower on CPU.
+        # On CPU, gradients of convolutions are many times slower inside a loop.
         unroll = mesh.devices.flat[0].platform == "cpu"
-        step = sharding.under(mesh, make_step(system, train, unroll=unroll))
+        step = sharding.with_mesh(mesh, make_step(system, train, unroll=unroll))
         create = partial(create_state, system, train, sharding.abstract(batch))
         shapes = jax.eval_shape(create)
-        laid_out = sharding.state_shardings(shapes, mesh, train.shard_parameters)
-        self.abstract_state = sharding.abstract(shapes, laid_out)
+        shardings = sharding.state_shardings(shapes, mesh, train.shard_parameters)
+        self.abstract_state = sharding.abstract(shapes, shardings)
 
-        def steps(state: TrainState, fed: Any, key: Array):
-            """Of as many batches as are fed; or of `train.steps_per_dispatch` that are drawn from the corpora fed."""
+        def steps(state: TrainState, inputs: Any, key: Array):
+            """Do a step for each batch in `inputs`; with `drawn_batches`, `train.steps_per_dispatch` steps."""
 
-            def following(state: TrainState, batch: Batch | None):
-                return step(state, drawn.draw(fed, state.step) if drawn else batch, key)
+            def next_step(state: TrainState, batch: Batch | None):
+                return step(state, drawn_batches.draw(inputs, state.step) if drawn_batches else batch, key)
 
-            count = train.steps_per_dispatch if drawn else len(fed)
+            count = train.steps_per_dispatch if drawn_batches else len(inputs)
             if count == 1:
-                state, metrics = following(state, None if drawn else fed[0])
+                state, metrics = next_step(state, None if drawn_batches else inputs[0])
                 return state, {name: value[None] for name, value in metrics.items()}
-            stacked = None if drawn else jax.tree.map(lambda *leaves: jnp.stack(leaves), *fed)
-            return lax.scan(following, state, stacked, length=count, unroll=unroll)
+            stacked = None if drawn_batches else jax.tree.map(lambda *leaves: jnp.stack(leaves), *inputs)
+            return lax.scan(next_step, state, stacked, length=count, unroll=unroll)
 
-        def averaged(function):
-            function = sharding.under(mesh, function)
+        def with_averages(function):
+            function = sharding.with_mesh(mesh, function)
             return lambda variables, ema, *rest: function(inference_variables(variables, ema), *rest)
 
-        # Run once, so made to compile quickly: four times as fast as with all of XLA's optimizations.
-        quickly = {"xla_backend_optimization_level": 0}
-        self.create = jax.jit(create, out_shardings=laid_out, compiler_options=quickly)
-        self.key = jax.jit(lambda: jax.random.key(train.seed + 1), out_shardings=everywhere)()
-        usual, options = xla.options(), xla.options(train.xla_flags)
-        self.steps = jax.jit(steps, donate_argnums=0, out_shardings=(laid_out, everywhere), compiler_options=options)
+        # `create` runs once, so it is compiled without optimizations, which is four times as fast.
+        unoptimized = {"xla_backend_optimization_level": 0}
+        self.create = jax.jit(create, out_shardings=shardings, compiler_options=unoptimized)
+        self.key = jax.jit(lambda: jax.random.key(train.seed + 1), out_shardings=replicated)()
+        defaults, options = xla.options(), xla.options(train.xla_flags)
+        self.steps = jax.jit(steps, donate_argnums=0, out_shardings=(shardings, replicated), compiler_options=options)
         schedules = {phase.optimizer.schedule for phase in system.phases()}
-        self.watches = "plateau" in schedules or type(system).observe is not System.observe
-        self._observe = jax.jit(partial(observe, system, train), donate_argnums=0, out_shardings=laid_out)
-        self._with_variables = jax.jit(with_variables, out_shardings=laid_out)
-        self.validate = jax.jit(averaged(system.validate), out_shardings=everywhere, compiler_options=usual)
-        self.preview = jax.jit(averaged(system.preview), out_shardings=everywhere, compiler_options=usual)
+        self.uses_validation_loss = "plateau" in schedules or type(system).observe is not System.observe
+        self._observe = jax.jit(partial(observe, system, train), donate_argnums=0, out_shardings=shardings)
+        self._with_variables = jax.jit(with_variables, out_shardings=shardings)
+        self.validate = jax.jit(with_averages(system.validate), out_shardings=replicated, compiler_options=defaults)
+        self.preview = jax.jit(with_averages(system.preview), out_shardings=replicated, compiler_options=defaults)
 
     def on_host(self, variables: Variables) -> Variables:
-        """The whole variables, however they lie on the devices."""
-        return jax.device_get(jax.jit(lambda tree: tree, out_shardings=self._everywhere)(variables))
+        """Copy the complete variables to the host, whether they are replicated or split."""
+        return jax.device_get(jax.jit(lambda tree: tree, out_shardings=self._replicated)(variables))
 
     def with_variables(self, state: TrainState, variables: Variables) -> TrainState:
-        """The state with variables from the host."""
+        """Return the state with its variables replaced by variables from the host."""
         return self._with_variables(state, variables)
 
     def observe(self, state: TrainState, loss: float) -> TrainState:
-        """The state after a validation loss."""
-        return self._observe(state, jax.device_put(np.float32(loss), self._everywhere))
+        """Return the state after a validation loss."""
+        return self._observe(state, jax.device_put(np.float32(loss), self._replicated))
 
     def place(self, batches: list[dict[str, Any]]) -> tuple[Batch, ...]:
+        """Split batches over the devices."""
         return tuple(sharding.place(batch, self._split) for batch in batches)

@@ -1,8 +1,8 @@
-"""The training loop: validate, save, take a batch, step, log. In this order: it is what makes a run resumable.
+"""The training loop: validate, save, take a batch, step, log. This order makes a run resumable.
 
-The batch of the next step is taken after saving, so a checkpoint at step t has consumed t batches; one that is drawn
-within the step follows from its number. Nothing in the loop waits for a number from the device: metrics are fetched at
-log steps, when the next step is already under way.
+The batch of the next step is taken after saving, so a checkpoint at step t has consumed t batches; a batch that is
+drawn inside the step depends only on the step. The loop never waits for a value from the device: metrics of log steps
+are fetched when the next step is already running.
 """
 
 from collections.abc import Callable, Generator
@@ -39,40 +39,47 @@ def fit(
     *,
     reporter: Callable[[int], Reporter],
     mesh: Mesh | None = None,
-    begin_with: Callable[[Variables], Variables] | None = None,
-    drawn: DrawnBatches | None = None,
-    stop: Callable[[int], bool] = lambda step: False,
+    load_weights: Callable[[Variables], Variables] | None = None,
+    drawn_batches: DrawnBatches | None = None,
+    should_stop: Callable[[int], bool] = lambda step: False,
 ) -> TrainState:
-    """Train `system` from its latest checkpoint up to step `train.steps`; the final state, which is saved too.
+    """Train `system` from its latest checkpoint up to step `train.steps`; return the final state, which is also saved.
 
-    The run ends earlier where `train.patience` says so; the checkpoints keep their losses, so it does not go on when it
-    is started again. It also ends, once saved, where `stop` asks for it, and continues from there.
+    With `train.patience` the run may end earlier. Checkpoints keep their validation losses, so a run that ended for
+    this reason does not continue when it is started again. The run also saves and ends where `should_stop` returns
+    true; started again, it continues from there.
 
     Args:
-      validation: batches to validate on and to preview; None leaves both out.
-      folder: of the run; the first process writes metrics there, and every process the batch that made it diverge.
-      reporter: makes the progress display, given the step that the run starts from.
-      begin_with: changes the variables of a fresh run, on the host, before its first step.
-      drawn: batches that are drawn within the step, instead of those of `pipeline`.
-      stop: called with each step, in all processes of a run and with the same result: whether to save and end.
+      system: the system to train.
+      train: settings of the run.
+      pipeline: training batches.
+      validation: batches for validation and previews; None disables both.
+      checkpoints: checkpoints of the run.
+      folder: run folder; the first process writes metrics to it, and every process the batch at which it diverged.
+      reporter: creates the progress display, given the step from which the run starts.
+      mesh: devices; by default all of them.
+      load_weights: replaces the variables of a new run, on the host, before its first step.
+      drawn_batches: batches that are drawn inside the step, instead of those of `pipeline`.
+      should_stop: whether to save and end at a step; it is called at every step in all processes of a run and must
+        return the same result in all of them.
 
     Raises:
-      ValueError: if the devices do not divide the batch, or an interval is not a multiple of `steps_per_dispatch`.
-      Diverged: if a phase skips `train.most_skipped` updates in a row; names phase and step.
+      ValueError: if the devices do not divide the batch, or if an interval is not a multiple of `steps_per_dispatch`.
+      Diverged: if a phase skips `train.most_skipped` consecutive updates.
     """
     mesh = mesh or sharding.make_mesh()
     sharding.check_batch_size(train.batch_size, mesh)
     _check_intervals(train)
-    compiled = Compiled(system, train, mesh, drawn.spec if drawn else pipeline.batch(0), drawn)
-    fresh = checkpoints.latest() is None
-    state, start = _beginning(compiled, checkpoints, begin_with)
+    compiled = Compiled(system, train, mesh, drawn_batches.spec if drawn_batches else pipeline.batch(0), drawn_batches)
+    is_new = checkpoints.latest() is None
+    state, start = _initial_state(compiled, checkpoints, load_weights)
     writer = Writer(folder, start) if jax.process_index() == 0 else None
     log = Log(train, writer, reporter(start))
     pauses = Pauses(compiled, train, validation, checkpoints, writer, system.sample_rate)
     try:
-        # Under the guard only what is placed or fetched on purpose passes between host and device.
+        # The guard allows only explicit transfers between host and device.
         with (
-            closing(_inputs(compiled, train, start, pipeline, drawn)) as inputs,
+            closing(_inputs(compiled, train, start, pipeline, drawn_batches)) as inputs,
             Trace(folder / "trace", train) as trace,
             jax.transfer_guard("disallow"),
         ):
@@ -80,12 +87,12 @@ def fit(
             while True:
                 if step >= train.steps:
                     log.flush()
-                if step > start or (fresh and not train.steps):
+                if step > start or (is_new and not train.steps):
                     with log.pause():
                         state = pauses.at(step, state)
                 if step >= train.steps or pauses.out_of_patience(step):
                     break
-                if step > start and stop(step):
+                if step > start and should_stop(step):
                     pauses.save_early(step, state)
                     break
                 trace.at(step, state)
@@ -95,8 +102,8 @@ def fit(
                 log.add(step, metrics)
             log.flush()
     except Diverged as error:
-        kept = _keep((drawn or pipeline).batch(error.step), folder, error.step)
-        raise Diverged(error.phase, error.step, error.count, f"; the batch is kept in {kept}") from None
+        path = _save_batch((drawn_batches or pipeline).batch(error.step), folder, error.step)
+        raise Diverged(error.phase, error.step, error.count, f"; its batch is saved in {path}") from None
     finally:
         checkpoints.wait()
         if writer:
@@ -105,39 +112,40 @@ def fit(
 
 
 def _inputs(
-    compiled: Compiled, train: Train, start: int, pipeline: Pipeline, drawn: DrawnBatches | None
+    compiled: Compiled, train: Train, start: int, pipeline: Pipeline, drawn_batches: DrawnBatches | None
 ) -> Generator[Any]:
-    """The input of each call of `compiled.steps`."""
-    if drawn:
-        yield from repeat(drawn.corpora)
+    """Yield the inputs of each call of `compiled.steps`."""
+    if drawn_batches:
+        yield from repeat(drawn_batches.corpora)
     else:
         with closing(pipeline.batches(start, train.workers)) as batches:
             while True:
                 yield compiled.place([next(batches) for _ in range(train.steps_per_dispatch)])
 
 
-def _beginning(
+def _initial_state(
     compiled: Compiled,
     checkpoints: Checkpoints,
-    begin_with: Callable[[Variables], Variables] | None,
+    load_weights: Callable[[Variables], Variables] | None,
 ) -> tuple[TrainState, int]:
-    """The state of the latest checkpoint, or a fresh one, and how many batches it has consumed."""
+    """Restore the latest checkpoint or create a new state; return also the number of batches consumed."""
     latest = checkpoints.latest()
     if latest is not None:
         return checkpoints.restore(latest, compiled.abstract_state)
     state = compiled.create()
-    if begin_with:
-        state = compiled.with_variables(state, begin_with(compiled.on_host(state.variables)))
+    if load_weights:
+        state = compiled.with_variables(state, load_weights(compiled.on_host(state.variables)))
     return state, 0
 
 
-def _keep(batch: dict[str, Any], folder: Path, step: int) -> Path:
+def _save_batch(batch: dict[str, Any], folder: Path, step: int) -> Path:
     path = folder / f"diverged_step{step}_process{jax.process_index()}.npz"
     np.savez(path, **{f"{stream}/{name}": leaf for stream, tree in batch.items() for name, leaf in tree.items()})
     return path
 
 
 def _check_intervals(train: Train) -> None:
+    """Raise ValueError if an interval is not a multiple of `steps_per_dispatch`."""
     for name in ("steps", "log_every", "save_every", "validate_every", "summary_every"):
         if getattr(train, name) % train.steps_per_dispatch:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""From the `Optimizer` of a phase to optax."""
+"""Conversion of the `Optimizer` of a phase to optax transformations."""
 
 import math
 from typing import Any, NamedTuple
@@ -14,10 +14,10 @@ from qsep_jax.training.partition import Flat
 
 
 def learning_rate(optimizer: Optimizer, updates: int) -> optax.Schedule:
-    """Learning rate by update, for `updates` of them in all."""
+    """Return the schedule of the learning rate over `updates` updates in all."""
     rate, warmup = optimizer.learning_rate, optimizer.warmup
 
-    def dropping(count):
+    def drops_schedule(count):
         drops = jnp.maximum(count + warmup - optimizer.drop_after, 0) // optimizer.drop_every
         return jnp.maximum(rate - optimizer.drop * drops, 0.0)
 
@@ -26,21 +26,22 @@ def learning_rate(optimizer: Optimizer, updates: int) -> optax.Schedule:
     elif optimizer.schedule == "cosine":
         main = optax.cosine_decay_schedule(rate, max(updates - warmup, 1), optimizer.final_fraction)
     else:
-        main = dropping
+        main = drops_schedule
     return optax.join_schedules([optax.linear_schedule(0.0, rate, warmup), main], [warmup]) if warmup else main
 
 
 def build(optimizer: Optimizer, updates: int) -> optax.GradientTransformation:
-    """The optax transformation for `updates` updates of a flat part.
+    """Build the optax transformation of a flat part of the parameters for `updates` updates.
 
-    In this order: clipping, centralisation, coupled decay, the rule, decay, the rate, the slow parameters.
+    The order is: clipping, centralisation, coupled decay, the rule, decoupled decay, the learning rate, and the slow
+    parameters of lookahead.
 
     Raises:
-      ValueError: for an unknown name, or a `b2` with which `radam` would never adapt.
+      ValueError: if the name of the optimizer is unknown, or if `radam` would never adapt with this `b2`.
     """
     schedule = learning_rate(optimizer, updates)
     clip = [optax.clip_by_global_norm(optimizer.clip_norm)] if optimizer.clip_norm else []
-    centralize = [optax.stateless(_centralized)] if optimizer.centralize else []
+    centralize = [optax.stateless(_centralize)] if optimizer.centralize else []
     coupled = [optax.add_decayed_weights(optimizer.l2)] if optimizer.l2 else []
     decay = [optax.add_decayed_weights(optimizer.weight_decay)] if optimizer.weight_decay else []
     if optimizer.name == "adam":
@@ -52,28 +53,39 @@ def build(optimizer: Optimizer, updates: int) -> optax.GradientTransformation:
     elif optimizer.name == "sgd":
         rule = optax.trace(optimizer.b1)
     else:
-        raise ValueError(f"unknown optimizer '{optimizer.name}'; there are adam, amsgrad, radam and sgd")
+        raise ValueError(f"unknown optimizer '{optimizer.name}'; choose adam, amsgrad, radam or sgd")
     by_path = [_scale_by_path(optimizer.rates)] if optimizer.rates else []
     plateau = [_scale_by_plateau()] if optimizer.schedule == "plateau" else []
-    rate = optax.scale_by_learning_rate(schedule)
-    slow = [_look_ahead(optimizer.lookahead, optimizer.slow_rate)] if optimizer.lookahead else []
-    return optax.chain(*clip, *centralize, *coupled, rule, *decay, *by_path, *plateau, rate, *slow)
+    scale = optax.scale_by_learning_rate(schedule)
+    slow = [_lookahead(optimizer.lookahead, optimizer.slow_rate)] if optimizer.lookahead else []
+    return optax.chain(*clip, *centralize, *coupled, rule, *decay, *by_path, *plateau, scale, *slow)
 
 
 class Lookahead(NamedTuple):
-    """State of slow parameters: the updates so far, and where they stand."""
+    """State of lookahead.
+
+    Attributes:
+      count: Number of updates so far.
+      slow: Slow parameters.
+    """
 
     count: Array
     slow: Any
 
 
 def slow_parameters(state: Any, optimizer: Optimizer) -> Flat | None:
-    """The slow parameters in the state of an optimizer, the ones to use after training; None without lookahead."""
+    """Return the slow parameters, which are those to use after training, from a state; None without lookahead."""
     return state[-1].slow if optimizer.lookahead else None
 
 
 class Plateau(NamedTuple):
-    """State of a rate that falls on plateaus: its factor, the lowest validation loss, and the updates since then."""
+    """State of a learning rate that is reduced on plateaus of the validation loss.
+
+    Attributes:
+      scale: Factor of the learning rate.
+      lowest: Lowest validation loss.
+      since: Updates since the loss last decreased.
+    """
 
     scale: Array
     lowest: Array
@@ -81,19 +93,21 @@ class Plateau(NamedTuple):
 
 
 def observe(state: Any, optimizer: Optimizer, loss: Array, updates: Array) -> Any:
-    """The state of an optimizer after a validation loss, `updates` updates after the one before."""
+    """Return the state of an optimizer after a validation loss, `updates` updates after the previous one."""
 
-    def moved(part: Any) -> Any:
+    def observe_part(part: Any) -> Any:
         if not isinstance(part, Plateau):
             return part
         patience, threshold = optimizer.patience, optimizer.threshold
-        lowest, since, over = plateau.watch(part.lowest, part.since, loss, updates, threshold, patience)
-        return Plateau(jnp.where(over, optimizer.factor * part.scale, part.scale), lowest, since)
+        lowest, since, is_plateau = plateau.watch(part.lowest, part.since, loss, updates, threshold, patience)
+        return Plateau(jnp.where(is_plateau, optimizer.factor * part.scale, part.scale), lowest, since)
 
-    return jax.tree.map(moved, state, is_leaf=lambda part: isinstance(part, Plateau))
+    return jax.tree.map(observe_part, state, is_leaf=lambda part: isinstance(part, Plateau))
 
 
 def _scale_by_plateau() -> optax.GradientTransformation:
+    """Scale updates by the factor in the `Plateau` state, which `observe` changes."""
+
     def init(params: Any) -> Plateau:
         return Plateau(jnp.ones(()), jnp.full((), jnp.inf), jnp.zeros(()))
 
@@ -104,33 +118,36 @@ def _scale_by_plateau() -> optax.GradientTransformation:
 
 
 def _scale_by_path(rates: tuple[tuple[str, float], ...]) -> optax.GradientTransformation:
+    """Scale updates by the factor of the first prefix that matches a parameter's path, 1 without a match."""
+
     def factor(path: str) -> float:
         return next((rate for prefix, rate in rates if f"{path}/".startswith(f"{prefix}/")), 1.0)
 
-    def scaled(changes: Any, _: Any) -> Any:
+    def scale(changes: Any, _: Any) -> Any:
         return {path: factor(path) * change for path, change in changes.items()}
 
-    return optax.stateless(scaled)
+    return optax.stateless(scale)
 
 
-def _centralized(gradients: Any, _: Any) -> Any:
-    """Gradient centralisation (Yong 2020, Eq. 1): g − mean(g) for each output, which is the last axis."""
+def _centralize(gradients: Any, _: Any) -> Any:
+    """Centralise gradients (Yong 2020, Eq. 1): g − mean(g) for each output, which is the last axis."""
 
-    def centralized(g: Array) -> Array:
+    def centralize_leaf(g: Array) -> Array:
         return g - g.mean(range(g.ndim - 1), keepdims=True) if g.ndim > 1 else g
 
-    return jax.tree.map(centralized, gradients)
+    return jax.tree.map(centralize_leaf, gradients)
 
 
 def _scale_by_radam(b1: float, b2: float, epsilon: float) -> optax.GradientTransformation:
-    """RAdam (Liu 2020, algorithm 2) as in Ranger, m/(1 − b1ᵗ)·r·√(1 − b2ᵗ)/(√v + ε), or m/(1 − b1ᵗ) while N ≤ 5.
+    """RAdam (Liu 2020, algorithm 2) as in Ranger: m/(1 − b1ᵗ)·r·√(1 − b2ᵗ)/(√v + ε), or m/(1 − b1ᵗ) while N ≤ 5.
 
-    N is the number of gradients that v averages over, r what its variance takes from the rate. optax's RAdam adds ε to
-    √(v/(1 − b2ᵗ)), where it weighs up to 13 times less at b2 = 0.999, and its float32 N is off by 0.04 there.
+    N is the number of gradients that v averages over, and r the rectification for its variance. optax's RAdam instead
+    adds ε to √(v/(1 − b2ᵗ)), where it has up to 13 times less weight at b2 = 0.999, and its float32 N has an error of
+    0.04 there.
     """
     if not 2 / 3 < b2 < 1.0:
-        raise ValueError(f"radam never adapts with b2 = {b2}: give one above 2/3 and below 1, or take sgd")
-    decay, most = -math.log(b2), (1 + b2) / (1 - b2)
+        raise ValueError(f"radam never adapts with b2 = {b2}: choose b2 above 2/3 and below 1, or use sgd")
+    decay, max_length = -math.log(b2), (1 + b2) / (1 - b2)
 
     def init(params: Any) -> optax.ScaleByAdamState:
         return optax.ScaleByAdamState(
@@ -141,23 +158,24 @@ def _scale_by_radam(b1: float, b2: float, epsilon: float) -> optax.GradientTrans
         count = state.count + 1
         mean = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, updates)
         square = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g**2, state.nu, updates)
-        seen = -jnp.expm1(-decay * count)  # 1 − b2ᵗ, written so that float32 keeps its digits
-        length = most - 2 * count * (1 - seen) / seen
+        weight = -jnp.expm1(-decay * count)  # 1 − b2ᵗ without cancellation in float32
+        length = max_length - 2 * count * (1 - weight) / weight
         adapts = length > 5
         n = jnp.maximum(length, 5.0)
-        r = jnp.sqrt((n - 4) * (n - 2) * most / ((most - 4) * (most - 2) * n))
-        size = jnp.where(adapts, r * jnp.sqrt(seen), 1.0) / (1 - b1**count)
+        r = jnp.sqrt((n - 4) * (n - 2) * max_length / ((max_length - 4) * (max_length - 2) * n))
+        size = jnp.where(adapts, r * jnp.sqrt(weight), 1.0) / (1 - b1**count)
         changes = jax.tree.map(lambda m, v: size * m / jnp.where(adapts, jnp.sqrt(v) + epsilon, 1.0), mean, square)
         return changes, optax.ScaleByAdamState(count, mean, square)
 
     return optax.GradientTransformation(init, update)
 
 
-def _look_ahead(every: int, rate: float) -> optax.GradientTransformation:
+def _lookahead(every: int, rate: float) -> optax.GradientTransformation:
     """Lookahead (Zhang 2019, algorithm 1): after each `every` updates slow += rate·(fast − slow), then fast = slow.
 
-    Stands last in a chain, for it needs the update that is made. As in Ranger, slow begins at the parameters of the
-    first update, which may be other ones than the state was made with: pretrained ones, say.
+    It must be the last transformation of a chain, because it needs the final update. As in Ranger, the slow parameters
+    start at the parameters of the first update, which may differ from those with which the state was created, for
+    example after pretrained weights were loaded.
     """
 
     def init(params: Any) -> Lookahead:
@@ -165,14 +183,16 @@ def _look_ahead(every: int, rate: float) -> optax.GradientTransformation:
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Lookahead]:
         count = state.count + 1
-        meets = count % every == 0
+        synchronizes = count % every == 0
         slow = jax.tree.map(lambda slow, fast: jnp.where(state.count == 0, fast, slow), state.slow, params)
 
         def change(slow: Array, fast: Array, step: Array) -> Array:
-            return jnp.where(meets, slow + rate * (fast + step - slow) - fast, step)
+            return jnp.where(synchronizes, slow + rate * (fast + step - slow) - fast, step)
 
         changes = jax.tree.map(change, slow, params, updates)
-        moved = optax.apply_updates(params, changes)  # as the caller will, so that both are the same to the bit
-        return changes, Lookahead(count, jax.tree.map(lambda new, old: jnp.where(meets, new, old), moved, slow))
+        updated = optax.apply_updates(params, changes)  # as the caller does, so that both are equal to the bit
+        return changes, Lookahead(
+            count, jax.tree.map(lambda new, old: jnp.where(synchronizes, new, old), updated, slow)
+        )
 
     return optax.GradientTransformation(init, update)

@@ -1,4 +1,4 @@
-"""What happens between steps: validation, previews and checkpoints, each as often as the settings say."""
+"""Pauses between steps for validation, previews and checkpoints, at the intervals of the settings."""
 
 import dataclasses
 
@@ -19,9 +19,12 @@ class Pauses:
     """The pauses of a run.
 
     Attributes:
-      validation: batches to validate on and to preview; None leaves both out.
-      writer: of the metrics; None in all processes but the first.
-      sample_rate: of the previews, Hz.
+      compiled: Compiled functions of the run.
+      train: Settings of the run.
+      validation: Batches for validation and previews; None disables both.
+      checkpoints: Checkpoints of the run.
+      writer: Writer of the metrics; None in all processes except the first.
+      sample_rate: Sample rate of the previews in Hz.
     """
 
     compiled: Compiled
@@ -32,14 +35,14 @@ class Pauses:
     sample_rate: int
 
     def at(self, step: int, state: TrainState) -> TrainState:
-        """Validate, preview and save if each is due at this step; the state after it."""
+        """Validate, preview and save, as far as each is due at this step; return the state afterwards."""
         loss = None
         if self.validation and self._due(step, self.train.validate_every):
             means = self._validate(state, self.validation)
             loss = means["loss"]
-            # Only at a multiple of `validate_every`: a run that is extended sees the same validations as an unbroken
-            # one.
-            if self.compiled.watches and step % self.train.validate_every == 0:
+            # Only at multiples of `validate_every`, so that an extended run observes the same losses as an
+            # uninterrupted run.
+            if self.compiled.uses_validation_loss and step % self.train.validate_every == 0:
                 state = self.compiled.observe(state, loss)
             if self.writer:
                 self.writer.scalars(step, {f"validation/{name}": value for name, value in means.items()})
@@ -50,21 +53,21 @@ class Pauses:
         return state
 
     def save_early(self, step: int, state: TrainState) -> None:
-        """Save a run that is asked to end, unless it was saved at this step anyway."""
+        """Save a run that is requested to end, unless it was already saved at this step."""
         if step % self.train.save_every:
             self.checkpoints.save(step, state, None)
 
     def out_of_patience(self, step: int) -> bool:
-        """Whether as many validations in a row as `train.patience` were no better than the best before them."""
+        """Return whether the last `train.patience` validations did not improve on the best loss before them."""
         if not self.train.patience or not step or step % self.train.validate_every:
             return False
-        return self.checkpoints.without_progress() >= self.train.patience * self.train.validate_every
+        return self.checkpoints.steps_without_improvement() >= self.train.patience * self.train.validate_every
 
     def _due(self, step: int, every: int) -> bool:
         return bool(every) and (step == self.train.steps or step % every == 0)
 
     def _validate(self, state: TrainState, validation: Pipeline) -> dict[str, float]:
-        """Means over the first `train.validation_batches` batches, the same each time."""
+        """Return metrics averaged over the first `train.validation_batches` batches, which are always the same."""
         metrics = []
         for number in range(self.train.validation_batches):
             (batch,) = self.compiled.place([validation.batch(number)])

@@ -1,4 +1,4 @@
-"""What a run would take of each device, from shapes alone: `python -m qsep_jax.train --config … --plan 8`."""
+"""The resources that a run needs on each device, from shapes: `qsep train --config … --plan 8`."""
 
 import dataclasses
 import math
@@ -14,24 +14,26 @@ from qsep_jax.training import cost, sharding
 from qsep_jax.training.compiled import Compiled
 from qsep_jax.training.partition import select
 from qsep_jax.training.settings import Train
-from qsep_jax.training.step import stored
+from qsep_jax.training.step import bytes_stored_for_backward
 
 MIB = 2.0**20
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Of one device, bytes, unless said otherwise.
+    """The resources of a run; sizes are bytes on one device unless stated otherwise.
 
     Attributes:
-      platform: what the step was compiled for, which the temporaries depend on.
-      parameters: how many, over all devices.
-      state: parameters, optimizer and average.
-      batch: its part of a batch.
-      stored: most that the backward pass of an update finds stored, from shapes (`qsep_jax.training.step.stored`).
-      temporaries: most of what the compiled step holds besides; None where the platform does not say.
-      flops: of a step's matrix products, by module, over all devices (`qsep_jax.training.cost.step`).
-      gradients: what it has to send and receive per step at least, once for each update.
+      platform: Kind of device that the step was compiled for; the temporaries depend on it.
+      devices: Number of devices.
+      parameters: Number of parameters, over all devices.
+      state: Size of parameters, optimizer state and averages.
+      batch: Size of the device's part of a batch.
+      stored: Largest size that the backward pass of an update needs stored, from shapes
+        (`qsep_jax.training.step.bytes_stored_for_backward`).
+      temporaries: Largest size of further buffers of the compiled step; None if the platform does not report it.
+      flops: Operations in the matrix products of a step, by module, over all devices (`qsep_jax.training.cost.step`).
+      gradients: Minimal size of the gradients that the device communicates per step, once for each update.
     """
 
     platform: str
@@ -46,18 +48,18 @@ class Plan:
 
 
 def devices_for(count: int) -> Mesh:
-    """A mesh of so many devices: accelerators if there are as many here, simulated ones on the CPU otherwise."""
-    found = jax.devices()
-    if len(found) < count:
+    """Make a mesh of `count` devices: accelerators if there are enough, otherwise simulated CPU devices."""
+    devices = jax.devices()
+    if len(devices) < count:
         clear_backends()
         jax.config.update("jax_platforms", "cpu")
         jax.config.update("jax_num_cpu_devices", count)
-        found = jax.devices()
-    return sharding.make_mesh(found[:count])
+        devices = jax.devices()
+    return sharding.make_mesh(devices[:count])
 
 
 def plan(system: System, train: Train, mesh: Mesh) -> Plan:
-    """Compile the step for a mesh and read off what it takes. Nothing is run, and no parameter is made.
+    """Compile the step for a mesh and determine the resources that it needs, without running it.
 
     Raises:
       ValueError: if the devices do not divide the batch.
@@ -66,64 +68,64 @@ def plan(system: System, train: Train, mesh: Mesh) -> Plan:
     batch = _shapes(system, train.batch_size)
     compiled = Compiled(system, train, mesh, batch)
     placed = {
-        stream: jax.tree.map(lambda leaf, where=where: leaf.update(sharding=where), batch[stream])
-        for stream, where in sharding.batch_shardings(system, mesh).items()
+        stream: jax.tree.map(lambda leaf, split=split: leaf.update(sharding=split), batch[stream])
+        for stream, split in sharding.batch_shardings(system, mesh).items()
     }
     memory = compiled.steps.lower(compiled.abstract_state, (placed,), compiled.key).compile().memory_analysis()
     variables = compiled.abstract_state.variables
     phases = system.phases()
-    sent = sum(phase.repeats * _size(select(variables["params"], phase.trainable), whole=True) for phase in phases)
-    of_a_device = _shapes(system, train.batch_size // mesh.size)
-    by_module = cost.step(system, variables, batch)
+    gradients = sum(phase.repeats * _size(select(variables["params"], phase.trainable), total=True) for phase in phases)
+    part = _shapes(system, train.batch_size // mesh.size)
+    costs = cost.step(system, variables, batch)
     return Plan(
         platform=mesh.devices.flat[0].device_kind,
         devices=mesh.size,
         parameters=sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
         state=_size(compiled.abstract_state),
         batch=_size(placed),
-        stored=max(stored(phase, variables, of_a_device, train.remat) for phase in phases),
+        stored=max(bytes_stored_for_backward(phase, variables, part, train.remat) for phase in phases),
         temporaries=None if memory is None else memory.temp_size_in_bytes,
-        flops={module: each.flops for module, each in by_module.items()},
-        gradients=sent,
+        flops={module: module_cost.flops for module, module_cost in costs.items()},
+        gradients=gradients,
     )
 
 
-def said(planned: Plan, train: Train) -> str:
-    """A plan in words."""
+def describe(planned: Plan, train: Train) -> str:
+    """Describe a plan in words."""
     total = sum(planned.flops.values())
     largest = sorted(planned.flops.items(), key=lambda item: -item[1])[:8]
-    temporaries = "not told" if planned.temporaries is None else f"{planned.temporaries / MIB:,.0f} MiB"
+    temporaries = "unknown" if planned.temporaries is None else f"{planned.temporaries / MIB:,.0f} MiB"
     lines = [
         f"{planned.parameters:,} parameters, batch of {train.batch_size} over {planned.devices} devices, "
         f"compiled for {planned.platform}",
-        f"each device holds: state {planned.state / MIB:,.1f} MiB"
-        + (" (its part)" if train.shard_parameters else "")
+        f"memory of each device: state {planned.state / MIB:,.1f} MiB"
+        + (" (split)" if train.shard_parameters else "")
         + f", batch {planned.batch / MIB:,.1f} MiB, temporaries {temporaries}",
-        f"the backward pass finds at most {planned.stored / MIB:,.1f} MiB stored on each device, by shapes "
+        f"the backward pass needs at most {planned.stored / MIB:,.1f} MiB stored on each device, from shapes "
         f"(train.remat {train.remat})",
-        f"each device adds up with the others: {planned.gradients / MIB:,.1f} MiB of gradients per step",
-        f"a step computes {total / 1e9:,.1f} GFLOP, {total / planned.devices / 1e9:,.1f} on each device; of these",
-        *(f"  {flops / total:6.1%}  {module or 'outside of any module'}" for module, flops in largest if total),
+        f"communication between devices: {planned.gradients / MIB:,.1f} MiB of gradients per step",
+        f"a step computes {total / 1e9:,.1f} GFLOP, {total / planned.devices / 1e9:,.1f} on each device; modules:",
+        *(f"  {flops / total:6.1%}  {module or 'outside of all modules'}" for module, flops in largest if total),
     ]
     return "\n".join(lines)
 
 
 def _shapes(system: System, batch_size: int) -> dict[str, Any]:
-    """Of a batch, by what tells a batch of two from one."""
+    """Return the shapes of a batch; its batch axes are those in which batches of 1 and 2 examples differ."""
     one, two = (system.noise(np.random.default_rng(0), count) for count in (1, 2))
 
-    def of_leaf(single: np.ndarray, pair: np.ndarray) -> jax.ShapeDtypeStruct:
+    def leaf_shape(single: np.ndarray, pair: np.ndarray) -> jax.ShapeDtypeStruct:
         axes = zip(single.shape, pair.shape, strict=True)
         return jax.ShapeDtypeStruct([a if a == b else batch_size for a, b in axes], single.dtype)
 
-    return {stream: jax.tree.map(of_leaf, one[stream], two[stream]) for stream in one}
+    return {stream: jax.tree.map(leaf_shape, one[stream], two[stream]) for stream in one}
 
 
-def _size(tree: object, whole: bool = False) -> int:
-    """Bytes of a tree of shapes, of the part that one device holds, or of all."""
+def _size(tree: object, total: bool = False) -> int:
+    """Return the bytes of a tree of shapes that one device holds, or with `total` those over all devices."""
 
-    def of_leaf(leaf: jax.ShapeDtypeStruct) -> int:
-        shape = leaf.shape if whole or leaf.sharding is None else leaf.sharding.shard_shape(leaf.shape)
+    def leaf_size(leaf: jax.ShapeDtypeStruct) -> int:
+        shape = leaf.shape if total or leaf.sharding is None else leaf.sharding.shard_shape(leaf.shape)
         return math.prod(shape) * leaf.dtype.itemsize
 
-    return sum(of_leaf(leaf) for leaf in jax.tree.leaves(tree))
+    return sum(leaf_size(leaf) for leaf in jax.tree.leaves(tree))

@@ -1,4 +1,4 @@
-"""Being asked to end: SIGTERM, which Slurm, Kubernetes and cloud machines send some time before they kill."""
+"""Handling of preemption: Slurm, Kubernetes and cloud machines send SIGTERM some time before they kill a process."""
 
 import signal
 from types import FrameType
@@ -8,30 +8,36 @@ from jax.experimental import multihost_utils
 
 
 class Preemption:
-    """Takes SIGTERM for a wish while in its `with` block, where it would end the process at once otherwise.
+    """Inside its `with` block, SIGTERM requests the run to end instead of terminating the process.
 
-    Of several processes jax itself does so, from `jax.distributed.initialize` on, whichever of them is asked.
+    In a distributed run, jax handles the signal after `jax.distributed.initialize`, whichever process receives it.
+
+    Attributes:
+      stopped_at: Step at which the run was requested to end, or None.
     """
 
     def __init__(self):
         self.stopped_at: int | None = None
-        self._asked, self._alone = False, jax.process_count() == 1
+        self._requested, self._single_process = False, jax.process_count() == 1
 
-    def reached(self, step: int) -> bool:
-        """Whether to save and end at this step; to be called at every one, in all processes, and the same in all."""
-        stop = self._asked if self._alone else multihost_utils.reached_preemption_sync_point(step)
+    def should_stop(self, step: int) -> bool:
+        """Return whether to save and end at this step.
+
+        It must be called at every step in all processes, and returns the same result in all of them.
+        """
+        stop = self._requested if self._single_process else multihost_utils.reached_preemption_sync_point(step)
         if stop:
             self.stopped_at = step
         return stop
 
     def __enter__(self) -> "Preemption":
-        if self._alone:
-            self._before = signal.signal(signal.SIGTERM, self._ask)
+        if self._single_process:
+            self._previous = signal.signal(signal.SIGTERM, self._request)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._alone:
-            signal.signal(signal.SIGTERM, self._before)
+        if self._single_process:
+            signal.signal(signal.SIGTERM, self._previous)
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        self._asked = True
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        self._requested = True

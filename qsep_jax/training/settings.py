@@ -1,9 +1,9 @@
 """The settings of a training run, and the compute precision that they select.
 
-`precision` concerns the network bodies and nothing else. Layers keep float32 parameters and cast them to the system's
-`compute_dtype` where they are used; STFT, masks, losses and the statistics of norms stay float32. bfloat16 has the
-exponent of float32, so no loss scaling is needed. On GPUs "float32" means XLA's default there, TF32 in matrix products;
-`jax_default_matmul_precision` changes that.
+`precision` only concerns the network bodies. Layers keep float32 parameters and cast them to the system's
+`compute_dtype` where they use them; STFT, masks, losses and the statistics of norms are always float32. bfloat16 has
+the exponent of float32, so it needs no loss scaling. On GPUs "float32" means XLA's default, which is TF32 in matrix
+products; `jax_default_matmul_precision` changes it.
 """
 
 import dataclasses
@@ -12,44 +12,49 @@ from typing import Literal
 from qsep_jax.systems.base import System
 
 PRECISIONS = ("float32", "bfloat16")
-# What the backward pass computes again instead of storing it: nothing, or all that lies between convolutions.
+# What the backward pass recomputes instead of storing it: nothing, or all operations between convolutions.
 Remat = Literal["nothing", "between_convs"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Train:
-    """Settings of a run; every field can be given on the command line as `--train.field`.
+    """Settings of a run; every field is an option `--train.field` of the command line.
 
     Attributes:
-      steps: of training in all; a continued run stops at the same number. 0 keeps what the weights below are.
-      batch_size: examples of a step over all devices together.
-      seed: of the parameters, the noise in the losses and the mixtures.
-      precision: of the network bodies. Parameters, STFT, masks, statistics and losses are float32 in any case.
-      ema_decay: of the running average of the parameters that is kept beside them and used for inference (0: none).
-      steps_per_dispatch: steps in one compiled call; more than 1 spares Python's time when steps are tiny.
-      log_every: steps between lines of `metrics.jsonl`; nothing is fetched from the device in between.
-      validate_every, validation_batches: steps between validations, and how many batches each takes (0: never).
-      save_every: steps between checkpoints.
-      keep: latest checkpoints to keep, besides the best.
-      summary_every: steps between audio and spectrograms in TensorBoard (0: never).
-      most_skipped: updates of a phase that may be skipped in a row, for a loss or gradient that is not finite, before
-        the run stops.
-      workers: processes that mix examples (0: within the training process).
-      condition_windows: most windows of a training track that its condition, and so the class means, are taken from;
-        evenly spread (0: all of them, as in the paper).
-      weights: networks that do not start from scratch, by name: a run folder or a bundle that has the same network, or
-        a file of published weights.
-      patience: validations in a row that may fail to lower the loss before the run ends early (0: it never does). Needs
-        validate_every and save_every to be the same.
-      evaluate: whether the run ends with the experiment's evaluation.
-      shard_parameters: whether parameters, optimizer state and averages are split over the devices instead of lying on
-        each of them (FSDP): less memory, more to send.
-      corpus_on_device: whether the corpus lies in the devices' memory and examples are drawn within the step, by the
-        same recipe in other random numbers. Where it does not fit, the run says so and mixes on the host.
-      remat: what the backward pass computes again instead of finding it stored: nothing, or all that lies between
-        convolutions, which takes more time and less memory.
-      xla_flags: options of XLA by which the step is compiled, by name without dashes.
-      trace_from, trace_steps: which steps `jax.profiler` records into `trace` of the run folder (0 steps: none).
+      steps: Number of training steps in all, including those before a continuation. With 0 the run only stores the
+        initial weights.
+      batch_size: Number of examples in a step, over all devices.
+      seed: Seed of the parameters, of the noise in the losses and of the mixtures.
+      precision: Compute precision of the network bodies. Parameters, STFT, masks, statistics of norms and losses are
+        float32 in both cases.
+      ema_decay: Decay of the exponential moving average of the parameters, which is used for inference (0: no average).
+      steps_per_dispatch: Number of steps in one compiled call. More than 1 reduces the overhead of Python when steps
+        are very short.
+      log_every: Steps between lines of `metrics.jsonl`. Metrics are only fetched from the device after these steps.
+      validate_every: Steps between validations (0: never).
+      validation_batches: Number of batches in a validation.
+      save_every: Steps between checkpoints.
+      keep: Number of latest checkpoints to keep, in addition to the best one.
+      summary_every: Steps between audio and spectrogram previews in TensorBoard (0: never).
+      most_skipped: Number of consecutive updates of a phase that are skipped because loss or gradient is not finite,
+        after which the run stops.
+      workers: Number of processes that mix examples (0: the training process mixes them).
+      condition_windows: Maximal number of windows, evenly spread over a training track, from which its condition and
+        therefore the class means are computed (0: all windows, as in the paper).
+      weights: Networks that start from existing weights, by name: a run folder or a bundle with the same network, or a
+        file of published weights.
+      patience: Number of consecutive validations without a lower loss after which the run ends early (0: never). It
+        requires that validate_every and save_every are equal.
+      evaluate: Whether the run ends with the evaluation of the experiment.
+      shard_parameters: Whether to split parameters, optimizer state and averages over the devices instead of
+        replicating them (FSDP). This needs less memory and more communication between devices.
+      corpus_on_device: Whether to hold the corpus in the devices' memory and to draw examples inside the step, by the
+        same recipe with other random numbers. If the memory is too small, the run reports it and mixes on the host.
+      remat: Activations that the backward pass recomputes instead of storing them: nothing, or everything between
+        convolutions, which needs more time and less memory.
+      xla_flags: XLA options for the compilation of the step, by name without dashes.
+      trace_from: First step that `jax.profiler` records.
+      trace_steps: Number of steps that `jax.profiler` records into the folder `trace` of the run (0: none).
     """
 
     steps: int = 100_000
@@ -85,7 +90,7 @@ class Train:
                 raise ValueError(f"train.{name} must be at least 1, not {getattr(self, name)}")
         if self.patience < 0 or (self.patience and self.validate_every != self.save_every):
             raise ValueError(
-                f"train.patience {self.patience} counts validations from 0 on, of which each is saved: give "
+                f"train.patience {self.patience} must be 0 or more, and needs a checkpoint at each validation: give "
                 f"train.save_every {self.save_every} and train.validate_every {self.validate_every} the same value"
             )
         if self.trace_from < 0 or self.trace_steps < 0:
@@ -96,7 +101,7 @@ class Train:
             raise ValueError(f"train.ema_decay must be in [0, 1), not {self.ema_decay}")
 
 
-# What the variant `debug` of a config trains with: everything happens at least once, within seconds.
+# Settings of the variant `debug` of a config: everything happens at least once, within seconds.
 DEBUG = Train(
     steps=4,
     batch_size=2,
@@ -111,7 +116,11 @@ DEBUG = Train(
 
 
 def with_precision(system: System, precision: str) -> System:
-    """The same system computing its network bodies in `precision`."""
+    """Return the system with another compute precision of its network bodies.
+
+    Raises:
+      ValueError: if the precision is unknown.
+    """
     if precision not in PRECISIONS:
-        raise ValueError(f"unknown precision '{precision}'; there are {', '.join(PRECISIONS)}")
+        raise ValueError(f"unknown precision '{precision}'; choose {' or '.join(PRECISIONS)}")
     return dataclasses.replace(system, compute_dtype=precision)  # pyright: ignore[reportArgumentType]

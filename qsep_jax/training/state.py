@@ -1,4 +1,4 @@
-"""Everything that a step changes, as one tree."""
+"""The training state: everything that a step changes, as one tree."""
 
 from typing import Any
 
@@ -14,9 +14,14 @@ from qsep_jax.training.settings import Train
 
 
 class TrainState(struct.PyTreeNode):
-    """`optimizer` has one entry per phase; `ema` the averaged trainable parameters by path, empty without averaging.
+    """The state of a training run.
 
-    `step` counts steps begun and finished, `skipped` the updates that were not made because something was not finite.
+    Attributes:
+      step: Number of finished steps.
+      variables: Variables of the system.
+      optimizer: Optimizer state of each phase.
+      ema: Averaged trainable parameters by path; empty without averaging.
+      skipped: Number of updates that were skipped because loss or gradient was not finite.
     """
 
     step: Array
@@ -27,34 +32,34 @@ class TrainState(struct.PyTreeNode):
 
 
 def create_state(system: System, train: Train, spec: BatchSpec) -> TrainState:
-    """A fresh state, from `train.seed` alone; a pure function to be jitted with the shardings that it should have."""
+    """Create the initial state from `train.seed`; a pure function, which the caller jits with the state's shardings."""
     variables = system.init(jax.random.key(train.seed), spec)
     params = variables["params"]
-    opts, ema = {}, {}
+    optimizer_states, ema = {}, {}
     for phase in system.phases():
         part = select(params, phase.trainable)
-        opts[phase.name] = optimizers.build(phase.optimizer, train.steps * phase.repeats).init(part)
+        optimizer_states[phase.name] = optimizers.build(phase.optimizer, train.steps * phase.repeats).init(part)
         ema |= part if train.ema_decay else {}
-    ema = {path: jnp.array(leaf) for path, leaf in ema.items()}  # copies: a donated buffer may not appear twice
-    return TrainState(jnp.zeros((), jnp.int32), variables, opts, ema, jnp.zeros((), jnp.int32))
+    ema = {path: jnp.array(leaf) for path, leaf in ema.items()}  # copies, because a donated buffer must not occur twice
+    return TrainState(jnp.zeros((), jnp.int32), variables, optimizer_states, ema, jnp.zeros((), jnp.int32))
 
 
 def observe(system: System, train: Train, state: TrainState, loss: Array) -> TrainState:
-    """The state after a validation, `train.validate_every` steps after the one before."""
+    """Return the state after a validation loss, `train.validate_every` steps after the previous one."""
     steps = jnp.float32(train.validate_every)
-    opts = {
+    optimizer_states = {
         phase.name: optimizers.observe(state.optimizer[phase.name], phase.optimizer, loss, steps * phase.repeats)
         for phase in system.phases()
     }
-    return state.replace(variables=system.observe(state.variables, loss, steps), optimizer=opts)
+    return state.replace(variables=system.observe(state.variables, loss, steps), optimizer=optimizer_states)
 
 
 def with_variables(state: TrainState, variables: Variables) -> TrainState:
-    """The state with other variables, whose parameters the average starts from, too."""
+    """Return the state with other variables; the average restarts from their parameters."""
     ema = {path: jnp.array(leaf) for path, leaf in select(variables["params"], tuple(state.ema)).items()}
     return state.replace(variables=variables, ema=ema)
 
 
 def inference_variables(variables: Variables, ema: Flat) -> Variables:
-    """The variables to separate with: averaged parameters where there are any."""
+    """Return the variables for inference, with averaged parameters if there are any."""
     return {**variables, "params": replace(variables["params"], ema)} if ema else variables

@@ -1,4 +1,4 @@
-"""One training step: every phase of a system in order, each on the part of the parameters that it trains."""
+"""One training step: all phases of a system in order, each of which updates the parameters that it trains."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,20 +20,22 @@ Step = Callable[[TrainState, Batch, Array], tuple[TrainState, Metrics]]
 
 
 def make_step(system: System, train: Train, *, unroll: bool = True) -> Step:
-    """The step of a system's phases: `step_of`."""
+    """Build the step of a system's phases, as `step_of` does."""
     return step_of(system.phases(), train, unroll=unroll)
 
 
 def step_of(phases: tuple[Phase, ...], train: Train, *, unroll: bool = True) -> Step:
-    """`step(state, batch, key) → (state, {"phase/metric": scalar})`, pure; the caller jits it and donates the state.
+    """Build the pure function `step(state, batch, key) → (state, {"phase/metric": scalar})`.
 
-    The randomness of a step is `key` folded with the step and the phase, so it needs no state of its own. An update
-    whose loss or gradient is not finite is not made: parameters, optimizer and collections stay as they were, and
-    `skipped` grows by one.
+    The caller jits it and donates the state. The random key of a phase is `key` folded with the step and the phase, so
+    the state holds no key. An update whose loss or gradient is not finite is skipped: parameters, optimizer and
+    collections do not change, and `skipped` increases by one.
 
     Args:
-      unroll: write the repeats of a phase out instead of looping over them. On CPU the gradient of a convolution
-        within a loop is many times slower.
+      phases: the phases of a step, in order.
+      train: settings of the run.
+      unroll: whether to unroll the repeats of a phase instead of looping over them. On CPU, the gradient of a
+        convolution is many times slower inside a loop.
     """
     rules = {phase.name: optimizers.build(phase.optimizer, train.steps * phase.repeats) for phase in phases}
 
@@ -44,37 +46,38 @@ def step_of(phases: tuple[Phase, ...], train: Train, *, unroll: bool = True) -> 
             phase_key = jax.random.fold_in(step_key, number)
             update = _make_update(phase, rules[phase.name], train.remat)
             if phase.repeats == 1:
-                state, said = update(state, (phase.take(batch), phase_key))
+                state, phase_metrics = update(state, (phase.take(batch), phase_key))
             else:
                 keys = jax.random.split(phase_key, phase.repeats)
-                state, said = lax.scan(update, state, (phase.take(batch), keys), unroll=unroll)
-                skips = said.pop("skipped").sum()
-                said = {**jax.tree.map(lambda x: x.mean(0), said), "skipped": skips}
-            metrics |= {f"{phase.name}/{name}": value for name, value in said.items()}
+                state, phase_metrics = lax.scan(update, state, (phase.take(batch), keys), unroll=unroll)
+                skips = phase_metrics.pop("skipped").sum()
+                phase_metrics = {**jax.tree.map(lambda x: x.mean(0), phase_metrics), "skipped": skips}
+            metrics |= {f"{phase.name}/{name}": value for name, value in phase_metrics.items()}
         ema = _average(state, train.ema_decay, state.skipped == skipped_before) if train.ema_decay else state.ema
         return state.replace(step=state.step + 1, ema=ema), metrics
 
     return step
 
 
-def stored(phase: Phase, variables: Variables, batch: BatchSpec, remat: Remat) -> int:
-    """Bytes that the backward pass of an update finds stored of its loss, from shapes alone.
+def bytes_stored_for_backward(phase: Phase, variables: Variables, batch: BatchSpec, remat: Remat) -> int:
+    """Count the bytes that the loss of an update stores for its backward pass, from shapes.
 
-    That is what the policy keeps and what the gradients multiply by, parameters included. A compiled program may hold
-    less of it where it fuses, and holds more at times: what a layer computes with.
+    These are the arrays that the rematerialisation policy keeps and those that gradients are multiplied by, including
+    parameters. A compiled program may hold fewer bytes because of fusion, and temporarily holds more for the operands
+    of a layer.
     """
 
-    def kept(variables: Variables, batch: Any, key: Array) -> Any:
+    def backward(variables: Variables, batch: Any, key: Array) -> Any:
         part = select(variables["params"], phase.trainable)
         return jax.vjp(_loss(phase, variables, batch, key, remat), part, has_aux=True)[1]
 
     key = jax.eval_shape(lambda: jax.random.key(0))
-    leaves = jax.tree.leaves(jax.eval_shape(kept, variables, phase.spec(batch), key))
+    leaves = jax.tree.leaves(jax.eval_shape(backward, variables, phase.spec(batch), key))
     return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
 
 
 def _loss(phase: Phase, variables: Variables, batch: Any, key: Array, remat: Remat) -> Callable:
-    """The loss of an update as a function of what it trains."""
+    """Return the loss of an update as a function of the parameters that it trains."""
 
     def loss_of(part: Flat) -> tuple[Array, Aux]:
         return phase.loss({**variables, "params": replace(variables["params"], part)}, batch, key)
@@ -83,7 +86,7 @@ def _loss(phase: Phase, variables: Variables, batch: Any, key: Array, remat: Rem
 
 
 def _make_update(phase: Phase, rule: optax.GradientTransformation, remat: Remat):
-    """One update of a phase, `(state, (batch, key)) → (state, metrics)`."""
+    """Build one update of a phase: `(state, (batch, key)) → (state, metrics)`."""
 
     def update(state: TrainState, inputs: tuple[Any, Array]) -> tuple[TrainState, Metrics]:
         batch, key = inputs
@@ -98,8 +101,8 @@ def _make_update(phase: Phase, rule: optax.GradientTransformation, remat: Remat)
         opt_state = _choose(finite, opt_state, state.optimizer[phase.name])
         variables = {**state.variables, "params": replace(params, part)}
         for collection, networks in aux.updates.items():
-            kept = {name: _choose(finite, tree, variables[collection][name]) for name, tree in networks.items()}
-            variables[collection] = {**variables[collection], **kept}
+            changed = {name: _choose(finite, tree, variables[collection][name]) for name, tree in networks.items()}
+            variables[collection] = {**variables[collection], **changed}
         skipped = jnp.where(finite, 0, 1)
         state = state.replace(
             variables=variables,
@@ -112,28 +115,28 @@ def _make_update(phase: Phase, rule: optax.GradientTransformation, remat: Remat)
 
 
 def rematerialised(function: Callable, remat: Remat) -> Callable:
-    """The function, whose gradient stores only what the policy keeps; its value is unchanged.
+    """Wrap a function so that its gradient only stores what the policy keeps; its value does not change.
 
-    Activations fill the memory of an accelerator. Of a layer of convolution, norm and non-linearity, a backward pass
+    Activations fill the memory of an accelerator. For a layer of convolution, norm and non-linearity, the backward pass
     stores three images by default: the inputs of the norm, of the non-linearity and of the next convolution. The last
-    two follow from the first by one pass over it, so `between_convs` stores the results of convolutions alone.
+    two can be computed from the first in one pass, so `between_convs` only stores the results of convolutions.
     """
     return function if remat == "nothing" else jax.checkpoint(function, policy=_convs_and_sums)
 
 
 def _convs_and_sums(primitive: Any, *inputs: Any, **parameters: Any) -> bool:
-    """Sums are kept, too: they are small, and computing them again would repeat communication between devices."""
+    """Keep the results of convolutions; keep also sums, which are small and may need communication to recompute."""
     if primitive.name == "reduce_sum":
-        return jnp.issubdtype(inputs[0].dtype, jnp.floating)  # JAX keeps no complex ones
+        return jnp.issubdtype(inputs[0].dtype, jnp.floating)  # JAX cannot keep complex results
     return primitive.name == "name" and parameters["name"] == CONV
 
 
-def _choose(condition: Array, yes: Any, no: Any) -> Any:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
+def _choose(condition: Array, if_true: Any, if_false: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), if_true, if_false)
 
 
 def _average(state: TrainState, decay: float, changed: Array) -> dict[str, Array]:
-    """The running average of the trainable parameters; left alone by a step in which an update was skipped."""
+    """Update the running average of the trainable parameters, unless the step skipped an update."""
     part = select(state.variables["params"], tuple(state.ema))
-    moved = {path: decay * state.ema[path] + (1.0 - decay) * part[path] for path in state.ema}
-    return _choose(changed, moved, state.ema)
+    averages = {path: decay * state.ema[path] + (1.0 - decay) * part[path] for path in state.ema}
+    return _choose(changed, averages, state.ema)

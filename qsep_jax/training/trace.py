@@ -1,4 +1,4 @@
-"""What `jax.profiler` saw of some steps, for TensorBoard, XProf or Perfetto."""
+"""Recording of some steps by `jax.profiler`, for TensorBoard, XProf or Perfetto."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from qsep_jax.training.state import TrainState
 
 
 class Trace:
-    """Records steps `train.trace_from` to `trace_from + trace_steps` into a folder, as far as they are taken."""
+    """Records the profile of `train.trace_steps` steps from `train.trace_from` on into a folder."""
 
     def __init__(self, folder: Path, train: Train):
         self._folder = folder
@@ -17,7 +17,7 @@ class Trace:
         self._running = False
 
     def at(self, step: int, state: TrainState) -> None:
-        """Begin or end, as far as it is time; `state` is that before the step."""
+        """Start or end the recording if this step requires it; `state` is the state before the step."""
         if step in self._window and not self._running:
             jax.block_until_ready(state)
             jax.profiler.start_trace(str(self._folder))

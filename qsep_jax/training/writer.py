@@ -1,36 +1,37 @@
-"""What a run says of itself while it trains: `metrics.jsonl` for programs, TensorBoard for people."""
+"""Output of a run during training: `metrics.jsonl` for programs, TensorBoard for people."""
 
 import json
-import os
 import time
 from pathlib import Path
 
 import numpy as np
 from tensorboardX import SummaryWriter
 
-# Decibels below the loudest bin that a spectrogram picture still shows.
+from data_pipelines import files
+
+# Range of a spectrogram picture in decibels below its loudest bin.
 FLOOR_DB = 80.0
 
 
 class Writer:
-    """Writes scalars, sounds and spectrograms of one run; one process of a run has one.
+    """Writes scalars, audio and spectrograms of a run; only one process of a run has a writer.
 
     Args:
-      folder: the run folder.
-      step: where the run continues; what a killed run wrote beyond it is dropped, for it will be written again.
+      folder: run folder.
+      step: step from which the run continues; lines of later steps, which a killed run left, are removed because the
+        run will write them again.
     """
 
     def __init__(self, folder: Path, step: int = 0):
         self._path = folder / "metrics.jsonl"
         if self._path.exists():
             lines = [line for line in self._path.read_text().splitlines() if _step_of(line, step + 1) <= step]
-            unfinished = self._path.with_suffix(".part")
-            unfinished.write_text("".join(f"{line}\n" for line in lines))
-            os.replace(unfinished, self._path)
+            files.write_text(self._path, "".join(f"{line}\n" for line in lines))
         self._file = self._path.open("a")
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
+        """Write one line of metrics."""
         line = {"step": step, "time": round(time.time(), 3), **values}
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
@@ -38,26 +39,27 @@ class Writer:
             self._board.add_scalar(name, value, step)
 
     def sound(self, step: int, name: str, audio: np.ndarray, sample_rate: int) -> None:
-        """A waveform `[T, C]`, as sound (mixed down) and as a picture of its spectrogram."""
+        """Write a waveform `[T, C]` as mono audio and as a picture of its spectrogram."""
         mono = np.asarray(audio, np.float32).mean(axis=1)
         self._board.add_audio(name, mono / max(1.0, float(np.abs(mono).max())), step, sample_rate)
         self._board.add_image(name, spectrogram_picture(mono), step, dataformats="HWC")
 
     def close(self) -> None:
+        """Write all pending output."""
         self._file.close()
         self._board.close()
 
 
-def _step_of(line: str, otherwise: int) -> int:
-    """The step of a line of metrics; `otherwise` for the half line that a kill may leave."""
+def _step_of(line: str, default: int) -> int:
+    """Return the step of a line of metrics, or `default` for an incomplete line that a killed run left."""
     try:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
-        return otherwise
+        return default
 
 
 def spectrogram_picture(signal: np.ndarray, window_length: int = 1024) -> np.ndarray:
-    """Log-magnitude spectrogram of `[T]` samples as a picture, uint8 `[F, N, 3]`, low frequencies at the bottom."""
+    """Draw the log-magnitude spectrogram of `[T]` samples, uint8 `[F, N, 3]`, with low frequencies at the bottom."""
     from matplotlib import colormaps
 
     hop = window_length // 4

@@ -1,4 +1,4 @@
-"""Runs that end from within, and whether what they left is what an unbroken run leaves."""
+"""Helpers for runs that are interrupted, and for comparing them with uninterrupted runs."""
 
 import dataclasses
 import json
@@ -11,12 +11,12 @@ from qsep_jax.training.state import TrainState
 
 
 class Interrupted(Exception):
-    """Ends a run from within."""
+    """Ends a run from inside."""
 
 
 @dataclasses.dataclass
 class Reporter:
-    """Counts the steps and, at one of them, ends the run."""
+    """Counts the steps and interrupts the run after `stop_after` of them."""
 
     stop_after: int
 
@@ -26,8 +26,8 @@ class Reporter:
             raise Interrupted
 
 
-def said(folder: Path) -> list[dict[str, float]]:
-    """The lines of metrics, without the clock's."""
+def logged_metrics(folder: Path) -> list[dict[str, float]]:
+    """The lines of `metrics.jsonl` without the values that depend on time."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in line.items() if key not in ("time", "examples_per_second")} for line in lines]
 

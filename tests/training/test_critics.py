@@ -1,4 +1,4 @@
-"""Several phases on several streams, one of them repeated: resumed to the bit, with an optimizer for each."""
+"""Tests of several phases on several streams, one of them repeated: bitwise resumption and separate optimizers."""
 
 import dataclasses
 from pathlib import Path
@@ -15,14 +15,14 @@ from qsep_jax.training.loop import fit
 from qsep_jax.training.sharding import make_mesh
 from qsep_jax.training.state import TrainState
 from tests.experiments import debug, pipeline, write_corpora
-from tests.training.interruptions import Interrupted, Reporter, assert_equal, said
+from tests.training.interruptions import Interrupted, Reporter, assert_equal, logged_metrics
 
 STEPS = 12
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory):
-    """Run, or continue, Stoller 2018 with a critic of the voice; compiled once for all runs."""
+    """Run or continue Stoller 2018 with a critic for the voice; the functions are compiled once for all runs."""
     experiment, root = debug("stoller2018.py:v"), tmp_path_factory.mktemp("corpora")
     write_corpora(experiment, root)
     settings = {"steps": STEPS, "log_every": 1, "save_every": 3, "validate_every": 3, "ema_decay": 0.9}
@@ -41,12 +41,12 @@ def run(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture(scope="module")
-def whole(run, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainState, list[dict[str, float]]]:
-    folder = tmp_path_factory.mktemp("whole")
-    return run(folder), said(folder)
+def uninterrupted(run, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainState, list[dict[str, float]]]:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    return run(folder), logged_metrics(folder)
 
 
-def test_five_random_interruptions_change_nothing(run, whole, tmp_path):
+def test_five_random_interruptions_change_nothing(run, uninterrupted, tmp_path):
     rng, done = np.random.default_rng(0), 0
     for _ in range(5):
         with pytest.raises(Interrupted):
@@ -54,13 +54,13 @@ def test_five_random_interruptions_change_nothing(run, whole, tmp_path):
         with Checkpoints(tmp_path / "checkpoints") as checkpoints:
             done = checkpoints.latest() or 0
     assert 0 < done < STEPS
-    assert_equal(run(tmp_path), whole[0])
-    assert said(tmp_path) == whole[1]
+    assert_equal(run(tmp_path), uninterrupted[0])
+    assert logged_metrics(tmp_path) == uninterrupted[1]
 
 
-def test_critics_and_separator_have_optimizers_of_their_own(whole):
-    """Each with its number of updates, of its own part alone."""
-    state, lines = whole
+def test_critics_and_separator_have_separate_optimizers(uninterrupted):
+    """Each optimizer has the number of updates of its phase and only the parameters of its phase."""
+    state, lines = uninterrupted
     paths = {
         phase: ["/".join(str(key) for key in path) for path, _ in jax.tree_util.tree_leaves_with_path(optimizer)]
         for phase, optimizer in state.optimizer.items()

@@ -1,4 +1,4 @@
-"""`kill -9` at any moment costs nothing: workers and asynchronous saving on, the run ends as if nothing had been."""
+"""Tests that `kill -9` does not change the result of a run with worker processes and asynchronous checkpoints."""
 
 import os
 import signal
@@ -28,7 +28,7 @@ def being_written(workdir: Path) -> bool:
     return any("tmp" in path.name for path in (workdir / "checkpoints").glob("*"))
 
 
-# In the order in which they happen to one and the same run.
+# All of these happen to the same run, in this order.
 MOMENTS: dict[str, Callable[[Path], bool]] = {
     "while it starts": lambda workdir: (workdir / "config.json").exists(),
     "before the first checkpoint": lambda workdir: lines(workdir) >= 2,
@@ -51,26 +51,26 @@ def kill_at(process: subprocess.Popen, reached: Callable[[], bool]) -> None:
     ("config", "phase"),
     [("lee2019.py", "cvae"), pytest.param("stoller2018.py:v", "critics", marks=pytest.mark.slow)],
 )
-def test_a_killed_run_ends_as_if_nothing_had_been(config, phase, tmp_path):
+def test_a_killed_run_ends_like_an_uninterrupted_one(config, phase, tmp_path):
     data = tmp_path / "data"
     write_corpora(debug(config), data)
-    finish(start(tmp_path / "whole", data, *OPTIONS, config=config))
+    finish(start(tmp_path / "uninterrupted", data, *OPTIONS, config=config))
     for reached in MOMENTS.values():
         process = start(tmp_path / "killed", data, *OPTIONS, config=config)
         kill_at(process, lambda reached=reached: reached(tmp_path / "killed"))
     finish(start(tmp_path / "killed", data, *OPTIONS, config=config))
-    whole, killed = arrays(tmp_path / "whole"), arrays(tmp_path / "killed")
-    assert len(whole) > 50
-    assert whole.keys() == killed.keys()
-    for path, leaf in whole.items():
+    uninterrupted, killed = arrays(tmp_path / "uninterrupted"), arrays(tmp_path / "killed")
+    assert len(uninterrupted) > 50
+    assert uninterrupted.keys() == killed.keys()
+    for path, leaf in uninterrupted.items():
         np.testing.assert_array_equal(killed[path], leaf, err_msg=path)
-    expected = losses(tmp_path / "whole", phase)
-    assert losses(tmp_path / "killed", phase) == expected  # each step once, on the same batch
+    expected = losses(tmp_path / "uninterrupted", phase)
+    assert losses(tmp_path / "killed", phase) == expected  # each step is logged once, with the same batch
     assert list(expected) == list(range(1, 41))
     assert not being_written(tmp_path / "killed")
 
 
-def test_killed_workers_do_not_stay_behind(tmp_path):
+def test_workers_of_a_killed_run_end(tmp_path):
     data = tmp_path / "data"
     write_corpora(debug("lee2019.py"), data)
     process = start(tmp_path / "run", data, *OPTIONS)
@@ -89,7 +89,7 @@ def test_killed_workers_do_not_stay_behind(tmp_path):
 
 
 def descendants(pid: int) -> set[int]:
-    """Process numbers below `pid`."""
+    """Process ids of all descendants of `pid`."""
     if not os.path.isdir("/proc/self"):
         pytest.skip("needs /proc")
     parents = {}
@@ -98,7 +98,7 @@ def descendants(pid: int) -> set[int]:
             parents[int(folder.name)] = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
         except OSError:
             continue
-    found = {pid}
-    while more := {child for child, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found - {pid}
+    family = {pid}
+    while more := {child for child, parent in parents.items() if parent in family} - family:
+        family |= more
+    return family - {pid}

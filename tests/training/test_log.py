@@ -1,4 +1,4 @@
-"""Metrics on their way to the writer: late, averaged, watched."""
+"""Tests of the log: deferred transfer, means, and detection of divergence."""
 
 import json
 
@@ -13,8 +13,8 @@ from qsep_jax.training.settings import Train
 from qsep_jax.training.writer import Writer
 
 
-class Heard:
-    """A reporter and a writer that remember."""
+class Recorder:
+    """A reporter and a writer that record their calls."""
 
     def __init__(self):
         self.lines, self.steps, self.note = {}, 0, ""
@@ -26,9 +26,9 @@ class Heard:
         self.lines[step] = values
 
 
-def make(**settings) -> tuple[Log, Heard]:
-    heard = Heard()
-    return Log(Train(**{"log_every": 3, **settings}), heard, heard), heard  # pyright: ignore[reportArgumentType]
+def make(**settings) -> tuple[Log, Recorder]:
+    recorder = Recorder()
+    return Log(Train(**{"log_every": 3, **settings}), recorder, recorder), recorder  # pyright: ignore[reportArgumentType]
 
 
 def metrics(loss: float | list[float], skipped: int | list[int] = 0, phase: str = "cvae"):
@@ -38,75 +38,75 @@ def metrics(loss: float | list[float], skipped: int | list[int] = 0, phase: str 
 
 
 def test_writes_means_and_the_number_of_skipped_updates():
-    log, heard = make(batch_size=4)
+    log, recorder = make(batch_size=4)
     for step, (loss, skipped) in enumerate([(1.0, 0), (float("nan"), 1), (3.0, 0), (5.0, 0)], 1):
         log.add(step, metrics(loss, skipped))
     log.flush()
-    assert list(heard.lines) == [3, 4]
-    assert heard.lines[3]["cvae/loss"] == 2.0
-    assert heard.lines[3]["cvae/skipped"] == 1.0
-    assert heard.lines[4]["cvae/loss"] == 5.0
-    assert heard.lines[3]["examples_per_second"] > 0
-    assert heard.steps == 4
+    assert list(recorder.lines) == [3, 4]
+    assert recorder.lines[3]["cvae/loss"] == 2.0
+    assert recorder.lines[3]["cvae/skipped"] == 1.0
+    assert recorder.lines[4]["cvae/loss"] == 5.0
+    assert recorder.lines[3]["examples_per_second"] > 0
+    assert recorder.steps == 4
     log.flush()
-    assert list(heard.lines) == [3, 4]
+    assert list(recorder.lines) == [3, 4]
 
 
-def test_a_loss_of_skipped_updates_alone_is_left_out():
-    log, heard = make()
+def test_a_loss_of_only_skipped_updates_is_omitted():
+    log, recorder = make()
     log.add(1, metrics(float("nan"), 1))
     log.flush()
-    assert "cvae/loss" not in heard.lines[1]
-    assert heard.lines[1]["cvae/skipped"] == 1.0
+    assert "cvae/loss" not in recorder.lines[1]
+    assert recorder.lines[1]["cvae/skipped"] == 1.0
 
 
-def test_nothing_is_fetched_before_the_step_after_a_log_step(monkeypatch):
+def test_metrics_are_fetched_in_the_step_after_a_log_step(monkeypatch):
     fetched, device_get = [], jax.device_get
     monkeypatch.setattr(log_module.jax, "device_get", lambda tree: fetched.append(len(tree)) or device_get(tree))
-    log, heard = make()
+    log, recorder = make()
     for step in range(1, 4):
         log.add(step, metrics(step))
         assert not fetched
-        assert not heard.lines
+        assert not recorder.lines
     log.add(4, metrics(4.0))
     assert fetched == [3]
-    assert list(heard.lines) == [3]
+    assert list(recorder.lines) == [3]
     log.add(5, metrics(5.0))
     log.add(6, metrics(6.0))
     assert fetched == [3]
     log.add(7, metrics(7.0))
     assert fetched == [3, 3]
-    assert heard.lines[6]["cvae/loss"] == 5.0
+    assert recorder.lines[6]["cvae/loss"] == 5.0
 
 
-def test_no_more_than_a_few_dispatches_are_under_way(monkeypatch):
+def test_the_number_of_unfinished_dispatches_is_limited(monkeypatch):
     waited = []
     monkeypatch.setattr(log_module.jax, "block_until_ready", waited.append)
     log, _ = make()
-    given = [metrics(float(step)) for step in range(3)]
-    for step, each in enumerate(given, 1):
-        log.add(step, each)
-    assert waited == [given[0]]
+    added = [metrics(float(step)) for step in range(3)]
+    for step, step_metrics in enumerate(added, 1):
+        log.add(step, step_metrics)
+    assert waited == [added[0]]
 
 
 @pytest.mark.parametrize("per_dispatch", [1, 2])
-def test_diverges_after_so_many_skipped_in_a_row(per_dispatch):
-    """Steps 0 to 9, of which 2, 3 and 5 to 8 are skipped: the third in a row is 7, the first of them 5."""
+def test_diverges_after_too_many_consecutive_skips(per_dispatch):
+    """Of steps 0 to 9, the steps 2, 3 and 5 to 8 are skipped: the third consecutive skip is 7, the first is 5."""
     skipped = [0, 0, 1, 1, 0, 1, 1, 1, 1, 0]
-    log, heard = make(most_skipped=3, steps_per_dispatch=per_dispatch, log_every=20)
+    log, recorder = make(most_skipped=3, steps_per_dispatch=per_dispatch, log_every=20)
     for step in range(0, 10, per_dispatch):
         part = skipped[step : step + per_dispatch]
-        made = metrics([1.0] * per_dispatch, 0, "separator")
-        log.add(step + per_dispatch, {**made, **metrics([1.0] * per_dispatch, part, "critics")})
-    words = r"stopped at step 5: .* phase 'critics' was not finite in 3 updates in a row"
-    with pytest.raises(Diverged, match=words) as raised:
+        separator = metrics([1.0] * per_dispatch, 0, "separator")
+        log.add(step + per_dispatch, {**separator, **metrics([1.0] * per_dispatch, part, "critics")})
+    message = r"stopped at step 5: .* phase 'critics' was not finite in 3 consecutive updates"
+    with pytest.raises(Diverged, match=message) as raised:
         log.flush()
     assert (raised.value.phase, raised.value.step, raised.value.count) == ("critics", 5, 3)
-    assert heard.lines[10]["critics/skipped"] == 6  # what led there is written
-    assert heard.steps == 10
+    assert recorder.lines[10]["critics/skipped"] == 6  # the metrics up to the divergence are written
+    assert recorder.steps == 10
 
 
-def test_a_row_goes_on_across_log_steps_and_is_broken_by_a_made_update():
+def test_consecutive_skips_continue_across_log_steps_and_end_with_an_update():
     log, _ = make(most_skipped=3)
     for step, skip in enumerate([1, 1, 0, 1, 1, 0, 0, 0, 1, 1], 1):
         log.add(step, metrics(1.0, skip))
@@ -115,9 +115,9 @@ def test_a_row_goes_on_across_log_steps_and_is_broken_by_a_made_update():
         log.flush()
 
 
-def test_what_is_written_is_json(tmp_path):
-    writer, heard = Writer(tmp_path), Heard()
-    log = Log(Train(log_every=1), writer, heard)
+def test_the_output_is_json(tmp_path):
+    writer, recorder = Writer(tmp_path), Recorder()
+    log = Log(Train(log_every=1), writer, recorder)
     log.add(1, metrics(0.5))
     log.flush()
     writer.close()

@@ -1,4 +1,4 @@
-"""Learning rates by update, and the updates that they make."""
+"""Tests of learning rate schedules and of the updates of optimizers."""
 
 import dataclasses
 from pathlib import Path
@@ -28,12 +28,12 @@ def one_update(optimizer: Optimizer, params, gradients):
 
 
 def test_lee2019_drops():
-    """2e-4, less 5e-6 for every 10,000 updates after 200,000: zero from 600,000 on."""
+    """The rate is 2e-4 and drops by 5e-6 every 10,000 updates after 200,000, so it is zero from 600,000 on."""
     counts = [0, 199_999, 200_000, 209_999, 210_000, 219_999, 220_000, 400_000, 599_999, 600_000, 1_000_000]
     expected = [max(0, 40 - max(count - 200_000, 0) // 10_000) * 5e-6 for count in counts]
-    found = rates(Lee2019().optimizer, 1_000_000, counts)
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-10)
-    assert (found >= 0).all()
+    actual = rates(Lee2019().optimizer, 1_000_000, counts)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-10)
+    assert (actual >= 0).all()
 
 
 def test_drops_count_the_warmup_as_updates():
@@ -47,13 +47,13 @@ def test_drops_count_the_warmup_as_updates():
 def test_cosine_ends_at_the_last_update(warmup, final):
     optimizer = Optimizer(learning_rate=2e-3, schedule="cosine", warmup=warmup, final_fraction=final)
     middle = warmup + (100 - warmup) // 2
-    found = rates(optimizer, 100, [warmup, middle, 100, 200])
-    np.testing.assert_allclose(found, 2e-3 * np.array([1, (1 + final) / 2, final, final]), rtol=1e-5, atol=1e-9)
+    actual = rates(optimizer, 100, [warmup, middle, 100, 200])
+    np.testing.assert_allclose(actual, 2e-3 * np.array([1, (1 + final) / 2, final, final]), rtol=1e-5, atol=1e-9)
 
 
 def test_warmup_grows_linearly_to_a_constant():
-    found = rates(Optimizer(learning_rate=4.0, warmup=4), 100, [0, 1, 2, 3, 4, 5, 99])
-    np.testing.assert_allclose(found, [0, 1, 2, 3, 4, 4, 4])
+    actual = rates(Optimizer(learning_rate=4.0, warmup=4), 100, [0, 1, 2, 3, 4, 5, 99])
+    np.testing.assert_allclose(actual, [0, 1, 2, 3, 4, 4, 4])
 
 
 def test_adam_by_hand():
@@ -71,10 +71,10 @@ def test_adam_by_hand():
 def test_clipping_scales_large_gradients_over_all_arrays_and_leaves_small_ones():
     sgd = Optimizer(name="sgd", learning_rate=1.0, b1=0.0, clip_norm=5.0)
     zeros = {"a": jnp.zeros(1), "b": jnp.zeros(1)}
-    moved = one_update(sgd, zeros, {"a": jnp.array([30.0]), "b": jnp.array([-40.0])})
-    np.testing.assert_allclose([moved["a"][0], moved["b"][0]], [-3.0, 4.0], rtol=1e-6)
-    moved = one_update(sgd, zeros, {"a": jnp.array([0.3]), "b": jnp.array([-0.4])})
-    np.testing.assert_allclose([moved["a"][0], moved["b"][0]], [-0.3, 0.4], rtol=1e-6)
+    updated = one_update(sgd, zeros, {"a": jnp.array([30.0]), "b": jnp.array([-40.0])})
+    np.testing.assert_allclose([updated["a"][0], updated["b"][0]], [-3.0, 4.0], rtol=1e-6)
+    updated = one_update(sgd, zeros, {"a": jnp.array([0.3]), "b": jnp.array([-0.4])})
+    np.testing.assert_allclose([updated["a"][0], updated["b"][0]], [-0.3, 0.4], rtol=1e-6)
 
 
 def test_clipping_comes_before_momentum():
@@ -85,10 +85,10 @@ def test_clipping_comes_before_momentum():
 
 
 def test_weight_decay_is_decoupled():
-    """Without a gradient Adam does not move; decay alone takes its share, times the rate."""
+    """With a zero gradient Adam makes no change, and only the decay, times the learning rate, remains."""
     params = {"w": jnp.array([4.0])}
-    moved = one_update(Optimizer(learning_rate=0.1, weight_decay=0.5), params, {"w": jnp.zeros(1)})
-    np.testing.assert_allclose(moved["w"], [4.0 * (1 - 0.1 * 0.5)], rtol=1e-6)
+    updated = one_update(Optimizer(learning_rate=0.1, weight_decay=0.5), params, {"w": jnp.zeros(1)})
+    np.testing.assert_allclose(updated["w"], [4.0 * (1 - 0.1 * 0.5)], rtol=1e-6)
 
 
 def test_momentum_of_sgd():
@@ -102,7 +102,7 @@ def test_momentum_of_sgd():
 
 
 def test_amsgrad_remembers_the_largest_gradient():
-    """After one large gradient its steps stay small, where Adam's grow again."""
+    """After one large gradient the steps of AMSGrad stay small, while those of Adam grow again."""
 
     def last_step(name: str) -> float:
         rule = build(Optimizer(name, learning_rate=1.0, b1=0.0, b2=0.5), 100)
@@ -117,7 +117,7 @@ def test_amsgrad_remembers_the_largest_gradient():
 
 
 def test_an_unknown_name_is_refused():
-    with pytest.raises(ValueError, match="unknown optimizer 'adamm'; there are adam, amsgrad, radam and sgd"):
+    with pytest.raises(ValueError, match="unknown optimizer 'adamm'; choose adam, amsgrad, radam or sgd"):
         build(Optimizer(name="adamm"), 100)  # pyright: ignore[reportArgumentType]
 
 
@@ -127,10 +127,10 @@ def test_schedules_trace():
         np.testing.assert_allclose(rate, learning_rate(optimizer, 100)(jnp.int32(7)), rtol=1e-6)
 
 
-def test_coupled_decay_joins_the_gradient():
-    """Adam's first step is the rate, whatever the size of the gradient: here it is decay alone."""
-    moved = one_update(Optimizer(learning_rate=0.1, l2=0.5), {"w": jnp.array([4.0])}, {"w": jnp.zeros(1)})
-    np.testing.assert_allclose(moved["w"], [3.9], rtol=1e-5)
+def test_coupled_decay_is_added_to_the_gradient():
+    """Adam's first step equals the learning rate for every size of the gradient; here the gradient is only decay."""
+    updated = one_update(Optimizer(learning_rate=0.1, l2=0.5), {"w": jnp.array([4.0])}, {"w": jnp.zeros(1)})
+    np.testing.assert_allclose(updated["w"], [3.9], rtol=1e-5)
     sgd = Optimizer("sgd", learning_rate=0.1, b1=0.0, l2=0.5)
     np.testing.assert_allclose(one_update(sgd, {"w": jnp.array([4.0])}, {"w": jnp.ones(1)})["w"], [4.0 - 0.1 * 3.0])
 
@@ -138,15 +138,15 @@ def test_coupled_decay_joins_the_gradient():
 def test_rates_of_networks_by_path():
     optimizer = Optimizer("sgd", learning_rate=1.0, b1=0.0, rates=(("resnet", 0.1), ("top/late", 0.0)))
     paths = ("resnet/conv/kernel", "resnet2/kernel", "top/late/bias", "top/later/bias")
-    moved = one_update(optimizer, dict.fromkeys(paths, jnp.zeros(1)), dict.fromkeys(paths, jnp.ones(1)))
-    np.testing.assert_allclose([float(moved[path][0]) for path in paths], [-0.1, -1.0, 0.0, -1.0], rtol=1e-6)
+    updated = one_update(optimizer, dict.fromkeys(paths, jnp.zeros(1)), dict.fromkeys(paths, jnp.ones(1)))
+    np.testing.assert_allclose([float(updated[path][0]) for path in paths], [-0.1, -1.0, 0.0, -1.0], rtol=1e-6)
 
 
-def test_the_rate_falls_where_the_validation_loss_does_not():
+def test_the_learning_rate_is_reduced_on_plateaus():
     optimizer = Optimizer("sgd", learning_rate=1.0, b1=0.0, schedule="plateau", factor=0.5, patience=20, threshold=0.1)
     rule, params = build(optimizer, 1000), {"w": jnp.zeros(1)}
     state, steps = rule.init(params), []
-    # Falls; falls too little, twice: 20 updates; falls again; then stays for 40.
+    # The loss decreases; decreases too little for 20 updates; decreases again; then stays for 40 updates.
     for loss in (3.0, 2.0, 1.95, 1.92, 1.5, 1.5, 1.5, 1.5, 1.5):
         state = observe(state, optimizer, jnp.float32(loss), jnp.float32(10.0))
         change, state = rule.update({"w": jnp.ones(1)}, state, params)
@@ -154,13 +154,13 @@ def test_the_rate_falls_where_the_validation_loss_does_not():
     assert steps == [-1.0, -1.0, -1.0, -0.5, -0.5, -0.5, -0.25, -0.25, -0.125]
 
 
-# At a rate whose changes float32 can tell from rounding; the first update that adapts is the
-# sixth, where lookahead meets, too.
+# With this learning rate, changes exceed the rounding of float32. The first update that adapts is the sixth, which is
+# also the first synchronisation of lookahead.
 FAST_RANGER = dataclasses.replace(RANGER, learning_rate=0.1)
 
 
 def ranger_gradients(updates: int) -> list[dict[str, np.ndarray]]:
-    """Small ones, for which it matters where epsilon stands, with a mean."""
+    """Small gradients with a mean, for which the position of epsilon matters."""
     rng = np.random.default_rng(0)
     return [
         {"kernel": 1e-3 * rng.standard_normal((4, 3)) + 2e-4, "bias": 1e-5 * rng.standard_normal(3) + 1e-5}
@@ -173,23 +173,23 @@ def ranger_start() -> dict[str, np.ndarray]:
 
 
 def ranger_by_hand(start: np.ndarray, gradients: list[np.ndarray], rate: float) -> list[np.ndarray]:
-    """Parameters after each update, in float64, with every average written as its sum (Liu 2020; Zhang 2019)."""
-    b1, b2, found, fast, slow = 0.95, 0.999, [], start, start
+    """Parameters after each update in float64, with every average computed as a sum (Liu 2020; Zhang 2019)."""
+    b1, b2, history, fast, slow = 0.95, 0.999, [], start, start
     for t in range(1, len(gradients) + 1):
-        seen = np.stack([g - g.mean(axis=0) if g.ndim == 2 else g for g in gradients[:t]])
+        past = np.stack([g - g.mean(axis=0) if g.ndim == 2 else g for g in gradients[:t]])
         ages = np.arange(t)[::-1].reshape(t, *[1] * start.ndim)
-        mean = (b1**ages * seen).sum(0) / (b1**ages).sum(0)
+        mean = (b1**ages * past).sum(0) / (b1**ages).sum(0)
         longest = 2 / (1 - b2) - 1
         length = longest - 2 * t * b2**t / (1 - b2**t)
         if length > 5:
-            root = np.sqrt(((1 - b2) * b2**ages * seen**2).sum(0)) + 1e-5
+            root = np.sqrt(((1 - b2) * b2**ages * past**2).sum(0)) + 1e-5
             r2 = (length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)
             mean = np.sqrt(r2 * (1 - b2**t)) * mean / root
         fast = fast - rate * mean
         if t % 6 == 0:
             fast = slow = 0.5 * fast + 0.5 * slow
-        found.append(fast)
-    return found
+        history.append(fast)
+    return history
 
 
 def run(optimizer: Optimizer, start, gradients):
@@ -197,30 +197,30 @@ def run(optimizer: Optimizer, start, gradients):
     rule = build(optimizer, 100)
     update = jax.jit(rule.update)
     params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), start)
-    state, found = rule.init(params), []
+    state, history = rule.init(params), []
     for gradient in gradients:
         changes, state = update(jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), gradient), state, params)
         params = optax.apply_updates(params, changes)
-        found.append((params, state))
-    return found
+        history.append((params, state))
+    return history
 
 
 @pytest.mark.parametrize("name", ["kernel", "bias"])
 def test_ranger_by_hand(name):
-    """15 updates: 5 without the denominator, and two meetings of the slow parameters."""
+    """15 updates: the first 5 without the denominator, and two synchronisations of the slow parameters."""
     gradients, start = ranger_gradients(15), ranger_start()
-    found = [start[name], *[params[name] for params, _ in run(FAST_RANGER, start, gradients)]]
+    actual = [start[name], *[params[name] for params, _ in run(FAST_RANGER, start, gradients)]]
     expected = [start[name], *ranger_by_hand(start[name], [gradient[name] for gradient in gradients], 0.1)]
-    moved, wanted = np.diff(np.stack(found).astype(np.float64), axis=0), np.diff(np.stack(expected), axis=0)
-    np.testing.assert_allclose(moved, wanted, rtol=5e-4, atol=2e-9)
-    assert np.abs(wanted).min() > 2e-8
-    assert np.abs(wanted[6]).max() > 10 * np.abs(wanted[4]).max()
+    steps, expected_steps = np.diff(np.stack(actual).astype(np.float64), axis=0), np.diff(np.stack(expected), axis=0)
+    np.testing.assert_allclose(steps, expected_steps, rtol=5e-4, atol=2e-9)
+    assert np.abs(expected_steps).min() > 2e-8
+    assert np.abs(expected_steps[6]).max() > 10 * np.abs(expected_steps[4]).max()
 
 
 def test_radam_alone_adapts_from_the_sixth_update_on():
-    """A constant gradient: its own size before, the rectified rate after, however large it is."""
-    found = run(Optimizer("radam", 1.0), {"w": np.zeros(2)}, [{"w": np.array([4e-3, -1.0])}] * 8)
-    steps = np.diff(np.stack([np.zeros(2), *[params["w"] for params, _ in found]]), axis=0)
+    """With a constant gradient, steps first equal the gradient, and then the rectified rate for every gradient."""
+    history = run(Optimizer("radam", 1.0), {"w": np.zeros(2)}, [{"w": np.array([4e-3, -1.0])}] * 8)
+    steps = np.diff(np.stack([np.zeros(2), *[params["w"] for params, _ in history]]), axis=0)
     np.testing.assert_allclose(steps[:5], [[-4e-3, 1.0]] * 5, rtol=1e-5)
     # N = 5.994164, 6.991996, 7.989495 of at most 1999.
     length = np.array([5.994163752, 6.991996004, 7.989494758])
@@ -229,11 +229,11 @@ def test_radam_alone_adapts_from_the_sixth_update_on():
 
 
 def test_radam_refuses_averages_too_short_to_adapt():
-    with pytest.raises(ValueError, match=r"radam never adapts with b2 = 0.5: give one above 2/3 and below 1, or"):
+    with pytest.raises(ValueError, match=r"radam never adapts with b2 = 0.5: choose b2 above 2/3 and below 1, or"):
         build(Optimizer("radam", b2=0.5), 100)
 
 
-def test_slow_parameters_are_the_parameters_right_after_they_meet():
+def test_slow_parameters_equal_the_parameters_after_synchronisation():
     start = ranger_start()
     slow_before = start
     for count, (params, state) in enumerate(run(FAST_RANGER, start, ranger_gradients(13)), 1):
@@ -249,29 +249,29 @@ def test_slow_parameters_are_the_parameters_right_after_they_meet():
         slow_before = slow
 
 
-def test_slow_parameters_begin_where_training_does():
-    """Pretrained parameters that arrive after the state was made; then a quarter of the way of two updates of 1."""
+def test_slow_parameters_start_at_the_first_update():
+    """Pretrained parameters are set after the state was created; slow moves by a quarter of two updates of 1."""
     optimizer = Optimizer("sgd", 1.0, b1=0.0, lookahead=2, slow_rate=0.25)
     rule = build(optimizer, 100)
     state, params = rule.init({"w": jnp.zeros(1)}), {"w": jnp.full(1, 8.0)}
-    found = []
+    history = []
     for _ in range(4):
         changes, state = rule.update({"w": jnp.ones(1)}, state, params)
         params = optax.apply_updates(params, changes)
-        found.append((float(params["w"][0]), float(slow_parameters(state, optimizer)["w"][0])))
-    assert found == [(7.0, 8.0), (7.5, 7.5), (6.5, 7.5), (7.0, 7.0)]
+        history.append((float(params["w"][0]), float(slow_parameters(state, optimizer)["w"][0])))
+    assert history == [(7.0, 8.0), (7.5, 7.5), (6.5, 7.5), (7.0, 7.0)]
     assert slow_parameters(build(Optimizer(), 100).init(params), Optimizer()) is None
 
 
 def test_slow_parameters_are_a_copy():
-    """The caller may donate parameters and state together, where no buffer may appear twice."""
+    """The caller may donate parameters and state together, in which no buffer may occur twice."""
     params = {"w": jnp.ones(3)}
     slow = slow_parameters(build(RANGER, 100).init(params), RANGER)
     assert slow is not None
     assert slow["w"].unsafe_buffer_pointer() != params["w"].unsafe_buffer_pointer()
 
 
-def test_gradients_of_matrices_lose_their_mean_over_the_inputs_of_each_output():
+def test_centralisation_removes_the_mean_over_the_inputs_of_each_output():
     sgd = Optimizer("sgd", 1.0, b1=0.0, centralize=True)
     gradients = {
         "dense": jnp.array([[1.0, 10.0], [3.0, 30.0]]),
@@ -279,44 +279,44 @@ def test_gradients_of_matrices_lose_their_mean_over_the_inputs_of_each_output():
         "bias": jnp.array([1.0, 5.0]),
         "slope": jnp.array(2.0),
     }
-    moved = one_update(sgd, jax.tree.map(jnp.zeros_like, gradients), gradients)
-    np.testing.assert_allclose(moved["dense"], [[1.0, 10.0], [-1.0, -10.0]])
-    np.testing.assert_allclose(moved["conv"][..., 0], 2.5 - np.arange(6.0).reshape(3, 2))
-    np.testing.assert_allclose(moved["conv"][..., 1], np.zeros((3, 2)), atol=1e-6)
-    np.testing.assert_array_equal(moved["bias"], [-1.0, -5.0])
-    np.testing.assert_array_equal(moved["slope"], -2.0)
+    updated = one_update(sgd, jax.tree.map(jnp.zeros_like, gradients), gradients)
+    np.testing.assert_allclose(updated["dense"], [[1.0, 10.0], [-1.0, -10.0]])
+    np.testing.assert_allclose(updated["conv"][..., 0], 2.5 - np.arange(6.0).reshape(3, 2))
+    np.testing.assert_allclose(updated["conv"][..., 1], np.zeros((3, 2)), atol=1e-6)
+    np.testing.assert_array_equal(updated["bias"], [-1.0, -5.0])
+    np.testing.assert_array_equal(updated["slope"], -2.0)
 
 
 def test_centralisation_comes_after_clipping_and_before_coupled_decay():
     params, gradients = {"w": jnp.array([[1.0], [3.0]])}, {"w": jnp.array([[30.0], [40.0]])}
-    moved = one_update(Optimizer("sgd", 1.0, b1=0.0, clip_norm=5.0, l2=0.5, centralize=True), params, gradients)
-    # Clipped to (3, 4); centralised to (-0.5, 0.5); and 0.5 · (1, 3).
-    np.testing.assert_allclose(moved["w"], [[1.0 + 0.5 - 0.5], [3.0 - 0.5 - 1.5]], rtol=1e-6)
+    updated = one_update(Optimizer("sgd", 1.0, b1=0.0, clip_norm=5.0, l2=0.5, centralize=True), params, gradients)
+    # The gradient is clipped to (3, 4) and centralised to (-0.5, 0.5); the decay adds 0.5 · (1, 3).
+    np.testing.assert_allclose(updated["w"], [[1.0 + 0.5 - 0.5], [3.0 - 0.5 - 1.5]], rtol=1e-6)
 
 
-def test_many_songs_at_once_move_as_one_by_one():
-    """Parameters, gradients and states stacked along a first axis; songs of their own counts, too."""
+def test_songs_under_vmap_are_updated_as_separately():
+    """Parameters, gradients and states are stacked along a first axis; the songs have different update counts."""
     songs, rule = 3, build(FAST_RANGER, 100)
     rng = np.random.default_rng(1)
     starts = [jax.tree.map(lambda x: x + 0.1 * rng.standard_normal(x.shape), ranger_start()) for _ in range(songs)]
     gradients = [
         [jax.tree.map(lambda x, s=song: (s + 1) * x, g) for g in ranger_gradients(13)] for song in range(songs)
     ]
-    alone = [run(FAST_RANGER, starts[song], gradients[song][song:]) for song in range(songs)]
+    separate = [run(FAST_RANGER, starts[song], gradients[song][song:]) for song in range(songs)]
 
     def stacked(trees):
         return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(leaf) for leaf in leaves]), *trees)
 
-    # The song of number s begins after s of its gradients, and is one update ahead of the next one.
-    params = jax.tree.map(jnp.float32, stacked([alone[0][2][0], alone[1][1][0], alone[2][0][0]]))
-    state = stacked([alone[0][2][1], alone[1][1][1], alone[2][0][1]])
+    # Song number s starts after s of its gradients and is one update ahead of the next song.
+    params = jax.tree.map(jnp.float32, stacked([separate[0][2][0], separate[1][1][0], separate[2][0][0]]))
+    state = stacked([separate[0][2][1], separate[1][1][1], separate[2][0][1]])
     update = jax.jit(jax.vmap(rule.update))
     for count in range(3, 13):
-        together = stacked([jax.tree.map(np.float32, gradients[song][count]) for song in range(songs)])
-        changes, state = update(together, state, params)
+        batch = stacked([jax.tree.map(np.float32, gradients[song][count]) for song in range(songs)])
+        changes, state = update(batch, state, params)
         params = optax.apply_updates(params, changes)
         for song in range(songs):
-            expected = alone[song][count - song]
+            expected = separate[song][count - song]
             jax.tree.map(
                 lambda a, b, s=song: np.testing.assert_allclose(a[s], b, rtol=1e-5, atol=1e-7),
                 (params, state),
@@ -324,13 +324,13 @@ def test_many_songs_at_once_move_as_one_by_one():
             )
 
 
-def test_ranger_goes_to_json_and_back():
+def test_ranger_survives_the_conversion_to_json():
     experiment = load_config(str(Path(__file__).parents[2] / "configs" / "quickstart.py"))
     optimizer = dataclasses.replace(RANGER, slow_rate=0.25)
     experiment = dataclasses.replace(experiment, system=dataclasses.replace(experiment.system, optimizer=optimizer))
-    again = from_json(to_json(experiment), "config.json")
+    restored = from_json(to_json(experiment), "config.json")
     assert (
-        again.system.optimizer
+        restored.system.optimizer
         == optimizer
         == Optimizer("radam", 1e-5, b1=0.95, b2=0.999, epsilon=1e-5, centralize=True, lookahead=6, slow_rate=0.25)
     )

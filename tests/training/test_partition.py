@@ -1,4 +1,4 @@
-"""Parts of the parameters by whole path prefixes."""
+"""Tests of the selection of parameters by path prefixes."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ PARAMS = {
         ((), []),
     ],
 )
-def test_selects_what_is_at_or_below_a_prefix(prefixes, paths):
+def test_selects_parameters_at_or_below_a_prefix(prefixes, paths):
     assert list(select(PARAMS, prefixes)) == paths
 
 
@@ -30,7 +30,7 @@ def test_an_unmatched_prefix_is_refused(prefix):
         select(PARAMS, ("critic", prefix))
 
 
-def test_replace_puts_a_part_back_and_leaves_the_rest():
+def test_replace_only_changes_the_selected_part():
     part = {path: 0 * leaf for path, leaf in select(PARAMS, ("critic",)).items()}
     replaced = replace(PARAMS, part)
     assert not replaced["critic"]["dense"]["kernel"].any()

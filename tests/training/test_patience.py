@@ -1,4 +1,4 @@
-"""Runs that end when validation stops improving, and stay ended."""
+"""Tests of runs that end when the validation loss no longer improves."""
 
 import dataclasses
 from pathlib import Path
@@ -15,15 +15,15 @@ from qsep_jax.training.loop import fit
 from qsep_jax.training.settings import DEBUG
 from qsep_jax.training.sharding import make_mesh
 from qsep_jax.training.state import TrainState
-from tests.training.interruptions import Interrupted, Reporter, assert_equal, said
+from tests.training.interruptions import Interrupted, Reporter, assert_equal, logged_metrics
 
-# Validated and saved at every second step.
+# The run is validated and saved at every second step.
 SETTINGS = dataclasses.replace(DEBUG, steps=20, batch_size=1, log_every=1, summary_every=0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Counter(System):
-    """Its parameter counts the updates; the validation loss after each two of them is given."""
+    """A system whose parameter counts updates; `losses` gives the validation loss after every second update."""
 
     losses: tuple[float, ...] = ()
     cues: ClassVar[tuple[str, ...]] = ()
@@ -43,8 +43,8 @@ class Counter(System):
         return -variables["params"]["counter"]["updates"] + 0.0 * batch["mixture"].sum(), Aux({})
 
     def validate(self, variables, batch, key):
-        passed = variables["params"]["counter"]["updates"].astype(jnp.int32) // 2
-        return {"loss": jnp.array(self.losses)[jnp.maximum(passed - 1, 0)]}
+        validations = variables["params"]["counter"]["updates"].astype(jnp.int32) // 2
+        return {"loss": jnp.array(self.losses)[jnp.maximum(validations - 1, 0)]}
 
     def preview(self, variables, batch) -> Any: ...
 
@@ -54,7 +54,7 @@ class Counter(System):
 
 
 class Silence:
-    """Stands in for a pipeline."""
+    """A pipeline of silent batches."""
 
     def batch(self, number: int):
         return {"count": {"mixture": np.zeros((1, 1, 1), np.float32)}}
@@ -65,7 +65,7 @@ class Silence:
 
 
 def run(folder: Path, losses: tuple[float, ...], *, stop_after: int = 0, **settings) -> tuple[TrainState, int | None]:
-    """The state at the end, and the best step."""
+    """Train; return the final state and the best step."""
     folder.mkdir(exist_ok=True)
     train, silence = dataclasses.replace(SETTINGS, **settings), Silence()
     with Checkpoints(folder / "checkpoints", train.keep) as checkpoints:
@@ -82,46 +82,46 @@ RISING = (5.0, 4.0, 4.5, 3.0, 3.5, 3.2, 1.0, 0.0, 0.0, 0.0)
     [
         (1, RISING, 6, 4),
         (2, RISING, 12, 8),
-        (3, RISING, 20, 16),  # 16 is the first of the lowest
-        (2, (2.0, 2.0, 2.0, 1.0), 6, 2),  # no worse is no better
+        (3, RISING, 20, 16),  # 16 is the first step with the lowest loss
+        (2, (2.0, 2.0, 2.0, 1.0), 6, 2),  # an equal loss is no improvement
     ],
 )
-def test_a_run_ends_after_so_many_validations_without_progress(tmp_path, patience, losses, end, best):
-    state, found = run(tmp_path, losses, patience=patience, keep=1)
-    assert (int(state.step), found) == (end, best)
+def test_a_run_ends_after_validations_without_improvement(tmp_path, patience, losses, end, best):
+    state, best_step = run(tmp_path, losses, patience=patience, keep=1)
+    assert (int(state.step), best_step) == (end, best)
     assert float(state.variables["params"]["counter"]["updates"]) == end
-    assert max(line["step"] for line in said(tmp_path)) == end
+    assert max(line["step"] for line in logged_metrics(tmp_path)) == end
 
 
-def test_it_stays_ended(tmp_path):
+def test_an_ended_run_does_not_continue(tmp_path):
     first, _ = run(tmp_path, RISING, patience=1)
-    before = said(tmp_path)
+    before = logged_metrics(tmp_path)
     again, best = run(tmp_path, RISING, patience=1)
     assert_equal(first, again)
-    assert said(tmp_path) == before
+    assert logged_metrics(tmp_path) == before
     assert best == 4
-    further, _ = run(tmp_path, RISING, patience=2)
-    assert int(further.step) == 12
+    continued, _ = run(tmp_path, RISING, patience=2)
+    assert int(continued.step) == 12
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory):
-    folder = tmp_path_factory.mktemp("whole")
-    return *run(folder, RISING, patience=2), said(folder)
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    return *run(folder, RISING, patience=2), logged_metrics(folder)
 
 
 @pytest.mark.parametrize("moments", [(1, 6), (7, 1, 2)], ids=str)
-def test_an_interrupted_run_ends_where_an_unbroken_one_does(whole, tmp_path, moments):
+def test_an_interrupted_run_ends_like_an_uninterrupted_one(uninterrupted, tmp_path, moments):
     for moment in moments:
         with pytest.raises(Interrupted):
             run(tmp_path, RISING, patience=2, stop_after=moment)
     state, best = run(tmp_path, RISING, patience=2)
-    assert_equal(state, whole[0])
-    assert best == whole[1]
-    assert said(tmp_path) == whole[2]
+    assert_equal(state, uninterrupted[0])
+    assert best == uninterrupted[1]
+    assert logged_metrics(tmp_path) == uninterrupted[2]
 
 
 @pytest.mark.parametrize("settings", [{"patience": -1}, {"patience": 1, "save_every": 4}, {"validate_every": 0}])
-def test_what_patience_counts_must_be_saved(settings):
+def test_patience_needs_a_checkpoint_at_each_validation(settings):
     with pytest.raises(ValueError, match=r"train.save_every \d and train.validate_every \d the same value"):
         dataclasses.replace(SETTINGS, **{"patience": 1, **settings})

@@ -1,4 +1,4 @@
-"""Less is stored for the backward pass, and nothing else changes."""
+"""Tests that rematerialisation stores less for the backward pass and does not change values and gradients."""
 
 import dataclasses
 
@@ -8,25 +8,27 @@ import pytest
 
 from benchmarks.timing.contestants import noise_batch, updates_of
 from qsep_jax.training.state import create_state
-from qsep_jax.training.step import make_step, rematerialised, stored
+from qsep_jax.training.step import bytes_stored_for_backward, make_step, rematerialised
 from tests.experiments import CASES, debug
 
-# Conv-TasNet's blocks have a policy of their own, `system.keep`.
-OF_ITS_OWN = "cantisani2021.py"
+# The blocks of Conv-TasNet have a separate policy, `system.keep`.
+SEPARATE_POLICY = "cantisani2021.py"
 
 
-@pytest.mark.parametrize("config", [case for case in CASES if case != OF_ITS_OWN])
+@pytest.mark.parametrize("config", [case for case in CASES if case != SEPARATE_POLICY])
 def test_less_is_stored(config):
     system = debug(config).system
     batch = noise_batch(system, 4)
     variables = jax.eval_shape(lambda: system.init(jax.random.key(0), batch))
     for phase in system.phases():
-        everything, rest = (stored(phase, variables, batch, remat) for remat in ("nothing", "between_convs"))
-        assert rest < 0.7 * everything, phase.name
+        full, reduced = (
+            bytes_stored_for_backward(phase, variables, batch, remat) for remat in ("nothing", "between_convs")
+        )
+        assert reduced < 0.7 * full, phase.name
 
 
-def test_a_step_comes_to_the_same():
-    """With batch norm."""
+def test_a_step_gives_the_same_state_and_metrics():
+    """The system has batch norm."""
     experiment = debug("slizovskaia2021.py:exp9")
     batch, after = noise_batch(experiment.system, 2), []
     state = jax.jit(lambda: create_state(experiment.system, experiment.train, batch))()
@@ -40,17 +42,17 @@ def test_a_step_comes_to_the_same():
         np.testing.assert_allclose(other_leaf, leaf, rtol=1e-3, atol=1e-4)
 
 
-def test_second_derivatives_come_to_the_same():
+def test_second_derivatives_are_the_same():
     system = debug("stoller2018.py").system
     batch = noise_batch(system, 2)
     variables = jax.jit(lambda: system.init(jax.random.key(0), batch))()
     phase = next(phase for phase in system.phases() if phase.name == "critics")
-    taken = updates_of(phase, batch)[0]
+    update_batch = updates_of(phase, batch)[0]
 
     def gradients(remat):
         def loss(critics):
             params = {**variables["params"], "critics": critics}
-            return phase.loss({**variables, "params": params}, taken, jax.random.key(1))[0]
+            return phase.loss({**variables, "params": params}, update_batch, jax.random.key(1))[0]
 
         return jax.jit(jax.grad(rematerialised(loss, remat)))(variables["params"]["critics"])
 

@@ -1,4 +1,4 @@
-"""`metrics.jsonl` after a kill, and what people look at and listen to."""
+"""Tests of `metrics.jsonl` after a kill, and of audio and pictures in TensorBoard."""
 
 import json
 
@@ -12,7 +12,7 @@ def lines(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_lines_have_step_time_and_values_and_are_on_disk_at_once(tmp_path):
+def test_lines_have_step_time_and_values_and_are_written_immediately(tmp_path):
     writer = Writer(tmp_path)
     writer.scalars(3, {"cvae/loss": 0.25})
     (line,) = lines(tmp_path)
@@ -21,7 +21,7 @@ def test_lines_have_step_time_and_values_and_are_on_disk_at_once(tmp_path):
     writer.close()
 
 
-def test_a_continued_run_drops_what_will_be_written_again(tmp_path):
+def test_a_continued_run_removes_lines_that_it_will_write_again(tmp_path):
     writer = Writer(tmp_path)
     for step in (10, 20, 30, 40):
         writer.scalars(step, {"loss": 1.0})
@@ -36,7 +36,7 @@ def test_a_continued_run_drops_what_will_be_written_again(tmp_path):
 @pytest.mark.parametrize(
     "half", ['{"step": 2', '{"step": 20, "loss', "", '{"loss": 1.0}', '"step"', "[1, 2]", "\x00\x00"]
 )
-def test_half_lines_are_dropped(tmp_path, half):
+def test_incomplete_lines_are_removed(tmp_path, half):
     writer = Writer(tmp_path)
     writer.scalars(10, {"loss": 1.0})
     writer.close()
@@ -48,8 +48,8 @@ def test_half_lines_are_dropped(tmp_path, half):
     assert [line["step"] for line in lines(tmp_path)] == [10, 30]
 
 
-def test_a_fresh_start_drops_everything(tmp_path):
-    """Killed before its first checkpoint, a run begins again at 0."""
+def test_a_run_that_restarts_at_0_removes_all_lines(tmp_path):
+    """A run that was killed before its first checkpoint restarts at step 0."""
     writer = Writer(tmp_path)
     writer.scalars(10, {"loss": 1.0})
     writer.close()
@@ -57,7 +57,7 @@ def test_a_fresh_start_drops_everything(tmp_path):
     assert lines(tmp_path) == []
 
 
-def test_sounds_reach_tensorboard(tmp_path):
+def test_audio_and_pictures_are_in_tensorboard(tmp_path):
     writer = Writer(tmp_path)
     writer.sound(1, "preview/estimate", np.full((4000, 2), 3.0, np.float32), 8000)
     writer.close()
@@ -74,6 +74,6 @@ def test_pictures_of_any_length(length):
     picture = spectrogram_picture(np.sin(2 * np.pi * 1000 * time).astype(np.float32))
     assert picture.dtype == np.uint8
     assert picture.shape[::2] == (513, 3)
-    if length == 5000:  # low frequencies at the bottom: 1 kHz of 4 is a quarter of the way up
+    if length == 5000:  # low frequencies are at the bottom: 1 kHz of 4 kHz is at a quarter of the height
         brightest = picture.astype(int).sum(axis=(1, 2)).argmax()
         assert abs((512 - brightest) / 512 - 0.25) < 0.01
