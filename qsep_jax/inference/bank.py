@@ -1,4 +1,4 @@
-"""Conditions of the training tracks by class, for class means and retrieval (Lee et al. 2019, §4.4 and 4.5)."""
+"""The conditions of the training tracks by class, for class means and retrieval (Lee et al. 2019, 4.4 and 4.5)."""
 
 import dataclasses
 import itertools
@@ -11,47 +11,57 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qsep_jax.inference.conditions import cosine_distance, encode_all, is_loud, mean
+from data_pipelines.files import atomic_write
+from qsep_jax.inference.conditions import cosine_distance, encode_windows, is_loud, mean
 from qsep_jax.inference.model import Model
 from qsep_jax.systems.base import Condition
 
 
 @dataclasses.dataclass(frozen=True)
 class Bank:
-    """The conditions of the training tracks: for each stem `{track: tree of [1, …]}`."""
+    """The conditions of the training tracks.
+
+    Attributes:
+      tracks: For each stem, the conditions by track, trees of `[1, …]`.
+    """
 
     tracks: dict[str, dict[str, Condition]]
 
     def mean(self, stem: str) -> Condition:
-        """The mean over the tracks of a stem.
+        """The mean condition over the tracks of a stem.
 
         Raises:
-          ValueError: for a stem that the model was not trained on; names those that it was.
+          ValueError: if the bank does not have the stem; the message lists those that it has.
         """
         if stem not in self.tracks:
             raise ValueError(f"unknown label '{stem}'; this model knows {', '.join(self.tracks)}")
         return mean(list(self.tracks[stem].values()))
 
     def nearest(self, stem: str, condition: Condition) -> str:
-        """The training track whose condition for `stem` is nearest by cosine distance (Eq. 8)."""
+        """The training track whose condition for `stem` has the smallest cosine distance to `condition` (Eq. 8).
+
+        Raises:
+          ValueError: if the bank does not have the stem.
+        """
         self.mean(stem)
         return min(self.tracks[stem], key=lambda track: cosine_distance(self.tracks[stem][track], condition))
 
     def save(self, path: Path) -> None:
-        """One array per leaf and track in an `.npz`, names in a JSON beside them; no pickles."""
+        """Write an `.npz` with one array per leaf and track, and their names as JSON; no pickles."""
         names = [[stem, track] for stem, tracks in self.tracks.items() for track in tracks]
         arrays = {}
-        for number, (stem, track) in enumerate(names):
+        for index, (stem, track) in enumerate(names):
             for leaf, value in enumerate(jax.tree.leaves(self.tracks[stem][track])):
-                arrays[f"{number}/{leaf}"] = np.asarray(value)
-        unfinished = path.with_suffix(".part")
-        with unfinished.open("wb") as file:
+                arrays[f"{index}/{leaf}"] = np.asarray(value)
+        with atomic_write(path) as unfinished, unfinished.open("wb") as file:
             np.savez(file, names=json.dumps(names), **arrays)
-        unfinished.replace(path)
 
     @staticmethod
     def load(path: Path, like: Condition) -> "Bank":
-        """Read a bank whose conditions have the structure of `like`.
+        """Read a bank.
+
+        Args:
+          like: A tree with the structure of the conditions.
 
         Raises:
           ValueError: if the file is missing or damaged.
@@ -60,8 +70,8 @@ class Bank:
             with path.open("rb") as file, np.load(file) as content:
                 names, structure = json.loads(str(content["names"])), jax.tree.structure(like)
                 tracks: dict[str, dict[str, Condition]] = {}
-                for number, (stem, track) in enumerate(names):
-                    leaves = [jnp.asarray(content[f"{number}/{leaf}"]) for leaf in range(structure.num_leaves)]
+                for index, (stem, track) in enumerate(names):
+                    leaves = [jnp.asarray(content[f"{index}/{leaf}"]) for leaf in range(structure.num_leaves)]
                     tracks.setdefault(stem, {})[track] = jax.tree.unflatten(structure, leaves)
             return Bank(tracks)
         except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
@@ -71,11 +81,17 @@ class Bank:
 
 
 def make_bank(model: Model, excerpts: Iterable[tuple[str, str, np.ndarray]]) -> Bank:
-    """The bank of `(stem, track, audio [query_samples, C])`, the excerpts of a track averaged, silent ones left out."""
-    gathered: dict[str, dict[str, list[Condition]]] = {}
+    """Encode excerpts of the training tracks; silent ones are skipped, and those of a track are averaged.
+
+    Args:
+      excerpts: `(stem, track, audio [query_samples, C])`.
+    """
+    conditions: dict[str, dict[str, list[Condition]]] = {}
     loud = (excerpt for excerpt in excerpts if is_loud(excerpt[2]))
-    named, sounding = itertools.tee(loud)
-    encoded = encode_all(model, (audio.mean(axis=1, keepdims=True) for _, _, audio in sounding))
+    named, to_encode = itertools.tee(loud)
+    encoded = encode_windows(model, (audio.mean(axis=1, keepdims=True) for _, _, audio in to_encode))
     for condition, (stem, track, _) in zip(encoded, named, strict=True):
-        gathered.setdefault(stem, {}).setdefault(track, []).append(condition)
-    return Bank({stem: {track: mean(found) for track, found in tracks.items()} for stem, tracks in gathered.items()})
+        conditions.setdefault(stem, {}).setdefault(track, []).append(condition)
+    return Bank(
+        {stem: {track: mean(of_track) for track, of_track in by_track.items()} for stem, by_track in conditions.items()}
+    )

@@ -1,6 +1,6 @@
-"""Conditions from audio, from class means, and in between (Lee et al. 2019, §3.3 and §4.4 to 4.6).
+"""Conditions of queries: encoding, mean, interpolation, iteration (Lee et al. 2019, sections 3.3 and 4.4 to 4.6).
 
-A condition is a tree of `[1, …]`, so everything here is a map over trees.
+A condition is a tree of `[1, …]`; all functions work leaf by leaf.
 """
 
 import itertools
@@ -20,42 +20,46 @@ from qsep_jax.systems.base import Condition, System, Variables
 
 # Root mean square below which a window of a query counts as silent (-80 dB re full scale).
 SILENCE = 1e-4
+# Windows that are encoded together.
 BATCH = 8
-# A mixture at the model's rate: gives its blocks `[n, C]` from the beginning at each call.
+# Returns the blocks `[n, C]` of a mixture at the model's sample rate, from its beginning at each call.
 Mixture = Callable[[], Iterable[np.ndarray]]
 
 
 def windows(blocks: Iterable[np.ndarray], samples: int, name: str = "the query") -> Iterator[np.ndarray]:
-    """The sounding windows of a signal in blocks `[n, C]`, mixed down: each `[samples, 1]`; the last reaches back.
+    """Yield the windows `[samples, 1]` of a signal in blocks `[n, C]`, mixed down, that are not silent.
 
-    Audio shorter than a window is padded with zeros, with a warning.
+    Windows do not overlap, except for the last one, which ends with the signal. A signal shorter than a window is
+    padded with zeros, with a warning.
 
     Raises:
-      ValueError: if nothing of it is louder than -80 dB re full scale.
+      ValueError: if all windows are silent (-80 dB re full scale or less).
     """
-    held, heard, length = np.zeros((0, 1), np.float32), False, 0
-    last = held  # the `samples` before `held`
+    rest = np.zeros((0, 1), np.float32)  # samples after the last complete window
+    window = rest
+    all_silent, length = True, 0
     for block in blocks:
         length += len(block)
-        held = np.concatenate([held, block.mean(axis=1, keepdims=True, dtype=np.float32)])
-        while len(held) >= samples:
-            last, held = held[:samples], held[samples:]
-            if is_loud(last):
-                heard = True
-                yield last
+        rest = np.concatenate([rest, block.mean(axis=1, keepdims=True, dtype=np.float32)])
+        while len(rest) >= samples:
+            window, rest = rest[:samples], rest[samples:]
+            if is_loud(window):
+                all_silent = False
+                yield window
     if length < samples:
         warnings.warn(f"{name} has {length} samples, fewer than a window of {samples}: padded with zeros", stacklevel=2)
-        held = np.pad(held, ((0, samples - length), (0, 0)))
-    elif len(held):
-        held = np.concatenate([last, held])[-samples:]
-    if len(held) and is_loud(held):
-        heard = True
-        yield held
-    if not heard:
-        raise ValueError(f"{name} is silent: give one in which the source can be heard")
+        rest = np.pad(rest, ((0, samples - length), (0, 0)))
+    elif len(rest):
+        rest = np.concatenate([window, rest])[-samples:]
+    if len(rest) and is_loud(rest):
+        all_silent = False
+        yield rest
+    if all_silent:
+        raise ValueError(f"{name} is silent: give a recording in which the source plays")
 
 
 def is_loud(audio: np.ndarray) -> bool:
+    """Whether the root mean square is above `SILENCE`."""
     return bool(np.sqrt(np.square(audio).mean()) > SILENCE)
 
 
@@ -64,24 +68,24 @@ def _encode(system: System, variables: Variables, queries: Array) -> Condition:
     return system.condition(variables, {"query": queries})
 
 
-def encode_all(model: Model, cut: Iterable[np.ndarray]) -> Iterator[Condition]:
-    """One condition for each window `[query_samples, 1]`."""
-    cut = iter(cut)
-    while group := list(itertools.islice(cut, BATCH)):
-        filled = np.stack(group + group[:1] * (BATCH - len(group)))  # one compiled shape
-        together = jax.device_get(_encode(model.system, model.variables, filled))
+def encode_windows(model: Model, query_windows: Iterable[np.ndarray]) -> Iterator[Condition]:
+    """Yield the condition of each window `[query_samples, 1]`."""
+    remaining = iter(query_windows)
+    while group := list(itertools.islice(remaining, BATCH)):
+        batch = np.stack(group + group[:1] * (BATCH - len(group)))  # filled up, so that one shape is compiled
+        conditions = jax.device_get(_encode(model.system, model.variables, batch))
         for row in range(len(group)):
-            yield jax.tree.map(lambda leaf, row=row: leaf[row : row + 1], together)
+            yield jax.tree.map(lambda leaf, row=row: leaf[row : row + 1], conditions)
 
 
 def encode(model: Model, audio: np.ndarray, name: str = "the query") -> Condition:
-    """The condition of a query `[T, C]` at the model's rate: the mean over its windows, a tree of `[1, …]`."""
+    """The condition of a query `[T, C]` at the model's sample rate: the mean over its windows, a tree of `[1, …]`."""
     return encode_blocks(model, [audio], name)
 
 
 def encode_blocks(model: Model, blocks: Iterable[np.ndarray], name: str = "the query") -> Condition:
-    """The condition of a query that comes in blocks `[n, C]` at the model's rate."""
-    return mean(list(encode_all(model, windows(blocks, model.system.query_samples, name))))
+    """The condition of a query in blocks `[n, C]` at the model's sample rate."""
+    return mean(list(encode_windows(model, windows(blocks, model.system.query_samples, name))))
 
 
 def mean(conditions: list[Condition]) -> Condition:
@@ -90,33 +94,34 @@ def mean(conditions: list[Condition]) -> Condition:
 
 
 def slerp(first: Condition, second: Condition, alpha: float) -> Condition:
-    """Spherical interpolation from `first` (α = 0) to `second` (α = 1), leaf by leaf (Eq. 7).
+    """Interpolate spherically from `first` (α = 0) to `second` (α = 1), leaf by leaf (Eq. 7).
 
-    Straight interpolation where the angle between them is so near 0 or 180° that the formula divides by zero.
+    The interpolation is linear where the angle between them is so near 0 or 180° that the formula divides by zero.
     """
 
-    def between(a: Array, b: Array) -> Array:
+    def interpolated(a: Array, b: Array) -> Array:
         cosine = jnp.sum(a * b) / jnp.maximum(jnp.linalg.norm(a) * jnp.linalg.norm(b), 1e-12)
         angle = jnp.arccos(jnp.clip(cosine, -1.0, 1.0))
         sine = jnp.sin(angle)
         safe = jnp.where(sine > 1e-4, sine, 1.0)
-        curved = (jnp.sin((1 - alpha) * angle) * a + jnp.sin(alpha * angle) * b) / safe
-        return jnp.where(sine > 1e-4, curved, (1 - alpha) * a + alpha * b)
+        spherical = (jnp.sin((1 - alpha) * angle) * a + jnp.sin(alpha * angle) * b) / safe
+        return jnp.where(sine > 1e-4, spherical, (1 - alpha) * a + alpha * b)
 
-    return jax.tree.map(between, first, second)
+    return jax.tree.map(interpolated, first, second)
 
 
 def cosine_distance(first: Condition, second: Condition) -> float:
-    """`1 − cos` of the angle between two conditions, all leaves taken together (§4.5)."""
+    """The cosine distance of two conditions, with their leaves concatenated (section 4.5)."""
     a, b = (np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]) for tree in (first, second))
     return float(1.0 - np.dot(a, b) / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-12))
 
 
 def iterate(model: Model, mixture: Mixture, channels: int, condition: Condition, iterations: int) -> Condition:
-    """Separate, encode the estimate, and again: the condition after `iterations` rounds (§4.6).
+    """Separate and encode the estimate `iterations` times: the condition after the last round (section 4.6).
 
     Args:
-      mixture: gives the blocks `[n, channels]` of the mixture at the model's rate, from its beginning at each call.
+      mixture: Returns the blocks `[n, channels]` of the mixture at the model's sample rate, from its beginning at each
+        call.
     """
     for _ in range(iterations):
         estimates = separate_blocks(model, mixture(), channels, [condition])

@@ -1,6 +1,6 @@
-"""Separation of recordings at any rate: sample rate, channels and length of the outputs are those of the input.
+"""Separation of recordings at any sample rate; outputs have the sample rate, channels and length of the input.
 
-The audio comes from a file or an array and passes block by block, so memory does not depend on its length.
+The audio is read from a file or an array block by block, so memory does not depend on its length.
 """
 
 import dataclasses
@@ -19,7 +19,8 @@ from qsep_jax.inference.separation import ConditionAt, separate_blocks
 from qsep_jax.inference.transcription import separate_by_score
 from qsep_jax.systems.base import Condition
 
-# Called with the number of samples per channel that were read since the last call; what it raises ends the work.
+# Called with the number of samples per channel that were read since the last call. An exception that it raises ends the
+# work.
 Advance = Callable[[int], None]
 
 
@@ -28,10 +29,13 @@ class Written:
     """A file that was written.
 
     Attributes:
+      path: Path of the file.
+      container: Container format, as libsndfile names it.
+      subtype: Sample format, as libsndfile names it.
       frames: Samples per channel.
       peak: The largest absolute sample, full scale being 1.
       clipped: Samples beyond full scale, which an integer format cut off.
-      gain: What the output was multiplied by; 1 unless a rescaling was requested and needed.
+      gain: Factor that the output was multiplied by; 1 unless rescaling was requested and needed.
     """
 
     path: Path
@@ -44,7 +48,7 @@ class Written:
 
 
 def mixture_at(audio: Audio, rate: int) -> Iterator[np.ndarray]:
-    """The blocks `[n, C]` of a recording, resampled."""
+    """The blocks `[n, C]` of a recording, resampled to `rate` Hz."""
     return resample_blocks(audio.blocks(), audio.sample_rate, rate)
 
 
@@ -58,13 +62,15 @@ def separated(
     residual: bool = False,
     advance: Advance = lambda samples: None,
 ) -> Iterator[list[np.ndarray]]:
-    """The stems of each condition at the rate of the recording, in blocks `[n, C]` each, as long as the recording.
+    """Separate a recording: the stems of each condition as blocks `[n, C]`, with its sample rate and length.
 
     Args:
-      conditions: Each is a tree of `[1, …]`, or gives one for each chunk by its first sample at the model's rate.
-      wiener_iterations: Rounds of a Wiener filter over all stems and the residual within each chunk.
-      stems: Which of the system's stems are present, by default all; the others are taken to be silent.
-      residual: Whether what the stems leave of the mixture follows them.
+      conditions: Each is a tree of `[1, …]`, or a function that returns the condition of the chunk that begins at a
+        sample, at the model's sample rate.
+      wiener_iterations: Iterations of a Wiener filter over all stems and the residual within each chunk.
+      stems: Indices of the system's stems that are present, by default all; the others are taken to be silent.
+      residual: Whether the last block is the residual, the mixture minus all stems.
+      advance: Receives the number of samples of each block that was read.
 
     Raises:
       ValueError: if the recording cannot be read.
@@ -93,10 +99,11 @@ def separated(
 def separated_by_score(
     audio: Audio, model: Model, condition: Condition, classes: np.ndarray, *, advance: Advance = lambda samples: None
 ) -> Iterator[list[np.ndarray]]:
-    """A source whose notes are given, at the rate of the recording, in blocks `[n, C]`, as long as the recording.
+    """Separate a source with known notes from a recording: blocks `[n, C]`, with its sample rate and length.
 
     Args:
-      classes: Class of each frame of `hop_length` samples at the model's rate, int `[N]`.
+      classes: Class of each frame of `hop_length` samples at the model's sample rate, int `[N]`.
+      advance: Receives the number of samples of each block that was read.
 
     Raises:
       ValueError: if the recording cannot be read, or the model does not separate by score.
@@ -125,17 +132,17 @@ def write_separated(
     *,
     rescale: bool = False,
 ) -> list[Written]:
-    """Write what is separated out of a file, one path for each stem, in the sample format of the input.
+    """Write the stems of a file, one path for each, in the sample format of the input.
 
     The files appear when all of them are complete.
 
     Args:
-      separate: Gives the stems of a recording in blocks, such as `separated`.
-      rescale: Whether all outputs are multiplied by one gain below 1 if any of them would clip; takes as much room on
-        the disk as 32-bit float files meanwhile. Otherwise integer formats clip.
+      separate: Returns the stems of a recording in blocks, such as `separated`.
+      rescale: Whether all outputs are multiplied by one gain below 1 if any of them would clip. This needs disk space
+        for 32-bit float copies of the outputs while it runs. Without it integer formats clip.
 
     Raises:
-      ValueError: if the file cannot be read or is silent, or a path asks for a format that cannot be written.
+      ValueError: if the file cannot be read or is silent, or the suffix of a path is of no format that can be written.
       OSError: if the output cannot be written.
     """
     size = file.frames * file.channels
@@ -166,7 +173,10 @@ def separate_file(
     rescale: bool = False,
     advance: Advance = lambda samples: None,
 ) -> list[Written]:
-    """`write_separated` of `separated`: one path for each stem of each condition, and the last for the residual."""
+    """Separate a file and write the stems: one path for each stem of each condition, and the last for the residual.
+
+    Arguments and errors are those of `separated` and `write_separated`.
+    """
 
     def separate(audio: Audio) -> Iterator[list[np.ndarray]]:
         return separated(
@@ -183,7 +193,7 @@ def separate_file(
 
 
 class _NotSilent:
-    """A file whose blocks end with an error if all of them were silent: nothing is written then."""
+    """A file that raises ValueError after its last block if all of them were silent, so that nothing is written."""
 
     def __init__(self, file: AudioFile):
         self.name, self.sample_rate, self.channels, self.frames = (
@@ -211,7 +221,7 @@ def _write(
     channels: int,
     gain: float = 1.0,
 ) -> list[Written]:
-    """Write the columns of `blocks` to their paths; all of them or none."""
+    """Write the blocks of each stem to its path; all files or none."""
     writers: list[AudioWriter] = []
     with all_or_none(writers):
         for path, (container, subtype) in zip(paths, formats, strict=True):
@@ -226,7 +236,7 @@ def _write(
 
 
 def _first(waiting: deque[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-    """Take the first samples, `[n, C]`, out of a queue of blocks."""
+    """Remove the first `shape[0]` samples from a queue of blocks and return them, `[n, C]`."""
     parts, missing = [np.zeros((0, shape[1]), np.float32)], shape[0]
     while missing:
         block = waiting.popleft()

@@ -11,7 +11,7 @@ from qsep_jax.training.sharding import make_mesh, replicated
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A system with its variables, ready to be used. Compares by identity."""
+    """A system with its variables. Two models are equal only if they are the same object."""
 
     system: System
     variables: Variables
@@ -21,11 +21,11 @@ class Model:
 
 
 def on_all_devices(system: System, variables: Variables) -> Model:
-    """A model whose chunks are split over all local devices."""
+    """The model with its variables replicated on all local devices, which share the chunks of a signal."""
     return Model(system, jax.device_put(variables, replicated(make_mesh(jax.local_devices()))))
 
 
 def cache_compilations() -> None:
-    """Keep compiled programs in the user's cache folder, unless JAX's configuration names another folder."""
+    """Cache compiled programs in the user's cache folder, unless the configuration of JAX names another folder."""
     if not jax.config.jax_compilation_cache_dir:  # pyright: ignore[reportAttributeAccessIssue]
         jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache" / "qsep_jax" / "compiled"))

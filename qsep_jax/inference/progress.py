@@ -1,4 +1,4 @@
-"""Progress of long work for a Python caller, who may cancel it."""
+"""Progress callbacks of the Python interface, which can cancel the work."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -7,18 +7,18 @@ import numpy as np
 
 from data_pipelines.audio.arrays import Audio
 
-# Called with the fraction that is done, 0 to 1; the work ends with `Cancelled` if it returns False.
+# Called with the completed fraction, 0 to 1. If it returns False, the work ends with `Cancelled`.
 Progress = Callable[[float], Any]
 
 
 class Cancelled(Exception):
-    """A progress callback returned False. Nothing was written."""
+    """The progress callback returned False. No file was written."""
 
 
 def counter(progress: Progress | None, total: int) -> Callable[[int], None]:
-    """A function that is called with counts, of `total` in all, and calls `progress` with the fraction.
+    """Return a function that adds counts up and calls `progress` with their fraction of `total`.
 
-    The function raises `Cancelled` where `progress` returns False.
+    The function raises `Cancelled` if `progress` returns False.
     """
     done = 0
 
@@ -32,7 +32,7 @@ def counter(progress: Progress | None, total: int) -> Callable[[int], None]:
 
 
 def counted(audio: Audio, advance: Callable[[int], None]) -> Iterator[np.ndarray]:
-    """The blocks of a recording; `advance` is called with the samples of each."""
+    """Yield the blocks of a recording after calling `advance` with their number of samples."""
     for block in audio.blocks():
         advance(len(block))
         yield block

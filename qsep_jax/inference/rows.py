@@ -1,7 +1,7 @@
-"""Signals through a jitted function in groups of a fixed number of rows: one compiled program for any number of them.
+"""Calls of a jitted function on any number of signals, in groups of a fixed number of rows: one program is compiled.
 
-A row is one channel of one chunk, or one chunk of all channels where a system takes several together. The rows of a
-group are split over all local devices, and their number is bounded so that memory does not depend on the input.
+A row is one channel of one chunk, or one chunk with all channels if the system separates channels together. The rows of
+a group are split over all local devices, and their number is bounded so that memory does not depend on the input.
 """
 
 from collections.abc import Callable
@@ -16,42 +16,43 @@ from jax.sharding import NamedSharding, PartitionSpec
 from qsep_jax.systems.base import Condition
 from qsep_jax.training.sharding import make_mesh
 
-# Rows of a group: on a CPU, and per device on accelerators.
+# Number of rows of a group: on a CPU, and per device on accelerators.
 ROWS, ROWS_PER_DEVICE = 8, 32
-# Most samples in all rows of a group together; longer rows make smaller groups.
-LONGEST, LONGEST_PER_DEVICE = 2**20, 2**22
+# Largest number of samples in all rows of a group together; groups of longer rows have fewer rows. On a CPU, and per
+# device on accelerators.
+MOST_SAMPLES, MOST_SAMPLES_PER_DEVICE = 2**20, 2**22
 
 
 def rows_of(samples: int) -> tuple[int, NamedSharding]:
-    """How many rows of `samples` samples make a group, and how they are split over the local devices."""
+    """The number of rows of a group for rows of `samples` samples, and their sharding over the local devices."""
     devices = jax.local_devices()
     on_cpu = devices[0].platform == "cpu"
-    most = max(1, (LONGEST if on_cpu else LONGEST_PER_DEVICE) // samples)
-    least = min(ROWS, most) if on_cpu else min(ROWS_PER_DEVICE, most) * len(devices)
-    return -(-least // len(devices)) * len(devices), NamedSharding(make_mesh(devices), PartitionSpec("data"))
+    most = max(1, (MOST_SAMPLES if on_cpu else MOST_SAMPLES_PER_DEVICE) // samples)
+    rows = min(ROWS, most) if on_cpu else min(ROWS_PER_DEVICE, most) * len(devices)
+    return -(-rows // len(devices)) * len(devices), NamedSharding(make_mesh(devices), PartitionSpec("data"))
 
 
 def in_rows(
     run: Callable[..., Array], signals: np.ndarray, condition: Condition, *annotations: np.ndarray
 ) -> np.ndarray:
-    """`run(signals, condition, *annotations)` over all rows, group by group.
+    """Apply `run(signals, condition, *annotations)` to all rows, group by group.
 
     Args:
-      run: takes `[rows, …]` and gives `[rows, …]`.
+      run: Function from `[rows, …]` to `[rows, …]`.
       signals: `[n, T]` or `[n, T, C]`; the last group is filled up with zeros.
-      condition: a tree of `[1, …]`, the same for all rows, or of `[n, …]`.
-      annotations: arrays `[n, …]` that belong to the rows, such as the classes of frames.
+      condition: A tree of `[1, …]`, the same for all rows, or of `[n, …]`.
+      annotations: Arrays `[n, …]` that belong to the rows, such as the classes of frames.
 
     Returns:
       `[n, …]`.
     """
-    rows, split = rows_of(signals.shape[1])
+    rows, sharding = rows_of(signals.shape[1])
     missing = -len(signals) % rows
     starts = range(0, len(signals) + missing, rows)
 
     def groups(array: np.ndarray, mode: Any) -> list[Array]:
         padded = np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1), mode)
-        return [jax.device_put(padded[first : first + rows], split) for first in starts]
+        return [jax.device_put(padded[first : first + rows], sharding) for first in starts]
 
     leaves, structure = jax.tree.flatten(condition)
     conditions = [condition] * len(starts)
@@ -66,5 +67,5 @@ def in_rows(
 
 
 def repeat_condition(condition: Condition, rows: Array) -> Condition:
-    """A condition of `[1, …]` repeated for all rows `[rows, …]`; one of `[rows, …]` stays as it is."""
+    """Repeat a condition of `[1, …]` for all rows `[rows, …]`; return one of `[rows, …]` unchanged."""
     return jax.tree.map(lambda leaf: jnp.repeat(leaf, rows.shape[0] // leaf.shape[0], axis=0), condition)

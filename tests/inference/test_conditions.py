@@ -1,4 +1,4 @@
-"""Conditions: windows of a query, interpolation, distance, and the bank of training tracks."""
+"""Conditions: windows of a query, interpolation, distance, and the bank of the training tracks."""
 
 import dataclasses
 
@@ -16,7 +16,7 @@ LOUD = np.random.default_rng(0).uniform(0.1, 0.5, (40, 2)).astype(np.float32)
 
 @dataclasses.dataclass(frozen=True)
 class Levels:
-    """Stands in for a system: a query's condition is its mean and its peak, the estimate half the input."""
+    """A substitute for a system: the condition of a query is its mean and peak, the estimate is half the input."""
 
     query_samples: int = 10
     chunk_samples: int = 16
@@ -44,11 +44,11 @@ def windows(audio, samples, name="the query", size=10**6):
 
 
 @pytest.mark.parametrize("size", [1, 3, 10, 19, 100])
-def test_windows_are_mixed_down_and_the_last_reaches_back(size):
-    cut = windows(LOUD[:37], 10, size=size)
+def test_windows_are_mixed_down_and_the_last_ends_with_the_signal(size):
+    cut_windows = windows(LOUD[:37], 10, size=size)
     mono = LOUD.mean(1, keepdims=True)
-    np.testing.assert_allclose(cut, np.stack([mono[0:10], mono[10:20], mono[20:30], mono[27:37]]), atol=1e-7)
-    assert cut[0].dtype == np.float32
+    np.testing.assert_allclose(cut_windows, np.stack([mono[0:10], mono[10:20], mono[20:30], mono[27:37]]), atol=1e-7)
+    assert cut_windows[0].dtype == np.float32
     assert len(windows(LOUD, 10, size=size)) == 4
     assert len(windows(LOUD, 40, size=size)) == 1
 
@@ -72,7 +72,7 @@ def test_a_query_without_sound_is_refused(audio):
 
 
 def test_a_query_is_the_mean_over_its_windows():
-    audio = np.repeat(np.arange(1.0, 13.0, dtype=np.float32), 10)[:, None]  # more windows than a batch
+    audio = np.repeat(np.arange(1.0, 13.0, dtype=np.float32), 10)[:, None]  # more windows than a batch has
     encoded = encode(MODEL, audio)
     np.testing.assert_allclose(encoded["mean"], [[6.5]], rtol=1e-6)
     np.testing.assert_allclose(encoded["peak"], [[6.5]], rtol=1e-6)
@@ -88,7 +88,7 @@ def test_mean_of_conditions():
     np.testing.assert_allclose(mean([{"a": unit(1, 2)}, {"a": unit(3, 6)}, {"a": unit(5, 1)}])["a"], [[3, 3]])
 
 
-def test_slerp_goes_along_the_arc():
+def test_slerp_follows_the_arc():
     a, b = unit(1.0, 0.0), unit(0.0, 1.0)
     np.testing.assert_allclose(slerp(a, b, 0.0), a, atol=1e-6)
     np.testing.assert_allclose(slerp(a, b, 1.0), b, atol=1e-6)
@@ -97,12 +97,12 @@ def test_slerp_goes_along_the_arc():
 
 
 @pytest.mark.parametrize(("a", "b"), [((1, 2), (2, 4)), ((1, 2), (-1, -2)), ((1, 2), (1, 2.00001))])
-def test_slerp_of_vectors_on_a_line_is_straight(a, b):
+def test_slerp_of_parallel_vectors_is_linear(a, b):
     a, b = unit(*a), unit(*b)
     np.testing.assert_allclose(slerp(a, b, 0.25), 0.75 * a + 0.25 * b, atol=1e-4)
 
 
-def test_slerp_takes_each_leaf_by_itself():
+def test_slerp_interpolates_each_leaf_separately():
     first, second = {"a": unit(1, 0), "b": unit(3, 0, 0)}, {"a": unit(0, 1), "b": unit(0, 0, 3)}
     between = slerp(first, second, 0.5)
     np.testing.assert_allclose([np.linalg.norm(between["a"]), np.linalg.norm(between["b"])], [1, 3], atol=1e-5)
@@ -113,7 +113,7 @@ def test_cosine_distance(b, distance):
     assert cosine_distance(unit(1, 0), unit(*b)) == pytest.approx(distance, abs=1e-6)
 
 
-def test_cosine_distance_takes_leaves_together_and_survives_zeros():
+def test_cosine_distance_concatenates_leaves_and_allows_zeros():
     assert cosine_distance((unit(1, 0), unit(1)), (unit(1, 0), unit(-1))) == pytest.approx(1.0, abs=1e-6)
     assert cosine_distance(unit(0, 0), unit(1, 0)) == 1.0
 
@@ -126,21 +126,21 @@ BANK = Bank(
 )
 
 
-def test_bank_answers_with_means_and_nearest_tracks():
+def test_bank_returns_means_and_nearest_tracks():
     np.testing.assert_allclose(BANK.mean("vocals")["z"], [[0.5, 1.0]])
     assert BANK.nearest("vocals", {"z": unit(0.1, 1)}) == "song/b"
     assert BANK.nearest("vocals", {"z": unit(5, 1)}) == "song a"
 
 
 @pytest.mark.parametrize(
-    "ask", [BANK.mean, lambda stem: BANK.nearest(stem, {"z": unit(1, 0)})], ids=["mean", "nearest"]
+    "call", [BANK.mean, lambda stem: BANK.nearest(stem, {"z": unit(1, 0)})], ids=["mean", "nearest"]
 )
-def test_an_unknown_label_names_the_known_ones(ask):
+def test_the_error_for_an_unknown_label_lists_the_known_ones(call):
     with pytest.raises(ValueError, match="unknown label 'flute'; this model knows vocals, Schlagzeug, groß"):
-        ask("flute")
+        call("flute")
 
 
-def test_bank_survives_the_disk(tmp_path):
+def test_bank_can_be_saved_and_loaded(tmp_path):
     BANK.save(tmp_path / "bank.npz")
     loaded = Bank.load(tmp_path / "bank.npz", {"z": unit(0, 0)})
     assert [path.name for path in tmp_path.iterdir()] == ["bank.npz"]
@@ -170,7 +170,7 @@ def test_a_damaged_bank_is_refused(tmp_path, damage):
         Bank.load(path, {"z": unit(0, 0)})
 
 
-def test_bank_of_excerpts_averages_per_track_and_leaves_silence_out():
+def test_make_bank_averages_per_track_and_skips_silence():
     def tone(level):
         return np.full((10, 1), level, np.float32)
 
@@ -189,7 +189,7 @@ def test_bank_of_excerpts_averages_per_track_and_leaves_silence_out():
         "a": 2,
         "b": 8,
     }
-    # Per track first, then over tracks.
+    # The mean is taken over the excerpts of each track first, then over tracks.
     np.testing.assert_allclose(bank.mean("vocals")["mean"], [[5.0]])
 
 

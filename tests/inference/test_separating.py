@@ -1,4 +1,4 @@
-"""Separation chunk by chunk: a condition for each, stems that are there, and as many rows at a time for any number."""
+"""Chunked separation: conditions per chunk, a choice of stems, and groups of a fixed number of rows."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qsep_jax.inference import separation
+from qsep_jax.inference import rows, separation
 from qsep_jax.inference.chunks import default_plan
 from qsep_jax.inference.model import Model
 from qsep_jax.inference.rows import in_rows, rows_of
@@ -19,7 +19,7 @@ PLAN = default_plan(CHUNK)
 
 @dataclasses.dataclass(frozen=True)
 class Gains:
-    """Stands in for a system of three stems: the mixture times the condition, and times two and three of it."""
+    """A substitute for a system of three stems: the mixture times the condition, times one, two and three."""
 
     chunk_samples: int = CHUNK
     context_samples: int = CHUNK // 8
@@ -42,90 +42,93 @@ def noise(length: int, channels: int) -> np.ndarray:
 
 
 def expected(signal: np.ndarray, gain_at) -> np.ndarray:
-    """Chunks weighted and added at their places, each times its gain."""
+    """The reference implementation: each chunk is multiplied by its gain, weighted and added at its position."""
     out = np.zeros((len(signal) + 4 * CHUNK, signal.shape[1]), np.float32)
     padded = np.pad(signal, ((2 * CHUNK, 2 * CHUNK), (0, 0)))
     for start in PLAN.starts(len(signal)):
-        place = slice(start + 2 * CHUNK, start + 3 * CHUNK)
-        out[place] += gain_at(start) * padded[place] * PLAN.weights()[:, None]
+        span = slice(start + 2 * CHUNK, start + 3 * CHUNK)
+        out[span] += gain_at(start) * padded[span] * PLAN.weights()[:, None]
     return out[2 * CHUNK : -2 * CHUNK]
 
 
 @pytest.mark.parametrize(("length", "channels"), [(1, 1), (63, 2), (500, 1), (2_000, 3), (700, 11)])
 def test_each_chunk_has_its_own_condition(length, channels):
-    signal, asked = noise(length, channels), []
+    signal, starts = noise(length, channels), []
 
-    def at(start):
-        asked.append(start)
+    def condition_at(start):
+        starts.append(start)
         return gain(1 + abs(start) / 100)
 
     blocks = [signal[first : first + 37] for first in range(0, length, 37)]
-    found = np.concatenate(list(separate_blocks(MODEL, blocks, channels, [at])), axis=1)
-    one = expected(signal, lambda start: 1 + abs(start) / 100)
-    np.testing.assert_allclose(found, one[None] * np.array([1.0, 2.0, 3.0])[:, None, None], rtol=1e-4, atol=1e-4)
-    assert asked == PLAN.starts(length)  # in order, once, and none for the silence after the mixture
+    stems = np.concatenate(list(separate_blocks(MODEL, blocks, channels, [condition_at])), axis=1)
+    first_stem = expected(signal, lambda start: 1 + abs(start) / 100)
+    factors = np.array([1.0, 2.0, 3.0])[:, None, None]
+    np.testing.assert_allclose(stems, first_stem[None] * factors, rtol=1e-4, atol=1e-4)
+    assert starts == PLAN.starts(length)  # in order, each once, and none for the silence after the mixture
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_condition_for_each_chunk_that_is_always_the_same(channels):
+def test_equal_conditions_per_chunk_equal_a_constant_condition(channels):
     signal = noise(1_000, channels)
-    constant, varying = (separate(MODEL, signal, told) for told in (gain(0.7), lambda start: gain(0.7)))
-    np.testing.assert_array_equal(constant, varying)
+    constant, per_chunk = (separate(MODEL, signal, condition) for condition in (gain(0.7), lambda start: gain(0.7)))
+    np.testing.assert_array_equal(constant, per_chunk)
 
 
-def test_both_kinds_of_conditions_beside_each_other():
+def test_constant_conditions_and_conditions_per_chunk_can_be_combined():
     signal = noise(300, 1)
-    told = [gain(0.5), lambda start: gain(float(start >= 0))]
-    found = np.concatenate(list(separate_blocks(MODEL, [signal], 1, told)), axis=1)
-    assert found.shape == (6, 300, 1)
-    np.testing.assert_allclose(found[0], 0.5 * signal, atol=1e-5)
-    np.testing.assert_allclose(found[3], expected(signal, lambda start: float(start >= 0)), atol=1e-5)
+    conditions = [gain(0.5), lambda start: gain(float(start >= 0))]
+    stems = np.concatenate(list(separate_blocks(MODEL, [signal], 1, conditions)), axis=1)
+    assert stems.shape == (6, 300, 1)
+    np.testing.assert_allclose(stems[0], 0.5 * signal, atol=1e-5)
+    np.testing.assert_allclose(stems[3], expected(signal, lambda start: float(start >= 0)), atol=1e-5)
 
 
 @pytest.mark.parametrize("wiener", [0, 1])
-def test_stems_that_are_not_there(wiener):
-    """They are left out before the filter, which gives what they had to the residual."""
+def test_absent_stems(wiener):
+    """They are removed before the Wiener filter, which assigns their share to the residual."""
     signal = noise(500, 2)
-    stems = [
-        np.concatenate(list(separate_blocks(MODEL, [signal], 2, [()], wiener, chosen)), 1) for chosen in ((), (1,))
-    ]
-    assert [len(found) for found in stems] == [3, 1]
+    all_stems, one_stem = (
+        np.concatenate(list(separate_blocks(MODEL, [signal], 2, [()], wiener, present)), 1) for present in ((), (1,))
+    )
+    assert [len(all_stems), len(one_stem)] == [3, 1]
     if wiener:
         silenced = dataclasses.replace(MODEL, system=OnlySecond())
         expected = np.concatenate(list(separate_blocks(silenced, [signal], 2, [()], wiener)), 1)
-        np.testing.assert_allclose(stems[1][0], expected[1], atol=1e-4)
-        assert not np.allclose(stems[1][0], stems[0][1], atol=1e-2)
+        np.testing.assert_allclose(one_stem[0], expected[1], atol=1e-4)
+        assert not np.allclose(one_stem[0], all_stems[1], atol=1e-2)
     else:
-        np.testing.assert_array_equal(stems[1][0], stems[0][1])
+        np.testing.assert_array_equal(one_stem[0], all_stems[1])
 
 
 class OnlySecond(Gains):
+    """`Gains` with silent first and third stems."""
+
     def separate(self, variables, mixture, condition):
         return super().separate(variables, mixture, condition) * jnp.array([0.0, 1.0, 0.0])[None, :, None, None]
 
 
 @pytest.mark.parametrize("count", [1, 7, 8, 20])
-def test_as_many_rows_at_a_time_for_any_number(count):
-    seen, signals = set(), noise(count * CHUNK, 1).reshape(count, CHUNK)
+def test_groups_have_the_same_size_for_any_number_of_rows(count):
+    shapes, signals = set(), noise(count * CHUNK, 1).reshape(count, CHUNK)
 
     def run(rows, condition):
-        seen.add(rows.shape)
+        shapes.add(rows.shape)
         return rows * condition["gain"]
 
-    each = {"gain": np.arange(1.0, count + 1, dtype=np.float32)[:, None]}
-    np.testing.assert_allclose(in_rows(run, signals, each), signals * each["gain"], rtol=1e-6)
+    per_row = {"gain": np.arange(1.0, count + 1, dtype=np.float32)[:, None]}
+    np.testing.assert_allclose(in_rows(run, signals, per_row), signals * per_row["gain"], rtol=1e-6)
     np.testing.assert_allclose(in_rows(run, signals, gain(2.0)), 2 * signals, rtol=1e-6)
     np.testing.assert_allclose(in_rows(lambda rows, _: run(rows, gain(1.0)), signals, ()), signals, rtol=1e-6)
-    assert seen == {(rows_of(CHUNK)[0], CHUNK)}
+    assert shapes == {(rows_of(CHUNK)[0], CHUNK)}
 
 
-# What of each channel that comes in is in each that goes out, of a system that hears two.
+# Gain from each input channel (row) to each output channel (column) of a system with two input channels.
 CROSS = np.array([[0.25, 2.0], [1.0, -0.5]], np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
 class Crossed(Gains):
-    """Hears two channels together."""
+    """`Gains` of two channels that are separated together and mixed by `CROSS`."""
 
     input_channels: int = 2
 
@@ -138,81 +141,81 @@ STEREO = Model(Crossed(), jnp.float32(1.0))  # pyright: ignore[reportArgumentTyp
 THREE = np.array([1.0, 2.0, 3.0])[:, None, None]
 
 
-def heard(signal: np.ndarray) -> np.ndarray:
-    """What `Crossed` makes of a signal: of one that is not stereo each channel as if both were that, their mean."""
+def crossed(signal: np.ndarray) -> np.ndarray:
+    """The first stem of `Crossed`: unless the signal is stereo, each channel is repeated and the outputs averaged."""
     return signal @ CROSS if signal.shape[1] == 2 else signal * CROSS.sum() / 2
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3])
 @pytest.mark.parametrize("length", [1, 500, 2_000])
-def test_channels_that_are_heard_together(length, channels):
+def test_channels_that_are_separated_together(length, channels):
     signal = noise(length, channels)
-    found = separate(STEREO, signal, gain(0.7))
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, 0.7 * THREE * heard(signal)[None], atol=1e-4)
+    stems = separate(STEREO, signal, gain(0.7))
+    assert stems.dtype == np.float32
+    np.testing.assert_allclose(stems, 0.7 * THREE * crossed(signal)[None], atol=1e-4)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3])
-def test_each_chunk_of_channels_that_are_heard_together_has_one_condition(channels):
-    signal, asked = noise(1_500, channels), []
+def test_channels_that_are_separated_together_share_the_condition_of_each_chunk(channels):
+    signal, starts = noise(1_500, channels), []
 
-    def at(start):
-        asked.append(start)
+    def condition_at(start):
+        starts.append(start)
         return gain(1 + abs(start) / 100)
 
-    found = separate(STEREO, signal, at)
-    one = expected(heard(signal), lambda start: 1 + abs(start) / 100)
-    np.testing.assert_allclose(found, THREE * one[None], rtol=1e-4, atol=1e-4)
-    assert asked == PLAN.starts(1_500)
+    stems = separate(STEREO, signal, condition_at)
+    first_stem = expected(crossed(signal), lambda start: 1 + abs(start) / 100)
+    np.testing.assert_allclose(stems, THREE * first_stem[None], rtol=1e-4, atol=1e-4)
+    assert starts == PLAN.starts(1_500)
 
 
 @pytest.mark.parametrize("wiener", [0, 1])
 @pytest.mark.parametrize("channels", [1, 2, 3])
-def test_however_the_mixture_is_cut(channels, wiener):
-    signal, found = noise(700, channels), []
-    for cut in (700, 1, 37, 300):
-        blocks = [signal[first : first + cut] for first in range(0, len(signal), cut)]
-        found.append(np.concatenate(list(separate_blocks(STEREO, blocks, channels, [()], wiener)), axis=1))
-    assert found[0].shape == (3, 700, channels)
-    for other in found[1:]:
-        np.testing.assert_array_equal(other, found[0])
+def test_block_lengths_do_not_matter(channels, wiener):
+    signal, results = noise(700, channels), []
+    for size in (700, 1, 37, 300):
+        blocks = [signal[first : first + size] for first in range(0, len(signal), size)]
+        results.append(np.concatenate(list(separate_blocks(STEREO, blocks, channels, [()], wiener)), axis=1))
+    assert results[0].shape == (3, 700, channels)
+    for other in results[1:]:
+        np.testing.assert_array_equal(other, results[0])
 
 
-def test_a_stem_of_channels_that_are_heard_together():
+def test_one_stem_of_channels_that_are_separated_together():
     signal = noise(300, 2)
-    (found,) = separate_blocks(STEREO, [signal], 2, [()], stems=(2,))
-    np.testing.assert_allclose(found, 3 * heard(signal)[None], atol=1e-4)
+    (stems,) = separate_blocks(STEREO, [signal], 2, [()], stems=(2,))
+    np.testing.assert_allclose(stems, 3 * crossed(signal)[None], atol=1e-4)
 
 
 @pytest.mark.parametrize("channels", [1, 2])
-def test_fewer_rows_of_long_chunks(channels, monkeypatch):
-    """On one device; several have at least one row each. No more chunks are held than pass at a time."""
-    signal, seen, groups = noise(1_000, channels), [], []
+def test_groups_of_long_chunks_have_fewer_rows(channels, monkeypatch):
+    """On one device; several devices have at least one row each. As many chunks are in memory as a group has rows."""
+    signal, shapes, groups = noise(1_000, channels), [], []
     real, over_chunks = separation._separate, separation.over_chunks
 
-    def spied(system, variables, stems, rows, condition):
-        seen.append(rows.shape)
+    def recording_separate(system, variables, stems, rows, condition):
+        shapes.append(rows.shape)
         return real(system, variables, stems, rows, condition)
 
-    def grouped(blocks, plan, group, process):
+    def recording_over_chunks(blocks, plan, group, process):
         groups.append(group)
         return over_chunks(blocks, plan, group, process)
 
     monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
-    monkeypatch.setattr(separation, "_separate", spied)
-    monkeypatch.setattr(separation, "over_chunks", grouped)
-    found = {}
-    for most, rows in ((8 * CHUNK, 8), (3 * CHUNK + 1, 3), (CHUNK - 1, 1)):
-        monkeypatch.setattr(separation, "LONGEST", most)
-        found[rows] = separate(STEREO, signal, ())
-        assert set(seen) == {(rows, CHUNK, 2)}
-        seen.clear()
+    monkeypatch.setattr(separation, "_separate", recording_separate)
+    monkeypatch.setattr(separation, "over_chunks", recording_over_chunks)
+    stems = {}
+    for most, count in ((8 * CHUNK, 8), (3 * CHUNK + 1, 3), (CHUNK - 1, 1)):
+        monkeypatch.setattr(rows, "MOST_SAMPLES", most)
+        stems[count] = separate(STEREO, signal, ())
+        assert set(shapes) == {(count, CHUNK, 2)}
+        shapes.clear()
     assert groups == [8, 3, 1]
-    np.testing.assert_array_equal(found[8], found[3])
-    np.testing.assert_array_equal(found[8], found[1])
+    np.testing.assert_array_equal(stems[8], stems[3])
+    np.testing.assert_array_equal(stems[8], stems[1])
 
 
 def test_rows_of_stereo_signals():
     signals = noise(5 * CHUNK, 2).reshape(5, CHUNK, 2)
-    found = in_rows(lambda rows, condition: rows[..., ::-1] * condition["gain"][..., None], signals, gain(2.0))
-    np.testing.assert_allclose(found, 2 * signals[..., ::-1], rtol=1e-6)
+    swapped = in_rows(lambda rows, condition: rows[..., ::-1] * condition["gain"][..., None], signals, gain(2.0))
+    np.testing.assert_allclose(swapped, 2 * signals[..., ::-1], rtol=1e-6)
