@@ -1,4 +1,4 @@
-"""Pairs of instruments with their notes and queries: the training items of Lin et al. 2021."""
+"""Pairs of instruments with their notes and queries, as in the training of Lin et al. 2021."""
 
 import dataclasses
 
@@ -11,15 +11,17 @@ from data_pipelines.schema import NOTES, OTHERS, QUERIES, SOURCES
 
 @dataclasses.dataclass(frozen=True)
 class InstrumentPairs:
-    """Two instruments, drawn with a chance that grows with their number of tracks, as in the authors' code.
+    """Two instruments, drawn with a probability proportional to their number of tracks, as in the authors' code.
 
-    Of each a random track in a random pitch shift, from a whole second on; again the same track in another random
-    shift, from the same second unless that was silent; and two queries of the same instrument, from any of its tracks
-    in any shift, with everything left out that the notes call silent. Levels stay as they are stored.
+    For each instrument, the recipe draws three things. The first is a source: a random track with a random pitch shift,
+    starting at a whole second. The second is the same track with another random pitch shift, starting at the same
+    second unless the source is silent there. The third are two queries of the same instrument, from any of its tracks
+    and with any pitch shift, without the sections that are silent according to the notes. The levels are those of the
+    corpus.
 
     Attributes:
-      shifts: semitones by which a source may be shifted up and down, of those that the corpus stores.
-      most_notes: of an excerpt; the others are padded to as many.
+      shifts: Largest pitch shift in semitones, up and down; only stored shifts are used.
+      most_notes: Largest number of notes in an excerpt, to which all are padded.
     """
 
     shifts: int = 4
@@ -28,39 +30,39 @@ class InstrumentPairs:
     def __call__(self, rng: np.random.Generator, corpus: Corpus, samples: int) -> dict[str, np.ndarray]:
         """Draw `sources` and `others` `[2, T, C]`, `queries` `[2, 2, T, C]` and `notes` of the sources `[2, M, 3]`.
 
-        Notes are rows of onset s and offset s, from the beginning of the excerpt on, and MIDI pitch; rows of zeros
-        are none.
+        Notes are rows of onset (s) and offset (s), from the beginning of the excerpt on, and MIDI pitch, padded with
+        rows of zeros.
 
         Raises:
-          ValueError: if the corpus has fewer than two instruments, or an excerpt more notes than `most_notes`.
+          ValueError: if the corpus has fewer than two instruments, or an excerpt has more notes than `most_notes`.
         """
         self.check(corpus)
         counts = np.array([len(corpus.tracks(stem)) for stem in corpus.stems], float)
         pair = rng.choice(len(counts), 2, replace=False, p=counts / counts.sum())
-        found: dict[str, list[np.ndarray]] = {SOURCES: [], OTHERS: [], QUERIES: [], NOTES: []}
+        example: dict[str, list[np.ndarray]] = {SOURCES: [], OTHERS: [], QUERIES: [], NOTES: []}
         for stem in (corpus.stems[index] for index in pair):
             first = self._excerpt(rng, corpus, stem, samples)
             source = corpus.read(first)
             start = first.start if rms(source) > SILENCE else _start(rng, corpus, first.track, stem, samples)
-            again = dataclasses.replace(first, stem=self._variant(rng, corpus, stem), start=start)
-            found[SOURCES].append(source)
-            found[OTHERS].append(corpus.read(again))
-            found[NOTES].append(self._notes(corpus, first))
+            other = dataclasses.replace(first, stem=self._variant(rng, corpus, stem), start=start)
+            example[SOURCES].append(source)
+            example[OTHERS].append(corpus.read(other))
+            example[NOTES].append(self._notes(corpus, first))
             queries = [self._excerpt(rng, corpus, stem, samples) for _ in range(2)]
-            found[QUERIES].append(np.stack([_dense(rng, corpus, query) for query in queries]))
-        return {name: np.stack(parts) for name, parts in found.items()}
+            example[QUERIES].append(np.stack([_dense(rng, corpus, query) for query in queries]))
+        return {name: np.stack(parts) for name, parts in example.items()}
 
     def check(self, corpus: Corpus) -> None:
         """Raise ValueError if the corpus has fewer than two instruments."""
         if len(corpus.stems) < 2:
-            raise ValueError(f"pairs need two instruments, {corpus.folder} has only {', '.join(corpus.stems)}")
+            raise ValueError(f"pairs need two instruments, but {corpus.folder} has only {', '.join(corpus.stems)}")
 
     def check_notes(self, count: int, stem: str, track: str, seconds: float) -> None:
-        """Raise ValueError if so many notes of an excerpt are more than `most_notes`."""
+        """Raise ValueError if an excerpt with `count` notes has more than `most_notes`."""
         if count > self.most_notes:
             raise ValueError(
-                f"{stem} of {track} has {count} notes in {seconds:g} s: raise most_notes, {self.most_notes}, of the "
-                "recipe"
+                f"{stem} of {track} has {count} notes in {seconds:g} s: increase most_notes of the recipe, which is "
+                f"{self.most_notes}"
             )
 
     def _excerpt(self, rng: np.random.Generator, corpus: Corpus, stem: str, samples: int) -> Excerpt:
@@ -82,21 +84,21 @@ class InstrumentPairs:
 
 
 def notes_between(notes: np.ndarray, begin: float, seconds: float) -> np.ndarray:
-    """A copy of the notes `[n, 3]` that sound in so many seconds."""
+    """A copy of the notes `[n, 3]` that sound between `begin` and `begin` + `seconds`."""
     return notes[(notes[:, 0] < begin + seconds) & (notes[:, 1] > begin)].copy()
 
 
 def _start(rng: np.random.Generator, corpus: Corpus, track: str, stem: str, samples: int) -> int:
-    """A whole second at which an excerpt still fits."""
+    """Draw a whole second, in samples, such that the excerpt ends within the track."""
     room = max(corpus.length(track, stem) - samples, 0) // corpus.sample_rate
     return int(rng.integers(room + 1)) * corpus.sample_rate
 
 
 def _dense(rng: np.random.Generator, corpus: Corpus, excerpt: Excerpt) -> np.ndarray:
-    """As many samples of the same source as the excerpt has, from a random place of its sounding parts on."""
+    """Read as many samples as the excerpt has from the sounding parts of its source, from a random position on."""
     parts = sounding_parts(corpus, excerpt.track, excerpt.stem)
     order = [Excerpt(excerpt.track, excerpt.stem, start, stop - start) for start, stop in parts]
-    if not order:  # without notes nothing says where it sounds
+    if not order:  # without notes, the sounding parts are unknown
         return corpus.read(excerpt)
     skipped = int(rng.integers(sum(part.samples for part in order)))
     pieces, missing, number = [], excerpt.samples, 0
@@ -111,7 +113,7 @@ def _dense(rng: np.random.Generator, corpus: Corpus, excerpt: Excerpt) -> np.nda
 
 
 def sounding_parts(corpus: Corpus, track: str, stem: str) -> list[tuple[int, int]]:
-    """First and last sample, that left out, of the parts of a source in which a note sounds, in order of time."""
+    """The parts of a source in which a note sounds, as first and last sample (exclusive), in order of time."""
     notes, length = corpus.notes(track, stem), corpus.length(track, stem)
     parts: list[tuple[int, int]] = []
     for onset, offset in np.rint(notes[np.argsort(notes[:, 0]), :2] * corpus.sample_rate).astype(int).tolist():

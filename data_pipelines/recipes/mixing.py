@@ -1,4 +1,4 @@
-"""The papers' mixing recipes and augmentations: pure numpy on one example, random by the generator that comes in."""
+"""Mixing recipes and augmentations of the papers, in numpy, for one example and a given random generator."""
 
 import dataclasses
 
@@ -7,19 +7,19 @@ import numpy as np
 from data_pipelines.prepared.corpus import Corpus, Excerpt
 from data_pipelines.schema import MIXTURE, QUERY, SOURCES, TARGET
 
-# Root mean square below which an excerpt counts as silent (-80 dB re full scale; int16 ends at -90).
+# Root mean square below which an excerpt counts as silent (-80 dB relative to full scale; one step of int16 is -90 dB).
 SILENCE = 1e-4
 MOST_DRAWS = 1000
 
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """What may happen to a source before it is mixed. Everything is off by default.
+    """Random changes of a source before it is mixed. By default, nothing is changed.
 
     Attributes:
-      channel_swap: probability that the channels are reversed.
-      polarity: probability that the sign is flipped.
-      gain_db: range of a uniform random gain in decibels.
+      channel_swap: Probability that the order of the channels is reversed.
+      polarity: Probability that the sign is inverted.
+      gain_db: Range of a uniformly distributed gain in dB.
     """
 
     channel_swap: float = 0.0
@@ -27,7 +27,7 @@ class Augmentation:
     gain_db: tuple[float, float] = (0.0, 0.0)
 
     def draw(self, rng: np.random.Generator) -> tuple[bool, float]:
-        """Whether to reverse the channels, and what to multiply by."""
+        """Draw whether to reverse the channels, and the factor by which to multiply the source."""
         swap = bool(self.channel_swap) and rng.random() < self.channel_swap
         scale = -1.0 if self.polarity and rng.random() < self.polarity else 1.0
         if self.gain_db != (0.0, 0.0):
@@ -37,19 +37,23 @@ class Augmentation:
 
 @dataclasses.dataclass(frozen=True)
 class RandomSplit:
-    """Lee et al. 2019, §3.2.1: the classes are split at random into target and rest.
+    """The mixing of Lee et al. 2019, §3.2.1: the classes are split at random into the target and the rest.
 
-    Each class comes from a random track of its own, is present with probability `presence` and is scaled by a gain
-    from `gain`. An example whose target or mixture is silent, because no class was drawn or the excerpts are rests, is
-    drawn again from the start: a silent query has no instance statistics, and a silent mixture nothing to learn.
-    The paper leaves open how likely each split is; here every class goes to either side with equal chance.
+    Each class comes from an independently drawn track, is present with probability `presence` and is scaled by a gain
+    from the range `gain`. If the target or the mixture is silent, because no class was drawn or all excerpts are rests,
+    the example is drawn again: a silent query has no instance statistics, and nothing can be learned from a silent
+    mixture. The paper does not state the probability of each split; here, each class is in the target with probability
+    1/2.
 
     Attributes:
-      classes: how many classes take part in an example, drawn at random; all of them by default (0).
-      targets: how many of those are the target; a random number by default (0).
-      other_query: how likely a single target is asked for with an excerpt of the same class from another track. The
-        paper always asks with the target itself (0), which lets the query say more than what kind of sound is wanted;
-        that is lost on a query from elsewhere.
+      presence: Probability that a class is present.
+      gain: Range of the uniformly distributed gain of each class.
+      classes: Number of randomly drawn classes in an example; 0 uses all of them.
+      targets: Number of classes in the target; 0 draws it at random.
+      other_query: Probability that the query of a single target is an excerpt of the same class from another track. In
+        the paper it is 0: the query is the target itself, which may give the model more information than the class.
+        A query from another track does not contain that information.
+      augmentation: Random changes of each source.
     """
 
     presence: float = 0.5
@@ -60,10 +64,10 @@ class RandomSplit:
     augmentation: Augmentation = Augmentation()
 
     def __call__(self, rng: np.random.Generator, corpus: Corpus, samples: int) -> dict[str, np.ndarray]:
-        """Draw `{mixture, target}`, and `query` where it is another excerpt, each float32 `[samples, C]`.
+        """Draw `mixture` and `target`, with `other_query` also `query`, each float32 `[T, C]` with T = `samples`.
 
         Raises:
-          ValueError: if the corpus has fewer classes than are asked for, or nothing but silence.
+          ValueError: if the corpus has too few classes, or all draws are silent.
         """
         self.check(corpus)
         for _ in range(MOST_DRAWS):
@@ -73,12 +77,12 @@ class RandomSplit:
         raise ValueError(f"{MOST_DRAWS} draws from {corpus.folder} gave only silent targets or mixtures")
 
     def check(self, corpus: Corpus) -> None:
-        """Raise ValueError if the corpus has fewer classes than are asked for, or none could be asked for."""
+        """Raise ValueError if the corpus has too few classes, or `other_query` is used with several targets."""
         if self.other_query and self.targets != 1:
             raise ValueError(f"a query from another track needs a single target, not targets = {self.targets}")
         if self.classes > len(corpus.stems) or self.targets > (self.classes or len(corpus.stems)):
             raise ValueError(
-                f"the recipe asks for {self.targets} targets of {self.classes} classes, but the corpus has "
+                f"the recipe requires {self.targets} targets of {self.classes} classes, but the corpus has "
                 f"{len(corpus.stems)}: {', '.join(corpus.stems)}"
             )
 
@@ -105,21 +109,22 @@ class RandomSplit:
         return None if any(rms(audio) < SILENCE for audio in example.values()) else example
 
     def _add(self, rng: np.random.Generator, corpus: Corpus, excerpt: Excerpt, out: np.ndarray) -> None:
-        """Add an excerpt to `out`, augmented and with a random gain."""
+        """Add an excerpt to `out`, with the augmentation and a random gain."""
         swap, scale = self.augmentation.draw(rng)
         corpus.add(excerpt, scale * rng.uniform(*self.gain), out[:, ::-1] if swap else out)
 
 
 @dataclasses.dataclass(frozen=True)
 class Remix:
-    """Défossez et al. 2019: songs with all their stems, each stem shifted, flipped, swapped and from another song.
+    """The mixing of Défossez et al. 2019: each stem is shifted, augmented and taken from a randomly drawn song.
 
-    Published, the stems of `songs` examples of a batch are dealt out anew. Here an example draws so many places of
-    random tracks and takes each stem from one of them, which comes to the same.
+    In the published code, the stems of `songs` examples of a batch are permuted. Here, an example draws `songs`
+    positions in random tracks and takes each stem from one of them, which gives the same distribution for each example.
 
     Attributes:
-      songs: to take the stems from; with 1 they belong together.
-      shift: most seconds by which stems may be apart from one another.
+      songs: Number of songs from which the stems are drawn; with 1, all stems belong to the same song.
+      shift: Largest difference in s between the positions of two stems.
+      augmentation: Random changes of each stem.
     """
 
     songs: int = 4
@@ -127,12 +132,12 @@ class Remix:
     augmentation: Augmentation = Augmentation(channel_swap=0.5, polarity=0.5)
 
     def __call__(self, rng: np.random.Generator, corpus: Corpus, samples: int) -> dict[str, np.ndarray]:
-        """Draw `mixture` `[T, C]` and `sources` `[S, T, C]`, S in the order of the view; a missing stem is silent."""
+        """Draw `mixture` `[T, C]` and `sources` `[S, T, C]`, in the order of the view; missing stems are silent."""
         slack = round(self.shift * corpus.sample_rate)
-        places = [anywhere(rng, corpus, samples + slack) for _ in range(self.songs)]
+        positions = [random_position(rng, corpus, samples + slack) for _ in range(self.songs)]
         sources = np.zeros((len(corpus.stems), samples, corpus.channels), np.float32)
         for stem, out in zip(corpus.stems, sources, strict=True):
-            track, start = places[rng.integers(len(places))]
+            track, start = positions[rng.integers(len(positions))]
             start += int(rng.integers(slack + 1))
             swap, scale = self.augmentation.draw(rng)
             if track in corpus.tracks(stem):
@@ -140,8 +145,8 @@ class Remix:
         return {MIXTURE: sources.sum(0), SOURCES: sources}
 
 
-def anywhere(rng: np.random.Generator, corpus: Corpus, samples: int) -> tuple[str, int]:
-    """A random track, and where in it so many samples begin; 0 where it is shorter."""
+def random_position(rng: np.random.Generator, corpus: Corpus, samples: int) -> tuple[str, int]:
+    """Draw a track and the start of an excerpt of `samples` in it; the start is 0 if the track is shorter."""
     track = corpus.all_tracks[rng.integers(len(corpus.all_tracks))]
     present = [stem for stem in corpus.stems if track in corpus.tracks(stem)]
     room = max(corpus.length(track, stem) for stem in present) - samples
@@ -149,6 +154,6 @@ def anywhere(rng: np.random.Generator, corpus: Corpus, samples: int) -> tuple[st
 
 
 def rms(audio: np.ndarray) -> float:
-    """Root mean square over samples and channels."""
+    """The root mean square over samples and channels."""
     flat = audio.reshape(-1)
     return float(np.sqrt(np.dot(flat, flat) / max(flat.size, 1)))

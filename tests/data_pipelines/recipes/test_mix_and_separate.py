@@ -1,4 +1,4 @@
-"""The recipe of Slizovskaia 2021: how many sources, which, at what level, and when their players are seen."""
+"""The recipe of Slizovskaia 2021: the number, choice and level of sources, and the times of their frames."""
 
 import dataclasses
 from collections import Counter
@@ -19,13 +19,13 @@ NOTES = np.array([[0.5, 2.0, 60.0], [3.0, 4.5, 65.0], [5.0, 8.5, 50.0]], np.floa
 
 
 def level(stem: str, track: int) -> int:
-    """Peak of a stem's samples: no two tracks have the same."""
+    """The peak of the samples of a stem, which differs between tracks."""
     return 1000 * (STEMS.index(stem) + 1) + 100 * track
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """Ramps of ten samples from a third of the peak below zero; the first second and the second half are silent."""
+    """Ramps of ten samples from −1/3 of the peak to the peak; the first second and the second half are silent."""
     root = tmp_path_factory.mktemp("mixed")
     time = np.arange(SECONDS * RATE)
     ramp = ((time % 10) / 9 * 4 / 3 - 1 / 3) * ((time >= RATE) & (time < SECONDS * RATE // 2))
@@ -44,7 +44,7 @@ def draws(corpus, recipe, count=60, samples=SAMPLES):
     return [recipe(np.random.default_rng(seed), corpus, samples) for seed in range(count)]
 
 
-def test_shapes_and_a_draw_is_its_seeds(corpus):
+def test_shapes_and_the_dependence_on_the_seed(corpus):
     recipe = MixAndSeparate(most=5, slots=6, frames=3, size=16)
     example = recipe(np.random.default_rng(3), corpus, SAMPLES)
     assert {name: (part.shape, part.dtype.name) for name, part in example.items()} == {
@@ -52,12 +52,12 @@ def test_shapes_and_a_draw_is_its_seeds(corpus):
         SLOTS: ((6,), "int32"),
         FRAMES: ((6, 3, 16, 16, 3), "uint8"),
     }
-    again = recipe(np.random.default_rng(3), corpus, SAMPLES)
-    assert all(np.array_equal(example[name], again[name]) for name in example)
+    same = recipe(np.random.default_rng(3), corpus, SAMPLES)
+    assert all(np.array_equal(example[name], same[name]) for name in example)
     assert set(MixAndSeparate()(np.random.default_rng(3), corpus, SAMPLES)) == {SOURCES, SLOTS}
 
 
-def test_every_number_of_sources_is_as_likely(corpus):
+def test_all_numbers_of_sources_are_equally_likely(corpus):
     recipe = MixAndSeparate(fewest=2, most=4, slots=4, scaling="none")
     counts = Counter(int((example[SLOTS] >= 0).sum()) for example in draws(corpus, recipe, 600, 50))
     assert set(counts) == {2, 3, 4}
@@ -69,16 +69,16 @@ def test_never_more_sources_than_the_corpus_has(corpus):
     assert counts == {2, 3, 4, 5}
 
 
-def test_sources_are_different_and_every_one_comes(corpus):
-    seen = Counter()
+def test_sources_are_different_and_all_occur(corpus):
+    counts = Counter()
     for example in draws(corpus, MixAndSeparate(most=3, slots=3), 100, 50):
         present = example[SLOTS][example[SLOTS] >= 0].tolist()
         assert len(set(present)) == len(present)
-        seen.update(present)
-    assert set(seen) == set(range(len(STEMS)))
+        counts.update(present)
+    assert set(counts) == set(range(len(STEMS)))
 
 
-def test_empty_slots_are_empty_and_behind_the_others(corpus):
+def test_empty_slots_are_zero_and_follow_the_others(corpus):
     for example in draws(corpus, MixAndSeparate(most=3, slots=5, frames=1, size=8), 20):
         count = int((example[SLOTS] >= 0).sum())
         assert (example[SLOTS][count:] == -1).all()
@@ -87,7 +87,7 @@ def test_empty_slots_are_empty_and_behind_the_others(corpus):
             assert all(part.any() for part in example[name][:count])
 
 
-def test_a_slot_holds_the_stem_that_it_names_each_from_a_track_of_its_own(corpus):
+def test_slots_hold_the_stems_that_they_name_from_independent_tracks(corpus):
     tracks = set()
     for example in draws(corpus, MixAndSeparate(scaling="none"), 60):
         for source, stem in zip(example[SOURCES], example[SLOTS], strict=True):
@@ -101,7 +101,7 @@ def test_a_slot_holds_the_stem_that_it_names_each_from_a_track_of_its_own(corpus
 
 
 def test_the_range_of_each_source_is_mapped_as_published(corpus):
-    """Lowest to −1 and highest to 1, whatever the level, which moves the mean, too."""
+    """The lowest sample becomes −1 and the highest 1 at any level, which also changes the mean."""
     plain = draws(corpus, MixAndSeparate(scaling="none"), 20)
     for example, stored in zip(draws(corpus, MixAndSeparate(), 20), plain, strict=True):
         for source, original, stem in zip(example[SOURCES], stored[SOURCES], example[SLOTS], strict=True):
@@ -127,72 +127,72 @@ def test_nothing_is_left_of_what_was_drawn_before(write_corpus):
 
 
 def test_nothing_but_silence_ends(write_corpus):
-    """Also what never moves: scaled to its range it would be a division by zero."""
+    """Constant excerpts are drawn again, too, because scaling their range would divide by zero."""
     rng = np.random.default_rng(0)
     noise = {"a": rng.uniform(-0.5, 0.5, (8000, 1)), "b": np.full((8000, 1), 0.25)}
     with pytest.raises(ValueError, match=r"1000 draws of 'b' from .* gave only silence"):
         MixAndSeparate()(rng, write_corpus({"t": noise}), 500)
 
 
-def watched(corpus, monkeypatch):
-    """What is asked of the corpus: excerpts that are read, and times of frames."""
-    asked, add = {"excerpts": [], "times": []}, corpus.add
+def record_calls(corpus, monkeypatch):
+    """Record the excerpts and the times of frames that are requested from the corpus."""
+    calls, add = {"excerpts": [], "times": []}, corpus.add
 
-    def watch_add(excerpt, gain, out):
-        asked["excerpts"].append(excerpt)
+    def recording_add(excerpt, gain, out):
+        calls["excerpts"].append(excerpt)
         add(excerpt, gain, out)
 
-    def watch_frames(track, stem, times, size):
-        asked["times"].append((track, stem, times))
+    def recording_frames(track, stem, times, size):
+        calls["times"].append((track, stem, times))
         return np.ones((len(times), size, size, 3), np.uint8)
 
-    monkeypatch.setattr(corpus, "add", watch_add)
-    monkeypatch.setattr(corpus, "frames", watch_frames)
-    return asked
+    monkeypatch.setattr(corpus, "add", recording_add)
+    monkeypatch.setattr(corpus, "frames", recording_frames)
+    return calls
 
 
-def test_frames_are_of_the_excerpts_own_place_and_time(corpus, monkeypatch):
-    asked = watched(corpus, monkeypatch)
+def test_frames_have_the_position_and_time_of_the_excerpt(corpus, monkeypatch):
+    calls = record_calls(corpus, monkeypatch)
     draws(corpus, MixAndSeparate(frames=3, spacing=0.7, size=4), 10)
-    starts = {(excerpt.track, excerpt.stem, excerpt.start / RATE) for excerpt in asked["excerpts"]}
-    assert len(asked["times"]) >= 20
-    for track, stem, times in asked["times"]:
+    starts = {(excerpt.track, excerpt.stem, excerpt.start / RATE) for excerpt in calls["excerpts"]}
+    assert len(calls["times"]) >= 20
+    for track, stem, times in calls["times"]:
         np.testing.assert_allclose(np.diff(times), 0.7)
         assert (track, stem, times[0]) in starts
 
 
 def test_frames_show_the_players(corpus):
     example = MixAndSeparate(fewest=5, most=5, slots=5, frames=2, size=16)(np.random.default_rng(1), corpus, SAMPLES)
-    drawn = {}
+    corners = {}
     for stem in STEMS:
         for track in ("t0", "t1", "t2"):
-            drawn[stem, track] = corpus.frames(track, stem, np.linspace(0, SECONDS, 50), 16)[:, 0, 0].mean(axis=0)
-    for seen, stem in zip(example[FRAMES], example[SLOTS], strict=True):
-        of_stem = [corner for (name, _), corner in drawn.items() if name == STEMS[stem]]
-        assert min(np.abs(seen[0, 0, 0] - corner).max() for corner in of_stem) < 1
+            corners[stem, track] = corpus.frames(track, stem, np.linspace(0, SECONDS, 50), 16)[:, 0, 0].mean(axis=0)
+    for images, stem in zip(example[FRAMES], example[SLOTS], strict=True):
+        of_stem = [corner for (name, _), corner in corners.items() if name == STEMS[stem]]
+        assert min(np.abs(images[0, 0, 0] - corner).max() for corner in of_stem) < 1
 
 
-def test_features_take_the_place_of_frames(corpus):
-    """A feature says its own time, so that it shows which was taken."""
+def test_features_replace_frames(corpus):
+    """Each feature encodes its time and its track."""
     times = np.arange(SECONDS * 10) / 10
     items = [
         ("train", f"t{track}", stem, np.stack([times, np.full_like(times, level(stem, track))], 1))
         for track in range(TRACKS)
         for stem in STEMS
     ]
-    features.write(corpus.folder, "seen", 10, 2, items, "test")
-    recipe = MixAndSeparate(frames=4, spacing=0.5, features="seen", scaling="none")
+    features.write(corpus.folder, "net", 10, 2, items, "test")
+    recipe = MixAndSeparate(frames=4, spacing=0.5, features="net", scaling="none")
     for example in draws(corpus, recipe, 10):
         assert FRAMES not in example
         assert example[FEATURES].shape == (7, 4, 2)
         assert example[FEATURES].dtype == np.float32
-        for source, seen, stem in zip(example[SOURCES], example[FEATURES], example[SLOTS], strict=True):
+        for source, rows, stem in zip(example[SOURCES], example[FEATURES], example[SLOTS], strict=True):
             if stem < 0:
-                assert not seen.any()
+                assert not rows.any()
                 continue
-            np.testing.assert_allclose(np.diff(seen[:, 0]), 0.5, atol=1e-5)
-            track = f"t{round(seen[0, 1] % 1000 / 100)}"
-            starts = range(round(seen[0, 0] * RATE) - 51, round(seen[0, 0] * RATE) + 52)
+            np.testing.assert_allclose(np.diff(rows[:, 0]), 0.5, atol=1e-5)
+            track = f"t{round(rows[0, 1] % 1000 / 100)}"
+            starts = range(round(rows[0, 0] * RATE) - 51, round(rows[0, 0] * RATE) + 52)
             read = (corpus.read(Excerpt(track, STEMS[stem], max(start, 0), SAMPLES)) for start in starts)
             assert any(np.array_equal(source, audio) for audio in read)
 
@@ -200,20 +200,20 @@ def test_features_take_the_place_of_frames(corpus):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"most": 8}, "fewest 2, most 8 and slots 7"),
-        ({"fewest": 0}, "fewest 0, most 7"),
-        ({"fewest": 4, "most": 3}, "fewest 4, most 3"),
+        ({"most": 8}, "not fewest = 2, most = 8, slots = 7"),
+        ({"fewest": 0}, "not fewest = 0, most = 7"),
+        ({"fewest": 4, "most": 3}, "not fewest = 4, most = 3"),
         ({"scaling": "peak"}, "'range' or 'none', not 'peak'"),
         ({"frames": -1}, "frames -1"),
         ({"frames": 1, "size": 0}, "size 0 must be positive"),
-        ({"features": "resnet"}, "features 'resnet' are of frames: set frames"),
+        ({"features": "resnet"}, "features 'resnet' need frames: set the number of frames"),
     ],
 )
-def test_recipes_that_cannot_be(fields, message):
+def test_recipes_that_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         MixAndSeparate(**fields)
 
 
 def test_more_sources_than_the_corpus_has_are_refused(corpus):
-    with pytest.raises(ValueError, match="has 5 instruments, the recipe mixes 6 at least"):
+    with pytest.raises(ValueError, match="has 5 instruments, but the recipe mixes at least 6"):
         dataclasses.replace(MixAndSeparate(), fewest=6)(np.random.default_rng(0), corpus, SAMPLES)

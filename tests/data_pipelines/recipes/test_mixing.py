@@ -1,4 +1,4 @@
-"""The mixing recipe: its statistics, and that every example is the sum of what it says it is."""
+"""The mixing recipes: their statistics, and that every mixture is the sum of its sources."""
 
 from collections import Counter
 
@@ -12,7 +12,7 @@ SAMPLES = 200
 
 
 class Recorder:
-    """A corpus that notes what is asked of it. The sample of a stem is its own power of two, so sums can be undone."""
+    """A corpus that records the excerpts that a recipe adds to its example."""
 
     folder = "recorder"
 
@@ -31,7 +31,7 @@ class Recorder:
 
 
 def examples(recipe: RandomSplit | Remix, corpus: Corpus, count: int, seed: int = 0):
-    """Examples with what was added for the one that was kept."""
+    """Yield examples, each with the excerpts that were added, also those of draws that were discarded."""
     rng, recorder = np.random.default_rng(seed), Recorder(corpus)
     for _ in range(count):
         recorder.added = []
@@ -40,14 +40,14 @@ def examples(recipe: RandomSplit | Remix, corpus: Corpus, count: int, seed: int 
 
 
 def test_each_class_is_present_half_of_the_time(toy):
-    """Given that there is a target at all: of 4 classes, each present with 1/2 and target with 1/2 as it is drawn."""
+    """The shares are conditional on a target: each of 4 classes is present with 1/2, and in the target with 1/2."""
     count, target = Counter(), Counter()
     for example, added in examples(RandomSplit(), toy.open(), 2000):
-        kept = [entry for entry in added if np.shares_memory(entry[2], example["mixture"])]
-        kept += [entry for entry in added if np.shares_memory(entry[2], example["target"])]
-        count.update(excerpt.stem for excerpt, _, _ in kept)
-        target.update(excerpt.stem for excerpt, _, out in kept if np.shares_memory(out, example["target"]))
-        assert len({excerpt.stem for excerpt, _, _ in kept}) == len(kept)
+        final = [entry for entry in added if np.shares_memory(entry[2], example["mixture"])]
+        final += [entry for entry in added if np.shares_memory(entry[2], example["target"])]
+        count.update(excerpt.stem for excerpt, _, _ in final)
+        target.update(excerpt.stem for excerpt, _, out in final if np.shares_memory(out, example["target"]))
+        assert len({excerpt.stem for excerpt, _, _ in final}) == len(final)
     no_target = 0.75**4
     for stem in toy.open().stems:
         assert target[stem] / 2000 == pytest.approx(0.25 / (1 - no_target), abs=0.035)
@@ -55,10 +55,10 @@ def test_each_class_is_present_half_of_the_time(toy):
 
 
 @pytest.mark.parametrize("presence", [0.1, 0.5, 1.0])
-def test_presence_is_a_setting(presence, toy):
-    """One target of two classes, which is always there; the other is there as often as said."""
+def test_presence_is_a_probability(presence, toy):
+    """The only target is always present, and the other class with the given probability."""
     recipe = RandomSplit(presence=presence, classes=2, targets=1)
-    alone = [np.array_equal(ex["mixture"], ex["target"]) for ex, _ in examples(recipe, toy.open(), 400)]
+    alone = [np.array_equal(example["mixture"], example["target"]) for example, _ in examples(recipe, toy.open(), 400)]
     assert 1 - np.mean(alone) == pytest.approx(presence, abs=0.07)
 
 
@@ -71,18 +71,18 @@ def test_gains_are_uniform(toy):
     np.testing.assert_allclose(shares / len(gains), 0.25, atol=0.05)
 
 
-def test_each_class_comes_from_a_track_of_its_own(toy):
+def test_classes_come_from_independent_tracks(toy):
     same, tracks = [], Counter()
     for _, added in examples(RandomSplit(presence=1.0), toy.open(), 400):
-        drawn = {excerpt.stem: excerpt for excerpt, _, _ in added}
-        tracks.update(excerpt.track for excerpt in drawn.values())
-        same.append(drawn["drums"].track == drawn["vocals"].track)
-        assert len({excerpt.start for excerpt in drawn.values()}) > 1
+        by_stem = {excerpt.stem: excerpt for excerpt, _, _ in added}
+        tracks.update(excerpt.track for excerpt in by_stem.values())
+        same.append(by_stem["drums"].track == by_stem["vocals"].track)
+        assert len({excerpt.start for excerpt in by_stem.values()}) > 1
     assert set(tracks) == {f"t{n}" for n in range(6)}
     assert np.mean(same) == pytest.approx(1 / 6, abs=0.06)
 
 
-def test_the_mixture_is_target_and_rest(toy):
+def test_the_mixture_is_the_sum_of_target_and_rest(toy):
     corpus = toy.open()
     for example, added in examples(RandomSplit(), corpus, 100):
         sums = {"target": np.zeros((SAMPLES, 2)), "mixture": np.zeros((SAMPLES, 2))}
@@ -97,22 +97,22 @@ def test_the_mixture_is_target_and_rest(toy):
 
 
 def test_silent_targets_are_drawn_again(write_corpus):
-    """Half of each track is silent: without drawing again, half of all targets would be."""
+    """Half of each track is silent, so that half of the targets would be silent if they were not drawn again."""
     rng = np.random.default_rng(0)
     half = np.concatenate([np.zeros((9000, 1)), rng.uniform(-0.3, 0.3, (9000, 1))])
     corpus = write_corpus({f"t{n}": {"a": half, "b": half} for n in range(2)})
-    kept = list(examples(RandomSplit(), corpus, 200))
-    assert all(rms(example["target"]) >= 1e-4 and rms(example["mixture"]) >= 1e-4 for example, _ in kept)
-    assert any(len(added) > 2 for _, added in kept)
+    drawn_examples = list(examples(RandomSplit(), corpus, 200))
+    assert all(rms(example["target"]) >= 1e-4 and rms(example["mixture"]) >= 1e-4 for example, _ in drawn_examples)
+    assert any(len(added) > 2 for _, added in drawn_examples)
 
 
-def test_no_class_at_all_is_drawn_again(toy):
+def test_examples_without_a_class_are_drawn_again(toy):
     for example, _ in examples(RandomSplit(presence=0.02), toy.open(), 30):
         assert rms(example["target"]) > 0.01
 
 
 def test_a_target_that_the_rest_cancels_is_drawn_again(write_corpus):
-    """The rest is the target upside down: where both are there with one gain, the mixture is silent."""
+    """The rest is the inverted target, so that the mixture is silent if both are present."""
     noise = np.random.default_rng(0).uniform(-0.3, 0.3, (SAMPLES, 1))
     corpus = write_corpus({"t": {"a": noise, "b": -noise}})
     recipe = RandomSplit(gain=(1.0, 1.0))
@@ -120,26 +120,26 @@ def test_a_target_that_the_rest_cancels_is_drawn_again(write_corpus):
         assert rms(example["mixture"]) > 0.1
 
 
-def test_nothing_but_silence(write_corpus):
+def test_a_silent_corpus(write_corpus):
     corpus = write_corpus({"t": {"a": np.zeros((9000, 1)), "b": np.zeros((9000, 1))}})
     with pytest.raises(ValueError, match=r"1000 draws from .* gave only silent targets or mixtures"):
         RandomSplit()(np.random.default_rng(0), corpus, SAMPLES)
 
 
 @pytest.mark.parametrize(("classes", "targets"), [(2, 1), (3, 2), (4, 4), (0, 1), (1, 1)])
-def test_so_many_classes_and_targets(classes, targets, toy):
-    recipe, seen = RandomSplit(presence=1.0, classes=classes, targets=targets), set()
+def test_the_numbers_of_classes_and_targets(classes, targets, toy):
+    recipe, stems = RandomSplit(presence=1.0, classes=classes, targets=targets), set()
     for example, added in examples(recipe, toy.open(), 60):
         assert len(added) == (classes or 4)
         to_target = [excerpt.stem for excerpt, _, out in added if np.shares_memory(out, example["target"])]
         assert len(to_target) == targets
-        seen.update(to_target)
-    assert seen == set(toy.open().stems)
+        stems.update(to_target)
+    assert stems == set(toy.open().stems)
 
 
 @pytest.mark.parametrize("recipe", [RandomSplit(classes=5), RandomSplit(targets=5), RandomSplit(classes=2, targets=3)])
-def test_more_than_there_are(recipe, toy):
-    with pytest.raises(ValueError, match=r"the recipe asks for .* but the corpus has 4: bass, drums, other, vocals"):
+def test_more_classes_than_the_corpus_has(recipe, toy):
+    with pytest.raises(ValueError, match=r"the recipe requires .* but the corpus has 4: bass, drums, other, vocals"):
         recipe(np.random.default_rng(0), toy.open(), SAMPLES)
 
 
@@ -159,8 +159,8 @@ def test_a_query_from_another_track_needs_one_target(toy):
         RandomSplit(other_query=1.0)(np.random.default_rng(0), toy.open(), SAMPLES)
 
 
-def ratio(augmentation: Augmentation, corpus: Corpus, count: int = 200):
-    """For each example of one class at gain 1: what each of its channels is of each channel that was stored."""
+def channel_matrices(augmentation: Augmentation, corpus: Corpus, count: int = 200):
+    """Yield the matrix from stored channels to target channels for examples of one class with gain 1."""
     recipe = RandomSplit(presence=1.0, gain=(1.0, 1.0), classes=1, targets=1, augmentation=augmentation)
     for example, added in examples(recipe, corpus, count):
         stored = corpus.read(added[0][0])
@@ -168,26 +168,28 @@ def ratio(augmentation: Augmentation, corpus: Corpus, count: int = 200):
 
 
 def test_without_augmentation_nothing_changes(toy):
-    for found in ratio(Augmentation(), toy.open(), 20):
-        np.testing.assert_allclose(found, np.eye(2), atol=1e-4)
+    for matrix in channel_matrices(Augmentation(), toy.open(), 20):
+        np.testing.assert_allclose(matrix, np.eye(2), atol=1e-4)
 
 
 def test_channel_swap(toy):
-    swapped = [found[0, 1] > 0.5 for found in ratio(Augmentation(channel_swap=0.3), toy.open())]
+    swapped = [matrix[0, 1] > 0.5 for matrix in channel_matrices(Augmentation(channel_swap=0.3), toy.open())]
     assert np.mean(swapped) == pytest.approx(0.3, abs=0.1)
-    for found in ratio(Augmentation(channel_swap=1.0), toy.open(), 10):
-        np.testing.assert_allclose(found, np.eye(2)[::-1], atol=1e-4)
+    for matrix in channel_matrices(Augmentation(channel_swap=1.0), toy.open(), 10):
+        np.testing.assert_allclose(matrix, np.eye(2)[::-1], atol=1e-4)
 
 
 def test_polarity(toy):
-    flipped = [found[0, 0] < 0 for found in ratio(Augmentation(polarity=0.3), toy.open())]
+    flipped = [matrix[0, 0] < 0 for matrix in channel_matrices(Augmentation(polarity=0.3), toy.open())]
     assert np.mean(flipped) == pytest.approx(0.3, abs=0.1)
-    for found in ratio(Augmentation(polarity=1.0), toy.open(), 10):
-        np.testing.assert_allclose(found, -np.eye(2), atol=1e-4)
+    for matrix in channel_matrices(Augmentation(polarity=1.0), toy.open(), 10):
+        np.testing.assert_allclose(matrix, -np.eye(2), atol=1e-4)
 
 
 def test_gain_in_decibels(toy):
-    decibels = [20 * np.log10(found[0, 0]) for found in ratio(Augmentation(gain_db=(-10.0, 2.0)), toy.open())]
+    decibels = [
+        20 * np.log10(matrix[0, 0]) for matrix in channel_matrices(Augmentation(gain_db=(-10.0, 2.0)), toy.open())
+    ]
     assert -10.001 <= min(decibels) < -9
     assert 1 < max(decibels) <= 2.001
     assert np.mean(decibels) == pytest.approx(-4, abs=1)
@@ -202,7 +204,7 @@ PLAIN = Augmentation()
 
 
 def originals(corpus: Corpus, added) -> np.ndarray:
-    """What was added for one example, as it is stored, in the order of the stems; silence for those that were not."""
+    """The stored audio of the excerpts of an example, in the order of the stems; missing stems are silent."""
     by_stem = {excerpt.stem: corpus.read(excerpt) for excerpt, _, _ in added}
     return np.stack([by_stem.get(stem, np.zeros((SAMPLES, corpus.channels), np.float32)) for stem in corpus.stems])
 
@@ -223,7 +225,7 @@ def test_a_remix_is_the_sum_of_its_sources(toy, recipe, channels):
             assert rms(source) > 0.01
 
 
-def test_stems_of_one_song_at_one_place(toy):
+def test_stems_of_one_song_at_one_position(toy):
     corpus, tracks, starts = toy.open(), Counter(), set()
     for example, added in examples(Remix(songs=1, shift=0.0, augmentation=PLAIN), corpus, 200):
         ((track, start),) = {(excerpt.track, excerpt.start) for excerpt, _, _ in added}
@@ -237,20 +239,20 @@ def test_stems_of_one_song_at_one_place(toy):
 
 
 @pytest.mark.parametrize("shift", [0.05, 1.0])
-def test_stems_are_shifted_by_no_more_than_said(toy, shift):
-    """8,000 samples are a second; with a stem more of them there would be none beyond the end of its track."""
-    corpus, apart, first = toy.open(), [], []
+def test_stems_are_shifted_by_at_most_the_given_time(toy, shift):
+    """The sample rate is 8,000 Hz. No shifted stem exceeds the end of its track."""
+    corpus, spreads, first = toy.open(), [], []
     for _, added in examples(Remix(songs=1, shift=shift), corpus, 300):
         starts = [excerpt.start for excerpt, _, _ in added]
-        apart.append(max(starts) - min(starts))
+        spreads.append(max(starts) - min(starts))
         first.append(starts[0] - min(starts))
         assert max(starts) <= corpus.length(added[0][0].track, "drums") - SAMPLES
-    assert 0.9 * 8000 * shift < max(apart) <= 8000 * shift
+    assert 0.9 * 8000 * shift < max(spreads) <= 8000 * shift
     assert np.mean(np.array(first) == 0) == pytest.approx(0.25, abs=0.08)  # any stem may be the first one
 
 
-def test_a_shift_begins_and_ends_where_the_track_does(write_corpus):
-    """Of a track that has room for nothing but the shift, all of it is heard."""
+def test_shifted_stems_cover_the_track(write_corpus):
+    """If the track is longer than the excerpt only by the shift, all positions occur."""
     audio = np.random.default_rng(0).uniform(-0.3, 0.3, (SAMPLES + 4, 1))
     corpus, starts = write_corpus({"t": {"a": audio, "b": audio}}), Counter()
     for _, added in examples(Remix(shift=4 / 8000), corpus, 100):
@@ -258,15 +260,15 @@ def test_a_shift_begins_and_ends_where_the_track_does(write_corpus):
     assert set(starts) == set(range(5))
 
 
-@pytest.mark.parametrize(("songs", "together"), [(1, 1.0), (2, 0.5 + 0.5 / 6), (4, 0.25 + 0.75 / 6)])
-def test_stems_come_from_so_many_songs(toy, songs, together):
-    """Two stems are of the same track if both are of the same song, or two of the songs happen to be one of six."""
+@pytest.mark.parametrize(("songs", "share"), [(1, 1.0), (2, 0.5 + 0.5 / 6), (4, 0.25 + 0.75 / 6)])
+def test_stems_come_from_the_given_number_of_songs(toy, songs, share):
+    """Two stems are of the same track if both are of the same song, or if both songs are the same of six tracks."""
     same = []
     for _, added in examples(Remix(songs=songs), toy.open(), 400):
         track = {excerpt.stem: excerpt.track for excerpt, _, _ in added}
         same.append(track["drums"] == track["vocals"])
         assert len(set(track.values())) <= songs
-    assert np.mean(same) == pytest.approx(together, abs=0.08)
+    assert np.mean(same) == pytest.approx(share, abs=0.08)
 
 
 @pytest.mark.parametrize(
@@ -278,20 +280,20 @@ def test_stems_come_from_so_many_songs(toy, songs, together):
     ],
     ids=["as published", "none", "always"],
 )
-def test_stems_are_swapped_and_flipped_each_on_its_own(toy, augmentation, shares):
-    corpus, seen, ways = toy.open(), Counter(), set()
+def test_stems_are_swapped_and_inverted_independently(toy, augmentation, shares):
+    corpus, counts, combinations = toy.open(), Counter(), set()
     for example, added in examples(Remix(augmentation=augmentation), corpus, 200):
-        found = []
+        example_forms = []
         for source, stored in zip(example["sources"], originals(corpus, added), strict=True):
-            if not stored.any():  # of the track without bass
+            if not stored.any():  # the bass of the track that has none
                 continue
             forms = {(swap, sign): sign * stored[:, :: -1 if swap else 1] for swap in (False, True) for sign in (1, -1)}
             (form,) = [form for form, audio in forms.items() if np.array_equal(source, audio)]
-            found.append(form)
-        seen.update(found)
-        ways.add(tuple(found))
-    assert {form: count / seen.total() for form, count in seen.items()} == pytest.approx(shares, abs=0.06)
-    assert len(shares) == 1 or len(ways) > 50
+            example_forms.append(form)
+        counts.update(example_forms)
+        combinations.add(tuple(example_forms))
+    assert {form: count / counts.total() for form, count in counts.items()} == pytest.approx(shares, abs=0.06)
+    assert len(shares) == 1 or len(combinations) > 50
 
 
 def test_a_stem_that_a_song_lacks_is_silent(toy):
@@ -305,21 +307,21 @@ def test_a_stem_that_a_song_lacks_is_silent(toy):
 
 
 def test_a_song_that_ends_too_early(write_corpus):
-    """Without room for the shift it is heard from its beginning, or up to a shift later; silence follows."""
+    """Excerpts of a short song begin at most a shift after its beginning and end with silence."""
     audio = np.random.default_rng(0).uniform(-0.3, 0.3, (SAMPLES, 1))
     corpus = write_corpus({"t": {"a": audio, "b": audio[:50]}})
     for shift, starts in ((0.0, {0}), (3 / 8000, {0, 1, 2, 3})):
-        seen = set()
+        starts_drawn = set()
         for example, added in examples(Remix(shift=shift, augmentation=PLAIN), corpus, 40):
             for (excerpt, _, _), length, source in zip(added, (SAMPLES, 50), example["sources"], strict=True):
-                seen.add(excerpt.start)
+                starts_drawn.add(excerpt.start)
                 np.testing.assert_allclose(source[: length - excerpt.start], audio[excerpt.start : length], atol=1e-4)
                 assert not source[length - excerpt.start :].any()
-        assert seen == starts
+        assert starts_drawn == starts
 
 
-def test_a_remix_is_that_of_its_seed(toy):
-    one, same, other = (Remix()(np.random.default_rng(seed), toy.open(), SAMPLES) for seed in (3, 3, 4))
+def test_a_remix_depends_on_the_seed(toy):
+    first, same, other = (Remix()(np.random.default_rng(seed), toy.open(), SAMPLES) for seed in (3, 3, 4))
     for key in ("mixture", "sources"):
-        np.testing.assert_array_equal(one[key], same[key])
-        assert not np.array_equal(one[key], other[key])
+        np.testing.assert_array_equal(first[key], same[key])
+        assert not np.array_equal(first[key], other[key])

@@ -1,4 +1,4 @@
-"""Stoller 2018: songs with stems, mixtures without, single sources; streams of several corpora or of some tracks."""
+"""Recipes of Stoller et al. 2018, and streams of several corpora or of a part of the tracks."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +19,7 @@ Tracks = dict[str, dict[str, np.ndarray]]
 
 
 def ramp(samples: int, top: float) -> np.ndarray:
-    """From 0 to `top`: a sample says where it is."""
+    """A ramp from 0 to `top`, in which each sample encodes its position."""
     return np.linspace(0.0, top, samples)[:, None]
 
 
@@ -28,18 +28,18 @@ def flat(level: float, samples: int = 1000) -> np.ndarray:
 
 
 def write(root: Path, name: str, **splits: Tracks) -> None:
-    """Prepare a corpus."""
+    """Write a prepared corpus with these splits."""
 
     def tracks(of_split: Tracks) -> Iterator[list[store.Record]]:
         for track, stems in of_split.items():
-            whole = [Stem(stem, np.rint(audio * 32767).astype(np.int16)) for stem, audio in stems.items()]
-            yield store.segments(track, whole, RATE)
+            loaded = [Stem(stem, np.rint(audio * 32767).astype(np.int16)) for stem, audio in stems.items()]
+            yield store.segments(track, loaded, RATE)
 
     by_split = {split: tracks(of_split) for split, of_split in splits.items()}
     store.write(store.corpus_folder(root, name, RATE), name, RATE, 1, by_split, fingerprint="0123", options={})
 
 
-def opened(root: Path, name: str, view: View | None = None) -> Corpus:
+def open_train(root: Path, name: str, view: View | None = None) -> Corpus:
     return open_corpus(root, name, RATE, "train", view)
 
 
@@ -54,7 +54,7 @@ def pipeline(root: Path, stream: Stream, split: str = "train", batch_size: int =
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`songs`, of which the third lacks a stem and the fourth is short; `levels` of two tracks and `others` of six."""
+    """The corpora `songs` (the third lacks a stem, the fourth is short), `levels` (two tracks) and `others` (six)."""
     folder = tmp_path_factory.mktemp("unpaired")
     songs = {f"s{n}": {"a": ramp(2000 + n, 0.5), "b": ramp(2000 + n, -0.3)} for n in range(2)}
     songs |= {"s2": {"a": ramp(3000, 0.5)}, "s3": {"a": ramp(100, 0.5), "b": ramp(60, -0.3)}}
@@ -65,46 +65,46 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_stems_of_a_song_are_of_the_same_moment_and_add_up(root):
-    corpus, starts, found = opened(root, "songs"), [], set()
+def test_stems_of_a_song_have_the_same_position_and_sum_to_the_mixture(root):
+    corpus, starts, kinds = open_train(root, "songs"), [], set()
     for example in draws(PairedExcerpt(), corpus):
         sources = example[SOURCES]
         assert sources.shape == (2, SAMPLES, 1)
         np.testing.assert_array_equal(example[MIXTURE], sources.sum(0))
         a, b = sources[:, :, 0]
-        found.add((a[-1] > 0, bool(b.any())))
+        kinds.add((a[-1] > 0, bool(b.any())))
         if b.any() and a[-1] > 0:
             np.testing.assert_allclose(b, -0.6 * a, atol=1e-4)
             starts.append(a[0])
-    # Song, song without b, and what is left of a short one, whose b ends before its a.
-    assert found == {(True, True), (True, False), (False, True)}
+    # A song, the song without b, and the short song, which ends within the excerpt.
+    assert kinds == {(True, True), (True, False), (False, True)}
     assert min(starts) < 0.05
     assert max(starts) > 0.35
 
 
-def test_what_has_ended_or_is_missing_is_silent(root):
+def test_missing_stems_and_samples_beyond_the_end_are_silent(root):
     short = open_corpus(root, "songs", RATE, "train", first=3)
     a, b = PairedExcerpt()(np.random.default_rng(0), short, SAMPLES)[SOURCES][:, :, 0]
     assert (np.flatnonzero(a).max(), np.flatnonzero(b).max()) == (99, 59)
     without = open_corpus(root, "songs", RATE, "train", {"b": ("b",), "a": ("a",)}, first=2, tracks=2)
     silent = [not example[SOURCES][0].any() for example in draws(PairedExcerpt(), without)]
-    assert 60 < sum(silent) < 140  # s2 as often as s3
+    assert 60 < sum(silent) < 140  # s2 and s3 are equally likely
 
 
 @pytest.mark.parametrize("gain", [(0.2, 1.2), (0.5, 0.5)])
 def test_mixtures_and_solos_have_gains_from_the_range(root, gain):
-    mixtures = [example[MIXTURE] for example in draws(UnpairedMixture(gain), opened(root, "levels"))]
-    solos = [example[TARGET] for example in draws(SoloExcerpt(gain), opened(root, "levels", {"b": ("b",)}))]
+    mixtures = [example[MIXTURE] for example in draws(UnpairedMixture(gain), open_train(root, "levels"))]
+    solos = [example[TARGET] for example in draws(SoloExcerpt(gain), open_train(root, "levels", {"b": ("b",)}))]
     for audio, level in ((mixtures, 0.75), (solos, 0.25)):
-        assert all(each.shape == (SAMPLES, 1) and each.dtype == np.float32 and np.ptp(each) == 0 for each in audio)
-        gains = np.array([each[0, 0] for each in audio]) / level
+        assert all(part.shape == (SAMPLES, 1) and part.dtype == np.float32 and np.ptp(part) == 0 for part in audio)
+        gains = np.array([part[0, 0] for part in audio]) / level
         low, high = gain
         assert low - 1e-3 <= gains.min() <= low + 0.1 * (high - low) + 1e-3
         assert high + 1e-3 >= gains.max() >= high - 0.1 * (high - low) - 1e-3
         assert np.mean(gains) == pytest.approx(np.mean(gain), abs=0.08)
 
 
-def test_a_mixture_is_the_sum_of_all_stems_at_one_moment(root):
+def test_a_mixture_is_the_sum_of_all_stems_at_one_position(root):
     corpus = open_corpus(root, "songs", RATE, "train", tracks=2)
     for example in draws(UnpairedMixture((1.0, 1.0)), corpus, 20):
         mixture = example[MIXTURE][:, 0]
@@ -113,30 +113,30 @@ def test_a_mixture_is_the_sum_of_all_stems_at_one_moment(root):
 
 
 def test_a_solo_needs_no_other_stem(root):
-    """And takes no track that lacks it."""
-    corpus = opened(root, "songs", {"b": ("b",)})
+    """Tracks that lack the stem are not drawn."""
+    corpus = open_train(root, "songs", {"b": ("b",)})
     assert corpus.all_tracks == ("s0", "s1", "s3")
     assert all(example[TARGET].min() < 0 for example in draws(SoloExcerpt(), corpus))
-    assert draws(SoloExcerpt(), opened(root, "others", {"a": ("a",)}), 1)[0][TARGET].any()
+    assert draws(SoloExcerpt(), open_train(root, "others", {"a": ("a",)}), 1)[0][TARGET].any()
 
 
-def test_a_solo_is_of_one_stem(root):
-    with pytest.raises(ValueError, match="a solo excerpt is of one stem, the view has a, b: give one"):
-        SoloExcerpt()(np.random.default_rng(0), opened(root, "levels"), SAMPLES)
+def test_a_solo_needs_a_view_of_one_stem(root):
+    with pytest.raises(ValueError, match="a solo excerpt needs a view of one stem, but the view has a, b: give one"):
+        SoloExcerpt()(np.random.default_rng(0), open_train(root, "levels"), SAMPLES)
 
 
 @pytest.mark.parametrize(("recipe", "key"), [(UnpairedMixture(), MIXTURE), (SoloExcerpt(), TARGET)])
-def test_pooled_corpora_are_drawn_as_often_as_they_have_tracks(root, recipe, key):
-    made = pipeline(root, Stream("levels+others", recipe, {"a": ("a",)}), batch_size=400)
-    assert [corpus.metadata.name for corpus in made.corpora["songs"]] == ["levels", "others"]
-    batch = made.batch(0)["songs"][key]
+def test_pooled_corpora_are_drawn_in_proportion_to_their_tracks(root, recipe, key):
+    pooled = pipeline(root, Stream("levels+others", recipe, {"a": ("a",)}), batch_size=400)
+    assert [corpus.metadata.name for corpus in pooled.corpora["songs"]] == ["levels", "others"]
+    batch = pooled.batch(0)["songs"][key]
     assert batch.shape == (400, SAMPLES, 1)
     assert np.mean(batch[:, 0, 0] > 0) == pytest.approx(2 / 8, abs=0.07)
-    np.testing.assert_array_equal(made.batch(0)["songs"][key], batch)
+    np.testing.assert_array_equal(pooled.batch(0)["songs"][key], batch)
 
 
-def test_pooled_corpora_count_the_tracks_that_are_taken(root):
-    """Of the two corpora one track each; `b` is in one of the two alone."""
+def test_pooled_corpora_count_the_selected_tracks(root):
+    """One track of each corpus is selected."""
     stream = Stream("levels+others", UnpairedMixture(), {"a": ("a",)}, first=1, tracks=1)
     batch = pipeline(root, stream, batch_size=400).batch(0)["songs"][MIXTURE]
     assert np.mean(batch[:, 0, 0] > 0) == pytest.approx(1 / 2, abs=0.08)
@@ -146,7 +146,7 @@ def test_pooled_corpora_count_the_tracks_that_are_taken(root):
     ("first", "tracks", "expected"),
     [(0, 2, ("o0", "o1")), (2, 3, ("o2", "o3", "o4")), (4, 0, ("o4", "o5")), (0, 0, tuple(f"o{n}" for n in range(6)))],
 )
-def test_tracks_of_a_stream_are_for_training(root, first, tracks, expected):
+def test_the_tracks_of_a_stream_restrict_only_the_training_split(root, first, tracks, expected):
     stream = Stream("others", UnpairedMixture(), first=first, tracks=tracks)
     assert stream.open(root, "others", RATE, "train").all_tracks == expected
     assert stream.open(root, "others", RATE, "validation").all_tracks == ("v",)
@@ -155,18 +155,18 @@ def test_tracks_of_a_stream_are_for_training(root, first, tracks, expected):
 
 
 @pytest.mark.parametrize(
-    ("first", "tracks", "says"),
+    ("first", "tracks", "message"),
     [
         (4, 3, "has 6 tracks in its train split, too few for 3 tracks from number 4 on"),
         (6, 0, "has 6 tracks in its train split, too few for the tracks from number 6 on"),
     ],
 )
-def test_too_few_tracks_are_refused(root, first, tracks, says):
-    with pytest.raises(ValueError, match=f"the stream 'songs': the corpus 'others' {says}"):
+def test_too_few_tracks_are_refused(root, first, tracks, message):
+    with pytest.raises(ValueError, match=f"the stream 'songs': the corpus 'others' {message}"):
         pipeline(root, Stream("others", UnpairedMixture(), first=first, tracks=tracks))
 
 
-def test_a_stream_that_cannot_be_opened_is_named(root):
+def test_errors_name_the_stream(root):
     with pytest.raises(ValueError, match=r"the stream 'songs': the corpus 'others' has no 'b' in its train split"):
         pipeline(root, Stream("levels+others", SoloExcerpt(), {"b": ("b",)}))
     with pytest.raises(ValueError, match=r"the stream 'songs': the corpus 'songs' has no validation split"):
@@ -175,18 +175,20 @@ def test_a_stream_that_cannot_be_opened_is_named(root):
         pipeline(root, Stream("songs", SoloExcerpt(), {"b": ("b",)}, first=2, tracks=1))
 
 
-def test_validation_may_be_from_elsewhere(root):
-    training, elsewhere = (Stream(name, UnpairedMixture((1.0, 1.0)), {"a": ("a",)}) for name in ("others", "levels"))
+def test_validation_may_use_another_corpus(root):
+    training, validation_stream = (
+        Stream(name, UnpairedMixture((1.0, 1.0)), {"a": ("a",)}) for name in ("others", "levels")
+    )
 
     def level(split: str, validation=None) -> np.ndarray:
         return pipeline(root, training, split, validation=validation).batch(0)["songs"][MIXTURE]
 
-    np.testing.assert_allclose(level("train", {"songs": elsewhere}), -0.5, atol=1e-4)
-    np.testing.assert_allclose(level("validation", {"songs": elsewhere}), 0.1, atol=1e-4)
+    np.testing.assert_allclose(level("train", {"songs": validation_stream}), -0.5, atol=1e-4)
+    np.testing.assert_allclose(level("validation", {"songs": validation_stream}), 0.1, atol=1e-4)
     np.testing.assert_allclose(level("validation"), -0.1, atol=1e-4)
 
 
-def test_validation_may_ask_for_fewer_streams_and_training_may_not(root):
+def test_only_validation_may_use_fewer_streams(root):
     streams = {name: Stream("others", UnpairedMixture()) for name in ("songs", "more")}
     shapes = {"songs": Shape(SAMPLES, RATE)}
     assert set(Pipeline(Data(str(root), streams), shapes, "validation", 2, 0).batch(0)) == {"songs"}
