@@ -245,10 +245,10 @@ def test_a_corpus_too_large_for_the_devices(root, monkeypatch):
     [
         (MixAndSeparate(2, 3, slots=3, frames=1, size=8), "own", "has video frames, which are only read on the host"),
         (InstrumentPairs(), "own+own", r"consists of several corpora, whose pitch-shifted variants may differ"),
-        (RandomSplit(classes=5), "own", r"asks for 0 targets of 5 classes"),
-        (SoloExcerpt(), "own", r"a solo excerpt is of one stem"),
-        (InstrumentPairs(most_notes=1), "own", r"has 2 notes in 0.4 s: raise most_notes, 1"),
-        (MixAndSeparate(5, 7), "own", r"has 4 instruments, the recipe mixes 5 at least"),
+        (RandomSplit(classes=5), "own", r"requires 0 targets of 5 classes"),
+        (SoloExcerpt(), "own", r"a solo excerpt needs a view of one stem"),
+        (InstrumentPairs(most_notes=1), "own", r"has 2 notes in 0.4 s: increase most_notes of the recipe, which is 1"),
+        (MixAndSeparate(5, 7), "own", r"has 4 instruments, but the recipe mixes at least 5"),
     ],
 )
 def test_corpora_that_cannot_be_held_on_devices(root, recipe, corpus, message):
