@@ -1,4 +1,4 @@
-"""The test mixtures of Lin et al. 2021: two players of one song, each with a query from another song."""
+"""The test mixtures of Lin et al. 2021: two players of one piece, each with a query from another piece."""
 
 import dataclasses
 import itertools
@@ -17,7 +17,7 @@ from qsep_jax.systems.lin2021 import STREAM, Lin2021
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """One player, and the one whose sounding parts ask for him; each a track and its stem."""
+    """A source of a mixture (a track and its stem), and the track with a query of the same stem."""
 
     track: str
     stem: str
@@ -28,21 +28,25 @@ Pair = tuple[Source, Source]
 
 
 def as_lin2021(system: System, where: str) -> Lin2021:
-    """Narrow the system of a run to Lin2021; `where` names the run in the error.
+    """The system of a run, checked to be a `Lin2021`; `where` names the run in the error message.
 
     Raises:
-      ValueError: if it is another system.
+      ValueError: if the run has another system.
     """
     if not isinstance(system, Lin2021):
-        raise ValueError(f"{where} holds a {type(system).__name__}: this is of configs/lin2021.py")
+        raise ValueError(f"{where} has a {type(system).__name__}: give a run of configs/lin2021.py")
     return system
 
 
 def load_run(workdir: Path, corpus: str, root: str) -> tuple[Experiment, Corpus]:
-    """The experiment of a run of configs/lin2021.py, and the test split of its corpus, or of another with notes.
+    """The experiment of a run of configs/lin2021.py, and the test split of its corpus or of another with notes.
+
+    Args:
+      corpus: Name of the other corpus, or "" for the run's.
+      root: Folder of the prepared corpora, or "" for the run's.
 
     Raises:
-      ValueError: if it is no such run, or the corpus is not prepared.
+      ValueError: if the run is of another system, or if the corpus is not prepared.
     """
     experiment = find_model(str(workdir)).experiment()
     as_lin2021(experiment.system, str(workdir))
@@ -50,13 +54,14 @@ def load_run(workdir: Path, corpus: str, root: str) -> tuple[Experiment, Corpus]
     return experiment, open_corpus(root, name, experiment.system.sample_rate, "test", channels=1)
 
 
-def test_pairs(corpus: Corpus, most: int, seed: int) -> list[Pair]:
-    """The published pairs on `urmp`; on a corpus of pieces, pairs of instruments of a piece, drawn from a seed.
+def test_pairs(corpus: Corpus, limit: int, seed: int) -> list[Pair]:
+    """The published pairs for `urmp`; for other corpora, random pairs of instruments of a piece.
 
-    The pieces take turns; a query is of the same instrument in another piece. At most `most` pairs (0: all).
+    The pieces take turns, and the queries are of the same instrument in another piece. There are at most `limit` pairs
+    (0: all).
 
     Raises:
-      ValueError: if there is no pair.
+      ValueError: if the corpus has no pair.
     """
     if corpus.metadata.options.get("kind") == "urmp":
         pairs = [
@@ -67,38 +72,40 @@ def test_pairs(corpus: Corpus, most: int, seed: int) -> list[Pair]:
             for pair in published_pairs()
         ]
     else:
-        pairs = _drawn(corpus, seed)
+        pairs = _random_pairs(corpus, seed)
     if not pairs:
-        raise ValueError(f"{corpus.folder} has no {corpus.split} piece of two instruments that others play, too")
-    return pairs[: most or None]
+        raise ValueError(
+            f"{corpus.folder} has no {corpus.split} piece with two instruments that occur in other pieces, too"
+        )
+    return pairs[: limit or None]
 
 
-def _drawn(corpus: Corpus, seed: int) -> list[Pair]:
+def _random_pairs(corpus: Corpus, seed: int) -> list[Pair]:
     rng = np.random.default_rng(seed)
     by_piece: list[list[Pair]] = []
     for piece in sorted({track for stem in corpus.stems for track in corpus.tracks(stem)}):
         others = {stem: [track for track in corpus.tracks(stem) if track != piece] for stem in corpus.stems}
         players = [stem for stem in corpus.stems if piece in corpus.tracks(stem) and others[stem]]
-        together = list(itertools.combinations(players, 2))
-        found = []
-        for index in rng.permutation(len(together)):
+        combinations = list(itertools.combinations(players, 2))
+        pairs = []
+        for index in rng.permutation(len(combinations)):
             first, second = (
-                Source(piece, stem, others[stem][rng.integers(len(others[stem]))]) for stem in together[index]
+                Source(piece, stem, others[stem][rng.integers(len(others[stem]))]) for stem in combinations[index]
             )
-            found.append((first, second))
-        by_piece.append(found)
+            pairs.append((first, second))
+        by_piece.append(pairs)
     return [pair for turn in itertools.zip_longest(*by_piece) for pair in turn if pair is not None]
 
 
 def waveforms(corpus: Corpus, pair: Pair, seconds: float) -> np.ndarray:
-    """The sources of a pair `[2, T, 1]` from their beginning on, as long as the shorter, or `seconds` (0: all)."""
+    """The sources of a pair `[2, T, 1]` from their beginning: `seconds`, or (0) the length of the shorter source."""
     length = min(corpus.length(source.track, source.stem) for source in pair)
     length = min(length, round(seconds * corpus.sample_rate)) if seconds else length
     return np.stack([corpus.read(Excerpt(source.track, source.stem, 0, length)) for source in pair])
 
 
 def query(corpus: Corpus, source: Source) -> np.ndarray:
-    """Everything in the query's track that its notes do not call silent `[T, 1]`."""
+    """The query of a source `[T, 1]`: the parts of its query track in which the notes are not silent."""
     parts = sounding_parts(corpus, source.query_track, source.stem)
     return np.concatenate(
         [corpus.read(Excerpt(source.query_track, source.stem, start, stop - start)) for start, stop in parts]

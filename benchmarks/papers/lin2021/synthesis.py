@@ -1,8 +1,8 @@
 """§5.3 and Fig. 5: `python -m benchmarks.papers.lin2021.synthesis --workdir runs/msi --workdir runs/msi_dis`.
 
-A source of a held-out mixture plays the notes of another held-out work for the same instrument. What comes out is set
-against that work as the instrument itself plays it: by log-spectral distance, and by the notes that a pitch tracker of
-others (pYIN) hears in it.
+The model synthesizes the notes of a held-out work with the timbre of a source of another held-out mixture, for the same
+instrument. The output is compared with the rendered work by log-spectral distance, and by the notes that an independent
+pitch tracker (pYIN) detects.
 """
 
 import dataclasses
@@ -33,32 +33,32 @@ from qsep_jax.runs.bundle import find_model
 from qsep_jax.systems.capabilities import need
 
 EXAMPLE = "python -m benchmarks.papers.lin2021.synthesis --workdir runs/msi --workdir runs/msi_dis --out runs/synthesis"
-# Below the loudest bin of a recording, where a spectrum is taken to end.
+# Levels are limited to this many dB below the loudest bin of the reference.
 FLOOR_DB = 60.0
-# What the pitch tracker looks for, Hz, and in what frames, seconds.
+# The range of the pitch tracker in Hz, and the length of its frames in seconds.
 LOWEST, HIGHEST, TRACKED = 40.0, 1600.0, 0.128
 PROTOCOL = (
     "a source of a held-out mixture plays another held-out work's part for the same instrument; LSD: log-spectral "
-    "distance in dB to that part as rendered, levels aligned, floor 60 dB; F1: notes by onset (50 ms) and pitch that "
-    "pYIN hears"
+    "distance in dB to that part as rendered, levels aligned, floor 60 dB; F1: notes that pYIN detects, by onset "
+    "(50 ms) and pitch"
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Synthesis:
-    """Play new scores with the timbre of separated sources, by several models.
+    """Synthesize new scores with the timbre of separated sources, by several models.
 
     Attributes:
-      workdir: a run folder or a bundle; may be given several times.
-      root: folder of the prepared corpora; the run's own if left out.
-      corpus: another corpus with notes than the run's own.
-      pairs: mixtures at most, each with two sources (0: all).
-      seconds: of the new score, and at most of the mixture.
-      iterations: of Griffin-Lim.
-      seed: of the pairs.
-      target: the instrument of the picture.
-      other: the instrument beside it, where there is such a mixture.
-      out: where table, rows and picture go.
+      workdir: Run folder or bundle; the option may be repeated.
+      root: Folder of the prepared corpora (by default, the run's).
+      corpus: Another corpus with notes (by default, the run's).
+      pairs: Maximal number of mixtures, each with two sources (0: all).
+      seconds: Length of the new score, and maximal length of the mixture, in seconds.
+      iterations: Number of iterations of Griffin-Lim.
+      seed: Seed of the pairs.
+      target: Instrument in the figure.
+      other: Second instrument in the figure, if there is such a mixture.
+      out: Folder for the table, the rows and the figure (by default, `lin2021/synthesis` in the first run folder).
     """
 
     workdir: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
@@ -74,9 +74,10 @@ class Synthesis:
 
 
 def log_spectral_distance(reference: np.ndarray, estimate: np.ndarray, window_length: int, hop_length: int) -> float:
-    """Mean over frames of the root mean square difference of levels in dB, of `[T]` signals.
+    """The log-spectral distance of two signals `[T]`: root mean square over bins, mean over frames, in dB.
 
-    Each is first brought to the same energy; levels end `FLOOR_DB` below the loudest bin.
+    Both signals are first scaled to the same energy. Levels are limited to `FLOOR_DB` below the reference's loudest
+    bin.
     """
     levels = []
     for signal in (reference, estimate):
@@ -89,8 +90,8 @@ def log_spectral_distance(reference: np.ndarray, estimate: np.ndarray, window_le
     return float(np.sqrt(np.square(a - b).mean(axis=-1)).mean())
 
 
-def heard_notes(signal: np.ndarray, sample_rate: int, hop_length: int) -> np.ndarray:
-    """Notes `[n, 3]` that pYIN (Mauch and Dixon 2014) hears in `[T]`."""
+def detected_notes(signal: np.ndarray, sample_rate: int, hop_length: int) -> np.ndarray:
+    """The notes `[M, 3]` that pYIN (Mauch and Dixon 2014) detects in a signal `[T]`."""
     import librosa
 
     length = 2 ** round(np.log2(TRACKED * sample_rate))
@@ -101,10 +102,16 @@ def heard_notes(signal: np.ndarray, sample_rate: int, hop_length: int) -> np.nda
     return notes_from_classes(classes, sample_rate / hop_length, 0.06)
 
 
-def played(model: Model, corpus: Corpus, pair: Pair, place: int, options: Synthesis) -> tuple[np.ndarray, ...]:
-    """Mixture, the new part as rendered, and as synthesized, each `[T]`, with the part's notes."""
+def synthesize_part(
+    model: Model, corpus: Corpus, pair: Pair, index: int, options: Synthesis
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Synthesize the query track of source `index` of a pair with the timbre of that source.
+
+    Returns:
+      The mixture, the part as rendered and as synthesized, each `[T]`, and the notes of the part `[M, 3]`.
+    """
     system = as_lin2021(model.system, "the model")
-    source, mixture = pair[place], waveforms(corpus, pair, options.seconds).sum(0)
+    source, mixture = pair[index], waveforms(corpus, pair, options.seconds).sum(0)
     length = min(round(options.seconds * corpus.sample_rate), corpus.length(source.query_track, source.stem))
     length -= length % system.hop_length
     notes = corpus.notes(source.query_track, source.stem)
@@ -112,48 +119,50 @@ def played(model: Model, corpus: Corpus, pair: Pair, place: int, options: Synthe
     rendered = corpus.read(Excerpt(source.query_track, source.stem, 0, length))
     classes = frame_classes(notes, length // system.hop_length, system.frame_rate)
     condition = encode(model, query(corpus, source))
-    sound = synthesize(model, mixture, condition, classes, options.iterations)
-    return mixture[:, 0], rendered[:, 0], sound[:, 0], notes
+    synthesized = synthesize(model, mixture, condition, classes, options.iterations)
+    return mixture[:, 0], rendered[:, 0], synthesized[:, 0], notes
 
 
-def study(model: Model, corpus: Corpus, pairs: list[Pair], options: Synthesis) -> dict[str, np.ndarray]:
-    """Distances and note scores of all sources of all pairs, and those of the rendered parts themselves."""
+def measure(model: Model, corpus: Corpus, pairs: list[Pair], options: Synthesis) -> dict[str, np.ndarray]:
+    """The distances and note scores of all sources of all pairs, and the note scores of the rendered parts."""
     system = as_lin2021(model.system, "the model")
-    found: dict[str, list[float]] = {"lsd": [], "f1": [], "f1_of_rendered": []}
+    window, hop = system.window_length, system.hop_length
+    scores: dict[str, list[float]] = {"lsd": [], "f1": [], "f1_of_rendered": []}
     with Progress("synthesizing", 2 * len(pairs), unit="source") as progress:
         for pair in pairs:
-            for place in (0, 1):
-                _, rendered, sound, notes = played(model, corpus, pair, place, options)
-                found["lsd"].append(log_spectral_distance(rendered, sound, system.window_length, system.hop_length))
-                for key, signal in {"f1": sound, "f1_of_rendered": rendered}.items():
-                    heard = heard_notes(signal, system.sample_rate, system.hop_length)
-                    found[key].append(note_scores(notes, heard, offsets=False).f1)
+            for index in (0, 1):
+                _, rendered, synthesized, notes = synthesize_part(model, corpus, pair, index, options)
+                scores["lsd"].append(log_spectral_distance(rendered, synthesized, window, hop))
+                for key, signal in {"f1": synthesized, "f1_of_rendered": rendered}.items():
+                    detected = detected_notes(signal, system.sample_rate, hop)
+                    scores[key].append(note_scores(notes, detected, offsets=False).f1)
                 progress.advance()
-    return {key: np.array(values) for key, values in found.items()}
+    return {key: np.array(values) for key, values in scores.items()}
 
 
-def shown(model: Model, corpus: Corpus, pairs: list[Pair], options: Synthesis) -> dict[str, np.ndarray]:
-    """The panels of Fig. 5 for one model: mixture, source, separated, the new part as rendered and as synthesized."""
-    cases = [(pair, place) for pair in pairs for place in (0, 1) if pair[place].stem == options.target]
+def panels_of(model: Model, corpus: Corpus, pairs: list[Pair], options: Synthesis) -> dict[str, np.ndarray]:
+    """The panels of Fig. 5 for one model: mixture, reference, estimate, the new part as rendered and synthesized."""
+    cases = [(pair, index) for pair in pairs for index in (0, 1) if pair[index].stem == options.target]
     if not cases:
         raise ValueError(f"no test mixture has a {options.target}: give another --target")
-    pair, place = next(((p, n) for p, n in cases if p[1 - n].stem == options.other), cases[0])
-    mixture, rendered, sound, _ = played(model, corpus, pair, place, options)
-    separated = separate(model, mixture[:, None], encode(model, query(corpus, pair[place])))[0]
-    source = waveforms(corpus, pair, options.seconds)[place]
-    scale = np.sqrt(np.square(rendered).mean() / max(np.square(sound).mean(), 1e-12))
-    titles = {
-        f"mixture: {pair[place].stem} + {pair[1 - place].stem}": mixture,
-        f"{options.target}": source[:, 0],
-        "separated": separated[:, 0],
+    pair, index = next(((p, n) for p, n in cases if p[1 - n].stem == options.other), cases[0])
+    mixture, rendered, synthesized, _ = synthesize_part(model, corpus, pair, index, options)
+    estimate = separate(model, mixture[:, None], encode(model, query(corpus, pair[index])))[0]
+    reference = waveforms(corpus, pair, options.seconds)[index]
+    scale = np.sqrt(np.square(rendered).mean() / max(np.square(synthesized).mean(), 1e-12))
+    panels = {
+        f"mixture: {pair[index].stem} + {pair[1 - index].stem}": mixture,
+        f"{options.target}": reference[:, 0],
+        "separated": estimate[:, 0],
         "new score, rendered": rendered,
-        "new score, synthesized": scale * sound,
+        "new score, synthesized": scale * synthesized,
     }
-    return {title: signal[:, None] for title, signal in titles.items()}
+    return {title: signal[:, None] for title, signal in panels.items()}
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    columns = ["system", "sources", "LSD, dB", "note F1", "note F1 of the rendered part"]
+    """The Markdown table with a line for each run."""
+    columns = ["system", "sources", "LSD in dB", "note F1", "note F1 of the rendered part"]
     lines = []
     for row in rows:
         cells = [f"{row[key]['mean']:.2f} ± {row[key]['ci95']:.2f}" for key in ("lsd", "f1", "f1_of_rendered")]
@@ -170,18 +179,18 @@ def main() -> None:
     console.cache_compilations()
     out = options.out or options.workdir[0] / "lin2021" / "synthesis"
     out.mkdir(parents=True, exist_ok=True)
-    rows, pictures, rate = [], {}, 0
+    rows, figure_rows, rate = [], {}, 0
     for workdir in options.workdir:
         _, corpus = load_run(workdir, options.corpus, options.root)
         _, model = find_model(str(workdir)).load()
         need(model.system, "synthesize")
         system, rate = as_lin2021(model.system, str(workdir)), corpus.sample_rate
-        found = study(model, corpus, test_pairs(corpus, options.pairs, options.seed), options)
-        summaries = {key: dataclasses.asdict(summarize(values)) for key, values in found.items()}
+        scores = measure(model, corpus, test_pairs(corpus, options.pairs, options.seed), options)
+        summaries = {key: dataclasses.asdict(summarize(values)) for key, values in scores.items()}
         facts = {"corpus": corpus.metadata.name, "split": "test", "protocol": PROTOCOL, "seconds": options.seconds}
         rows.append({"run": workdir.resolve().name, "system": name_of(system), **facts, **summaries})
-        pictures[name_of(system)] = shown(model, corpus, test_pairs(corpus, 0, options.seed), options)
-    strips(pictures, rate, out / "spectrograms.png")
+        figure_rows[name_of(system)] = panels_of(model, corpus, test_pairs(corpus, 0, options.seed), options)
+    strips(figure_rows, rate, out / "spectrograms.png")
     published.publish(out, rows, table(rows))
 
 

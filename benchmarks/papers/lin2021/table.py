@@ -1,11 +1,10 @@
 """Table 1: `python -m benchmarks.papers.lin2021.table --workdir runs/msi --workdir runs/mss …`.
 
-Separation and transcription of pairs of instruments by the last checkpoints of each run, for instruments that training
-has seen and for those that it has not. Under the paper's numbers, which hold for URMP alone.
+The last checkpoints of each run separate and transcribe pairs of instruments, some of which are in the training set
+(seen) and some are not (unseen). The table has the results and the paper's numbers, which are for URMP.
 """
 
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from benchmarks.papers import published
 from benchmarks.papers.lin2021 import figures
 from benchmarks.papers.lin2021.pairs import Pair, as_lin2021, load_run, query, test_pairs, waveforms
 from data_pipelines.annotations.notes import frame_classes, notes_from_classes
-from data_pipelines.files import write_text
+from data_pipelines.files import read_json, write_json
 from data_pipelines.prepared.corpus import Corpus
 from data_pipelines.progress import Progress
 from data_pipelines.schema import CLASSES, INSTRUMENTS, SEEN_INSTRUMENTS, SILENCE_CLASS
@@ -34,8 +33,8 @@ from qsep_jax.runs.bundle import Bundle, find_model
 from qsep_jax.systems.lin2021 import Lin2021
 
 EXAMPLE = "python -m benchmarks.papers.lin2021.table --workdir runs/msi --workdir runs/mss --out runs/table"
-# Table 1, URMP: SDR in dB and precision of seen, unseen and all instruments, mean ± 95 % over the last 10 epochs. The
-# last two rows are not in the paper: its code publishes them.
+# Table 1, URMP: SDR in dB and precision for seen, unseen and all instruments, mean ± 95 % over the last 10 epochs. The
+# last two rows are not in the paper; the authors' code repository has them.
 PAPER = {
     "AMT-only": ("–", "–", "–", "0.72 ± 0.01", "0.61 ± 0.01", "0.69 ± 0.01"),
     "MSS-only": ("4.69 ± 0.31", "6.20 ± 0.26", "5.07 ± 0.22", "–", "–", "–"),
@@ -51,23 +50,23 @@ PROTOCOL = (
     "silence, estimated notes one frame longer; F1: notes by onset (50 ms) and pitch; mean over sources"
 )
 
-# Scores of one source: pair, place in it, stem, and the metrics of each system.
+# A row per source: the track, the index of the source in its pair (`place`), the stem, and the metrics.
 Scores = list[dict[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Evaluate runs of configs/lin2021.py as Table 1 does, with the true scores as well.
+    """Evaluate runs of configs/lin2021.py as in Table 1, also with the true notes as the condition.
 
     Attributes:
-      workdir: a run folder; may be given several times.
-      root: folder of the prepared corpora; the run's own if left out.
-      corpus: another corpus with notes than the run's own.
-      checkpoints: how many of the last ones to average over; those that a run keeps at most.
-      pairs: mixtures at most (0: all there are).
-      seconds: of each mixture, from its beginning on (0: whole tracks, as in the paper).
-      seed: of the pairs, where none are published.
-      out: where table, rows and pictures go.
+      workdir: Run folder; the option may be repeated.
+      root: Folder of the prepared corpora (by default, the run's).
+      corpus: Another corpus with notes (by default, the run's).
+      checkpoints: Number of last checkpoints to average over; at most those that a run keeps.
+      pairs: Maximal number of mixtures (0: all).
+      seconds: Length of the excerpt from the beginning of each mixture (0: complete tracks, as in the paper).
+      seed: Seed of the pairs, if none are published for the corpus.
+      out: Folder for the table, the rows and the figures (by default, `lin2021` in the first run folder).
     """
 
     workdir: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
@@ -81,7 +80,7 @@ class Table:
 
 
 def name_of(system: Lin2021) -> str:
-    """What the paper calls it."""
+    """The paper's name of a system."""
     if system.decoding == "nothing":
         return "AMT-only"
     if system.decoding == "skips":
@@ -90,15 +89,15 @@ def name_of(system: Lin2021) -> str:
 
 
 def sdr(reference: np.ndarray, estimate: np.ndarray) -> float:
-    """SDR of `[T, 1]` in dB, of version 3 without competitors."""
+    """The SDR of an estimate `[T, 1]` in dB, by BSS Eval v3 with a single source."""
     scores = bss_eval(reference[None], estimate[None], 1.0, version="v3", metrics=("SDR",))
     return float(scores["SDR"][0, 0])
 
 
-def held(classes: np.ndarray) -> np.ndarray:
-    """Frames `[N]` with every note one frame longer where silence follows, as the authors' code draws estimates."""
-    before = np.concatenate([[SILENCE_CLASS], classes[:-1]])
-    return np.where(classes == SILENCE_CLASS, before, classes)
+def with_longer_notes(classes: np.ndarray) -> np.ndarray:
+    """Classes `[N]` with every note extended by one frame if silence follows, as the authors' code does."""
+    previous = np.concatenate([[SILENCE_CLASS], classes[:-1]])
+    return np.where(classes == SILENCE_CLASS, previous, classes)
 
 
 def score_pair(model: Model, corpus: Corpus, pair: Pair, seconds: float) -> Scores:
@@ -109,59 +108,59 @@ def score_pair(model: Model, corpus: Corpus, pair: Pair, seconds: float) -> Scor
     rate, frames = system.frame_rate, -(-length // system.hop_length)
     notes = [corpus.notes(source.track, source.stem) for source in pair]
     notes = [rows[rows[:, 0] < length / corpus.sample_rate] for rows in notes]
-    truths = [frame_classes(rows, frames, rate) for rows in notes]
+    references = [frame_classes(rows, frames, rate) for rows in notes]
     conditions = [encode(model, query(corpus, source)) for source in pair]
-    written = []
+    transcriptions = []
     if "transcribe" in system.tasks:
         for condition in conditions:
             roll = np.concatenate(list(transcribe_blocks(model, [mixture], condition)))
-            written.append(roll.argmax(-1).astype(np.int32))
-    found = []
-    for place, source in enumerate(pair):
-        row: dict[str, Any] = {"track": source.track, "stem": source.stem, "place": place}
+            transcriptions.append(roll.argmax(-1).astype(np.int32))
+    scores = []
+    for index, source in enumerate(pair):
+        row: dict[str, Any] = {"track": source.track, "stem": source.stem, "place": index}
         if "separate" in system.tasks:
-            row["sdr"] = sdr(sources[place], separate(model, mixture, conditions[place])[0])
+            row["sdr"] = sdr(sources[index], separate(model, mixture, conditions[index])[0])
         if "separate_by_score" in system.tasks:
-            drawn = separate_by_score(model, [mixture], 1, conditions[place], truths[place])
-            row["sdr_by_score"] = sdr(sources[place], np.concatenate(list(drawn), axis=1)[0])
-        if written:
-            one_hot = [np.eye(CLASSES)[classes] for classes in (truths[place], held(written[place]))]
-            row["ap"] = frame_average_precision(*one_hot)
-            for key, classes in {"f1": written[place], "f1_by_other": written[1 - place]}.items():
-                row[key] = note_scores(notes[place], notes_from_classes(classes, rate, 0.05), offsets=False).f1
-        found.append(row)
-    return found
+            estimate = separate_by_score(model, [mixture], 1, conditions[index], references[index])
+            row["sdr_by_score"] = sdr(sources[index], np.concatenate(list(estimate), axis=1)[0])
+        if transcriptions:
+            longer = with_longer_notes(transcriptions[index])
+            row["ap"] = frame_average_precision(np.eye(CLASSES)[references[index]], np.eye(CLASSES)[longer])
+            for key, classes in {"f1": transcriptions[index], "f1_by_other": transcriptions[1 - index]}.items():
+                row[key] = note_scores(notes[index], notes_from_classes(classes, rate, 0.05), offsets=False).f1
+        scores.append(row)
+    return scores
 
 
 def score_bounds(corpus: Corpus, pair: Pair, seconds: float) -> Scores:
-    """The mixture and the ideal ratio mask as estimates."""
+    """The SDR of the mixture and of the ideal ratio mask as estimates of both sources of a pair."""
     sources = waveforms(corpus, pair, seconds)
     masked = np.asarray(ideal_ratio_mask(jnp.asarray(sources[..., 0])))[..., None]
     return [
         {
             "track": source.track,
             "stem": source.stem,
-            "place": place,
-            "mixture": sdr(sources[place], sources.sum(0)),
-            "irm": sdr(sources[place], masked[place]),
+            "place": index,
+            "mixture": sdr(sources[index], sources.sum(0)),
+            "irm": sdr(sources[index], masked[index]),
         }
-        for place, source in enumerate(pair)
+        for index, source in enumerate(pair)
     ]
 
 
-def kept(path: Path, facts: dict[str, Any], make: Callable[[], Scores]) -> Scores:
-    """Scores that were made before of the same thing, or made and kept now."""
+def cached_scores(path: Path, facts: dict[str, Any], compute: Callable[[], Scores]) -> Scores:
+    """The scores in a file if they are for the same facts; otherwise compute them and write the file."""
     if path.is_file():
-        before = json.loads(path.read_text())
-        if before["facts"] == facts:
-            return before["scores"]
-    scores = make()
-    write_text(path, json.dumps({"facts": facts, "scores": scores}, indent=1))
+        content = read_json(path, "delete the file to compute its scores again")
+        if content["facts"] == facts:
+            return content["scores"]
+    scores = compute()
+    write_json(path, {"facts": facts, "scores": scores}, indent=1)
     return scores
 
 
 def group_means(scores: Scores, key: str) -> dict[str, float]:
-    """Mean over the sources of seen, unseen and all instruments; NaN where there are none."""
+    """The mean over the sources of seen, unseen and all instruments; NaN for a group without sources."""
     means = {}
     for group in GROUPS:
         values = [
@@ -174,28 +173,28 @@ def group_means(scores: Scores, key: str) -> dict[str, float]:
 
 
 def over_checkpoints(by_step: dict[int, Scores], key: str) -> dict[str, tuple[float, float]]:
-    """For each group mean and 95 % interval over the checkpoints, `1.96 σ / √n` as the authors' code has it."""
+    """The mean and the 95 % interval (`1.96 σ / √n`, as in the authors' code) over the checkpoints, by group."""
     means = [group_means(scores, key) for scores in by_step.values()]
-    found = {}
+    summaries = {}
     for group in GROUPS:
-        values = np.array([each[group] for each in means])
-        found[group] = (float(values.mean()), float(1.96 * values.std() / np.sqrt(len(values))))
-    return found
+        values = np.array([checkpoint_means[group] for checkpoint_means in means])
+        summaries[group] = (float(values.mean()), float(1.96 * values.std() / np.sqrt(len(values))))
+    return summaries
 
 
 def rows_of(name: str, by_step: dict[int, Scores], facts: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows of `results.json` for one run: each metric, group and instrument."""
+    """The rows of `results.json` for one run: one for each metric and each group or instrument."""
     names = {"sdr": name, "ap": name, "f1": name, "f1_by_other": name, "sdr_by_score": f"{name}-S"}
     names |= {"mixture": "mixture", "irm": "ideal ratio mask"}
     metrics = {"sdr_by_score": "sdr", "mixture": "sdr", "irm": "sdr"}
-    some = next(iter(by_step.values()))
+    first_scores = next(iter(by_step.values()))
     rows = []
-    for key in [key for key in names if any(key in row for row in some)]:
+    for key in [key for key in names if any(key in row for row in first_scores)]:
         summaries = over_checkpoints(by_step, key)
         for stem in INSTRUMENTS:
-            own = {step: [row for row in scores if row["stem"] == stem] for step, scores in by_step.items()}
-            if own[next(iter(own))]:
-                summaries[stem] = over_checkpoints(own, key)["all"]
+            of_stem = {step: [row for row in scores if row["stem"] == stem] for step, scores in by_step.items()}
+            if of_stem[next(iter(of_stem))]:
+                summaries[stem] = over_checkpoints(of_stem, key)["all"]
         for group, (mean, interval) in summaries.items():
             row = {
                 "system": names[key],
@@ -209,7 +208,7 @@ def rows_of(name: str, by_step: dict[int, Scores], facts: dict[str, Any]) -> lis
 
 
 def table(rows: list[dict[str, Any]], heading: str) -> str:
-    """Ours, then the paper's."""
+    """The Markdown table: our rows, then the paper's."""
     cells = {(row["system"], row["metric"], row["group"]): row for row in rows}
     metrics = ("sdr", "ap", "f1", "f1_by_other")
 
@@ -220,39 +219,39 @@ def table(rows: list[dict[str, Any]], heading: str) -> str:
         return f"{row['mean']:.2f} ± {row['ci95']:.2f}" if len(row["checkpoints"]) > 1 else f"{row['mean']:.2f}"
 
     columns = ["system"] + [f"{name} {group}" for name in ("SDR", "AP") for group in GROUPS]
-    columns += ["note F1", "asked by the other's query"]
+    columns += ["note F1", "note F1, query of the other instrument"]
     lines = []
     for system in dict.fromkeys(row["system"] for row in rows):
         line = [cell(system, metric, group) for metric in metrics[:2] for group in GROUPS]
         lines.append([system, *line, *(cell(system, metric, "all") for metric in metrics[2:])])
-    lines += [[f"{name}, paper, URMP", *values, "–", "–"] for name, values in PAPER.items()]
-    return published.markdown(heading, columns, lines)
+    lines += [[f"{name}, paper", *values, "–", "–"] for name, values in PAPER.items()]
+    return published.markdown(f"{heading}; the paper's rows are for URMP", columns, lines)
 
 
-def minutes(corpus: Corpus) -> dict[str, dict[str, float]]:
-    """What there is of each instrument in each split, variants left out (Fig. 2)."""
-    found: dict[str, dict[str, float]] = {}
+def minutes_of_instruments(corpus: Corpus) -> dict[str, dict[str, float]]:
+    """The minutes of each instrument in each split, without augmented variants (Fig. 2)."""
+    minutes: dict[str, dict[str, float]] = {}
     for split, rows in corpus.metadata.index.items():
-        found[split] = dict.fromkeys(INSTRUMENTS, 0.0)
+        minutes[split] = dict.fromkeys(INSTRUMENTS, 0.0)
         for row in rows:
             if not row.parent and row.stem in INSTRUMENTS:
-                found[split][row.stem] += row.samples / corpus.sample_rate / 60
-    return found
+                minutes[split][row.stem] += row.samples / corpus.sample_rate / 60
+    return minutes
 
 
 def evaluate(workdir: Path, options: Table) -> tuple[list[dict[str, Any]], str]:
-    """The rows of one run with those of the bounds, and what they hold for. Scores stay in the run folder.
+    """The rows of one run and of the bounds, and a heading for them. Scores are stored in the run folder.
 
     Raises:
-      ValueError: if it is no run of configs/lin2021.py with a checkpoint, or its corpus is not there.
+      ValueError: if the folder has no run of configs/lin2021.py with a checkpoint, or if its corpus is not prepared.
     """
     experiment, corpus = load_run(workdir, options.corpus, options.root)
     run = find_model(str(workdir))
     if isinstance(run, Bundle):
-        raise ValueError(f"{workdir} is a bundle, which has one state: give a run folder with its checkpoints")
+        raise ValueError(f"{workdir} is a bundle, which has a single checkpoint: give a run folder")
     steps = run.steps()[-options.checkpoints :]
     if not steps:
-        raise ValueError(f"{workdir} holds no whole checkpoint yet: train it first")
+        raise ValueError(f"{workdir} has no complete checkpoint yet: train it first")
     pairs, system = test_pairs(corpus, options.pairs, options.seed), as_lin2021(experiment.system, str(options.workdir))
     facts = {"corpus": corpus.metadata.name, "fingerprint": corpus.metadata.fingerprint, "split": "test"}
     facts |= {"protocol": PROTOCOL, "seconds": options.seconds, "seed": options.seed, "pairs": len(pairs)}
@@ -266,12 +265,12 @@ def evaluate(workdir: Path, options: Table) -> tuple[list[dict[str, Any]], str]:
                     row for pair in progress.over(pairs) for row in score_pair(model, corpus, pair, options.seconds)
                 ]
 
-            by_step[step] = kept(run.path / "lin2021" / f"{step}.json", {**facts, "step": step}, score)
+            by_step[step] = cached_scores(run.path / "lin2021" / f"{step}.json", {**facts, "step": step}, score)
     bounds = [row for pair in pairs for row in score_bounds(corpus, pair, options.seconds)]
     rows = rows_of("bounds", {0: bounds}, facts)
     rows += rows_of(name_of(system), by_step, {**facts, "run": run.path.resolve().name})
-    how_long = f"their first {options.seconds:g} s" if options.seconds else "whole tracks"
-    return rows, f"{facts['corpus']} at {corpus.sample_rate} Hz, test split, {len(pairs)} pairs, {how_long}; {PROTOCOL}"
+    length = f"their first {options.seconds:g} s" if options.seconds else "complete tracks"
+    return rows, f"{facts['corpus']} at {corpus.sample_rate} Hz, test split, {len(pairs)} pairs, {length}; {PROTOCOL}"
 
 
 def main() -> None:
@@ -282,11 +281,12 @@ def main() -> None:
     console.cache_compilations()
     out = options.out or options.workdir[0] / "lin2021"
     out.mkdir(parents=True, exist_ok=True)
-    found = [evaluate(workdir, options) for workdir in options.workdir]
-    rows, heading = found[0]
-    rows += [row for more, _ in found[1:] for row in more if "run" in row]  # the bounds once
-    figures.by_instrument(rows, out / "instruments.png")
-    figures.durations(minutes(load_run(options.workdir[0], options.corpus, options.root)[1]), out / "durations.png")
+    results = [evaluate(workdir, options) for workdir in options.workdir]
+    rows, heading = results[0]
+    rows += [row for run_rows, _ in results[1:] for row in run_rows if "run" in row]  # the bounds only once
+    figures.plot_instruments(rows, out / "instruments.png")
+    _, corpus = load_run(options.workdir[0], options.corpus, options.root)
+    figures.plot_durations(minutes_of_instruments(corpus), out / "durations.png")
     published.publish(out, rows, table(rows, heading))
 
 

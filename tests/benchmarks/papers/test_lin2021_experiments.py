@@ -1,4 +1,4 @@
-"""The experiments of Lin et al. 2021: which pairs, what is measured, and that nothing is scored twice."""
+"""Tests of the experiments of Lin et al. 2021: the pairs, the measures, and that nothing is scored twice."""
 
 import json
 from types import SimpleNamespace
@@ -21,15 +21,15 @@ PLAYERS = {"a": ("cello", "flute", "oboe"), "b": ("cello", "flute", "oboe"), "c"
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """A prepared test split of three pieces; each player has two notes and rests after them."""
+    """Prepare a test split of three pieces; each player has two notes and then silence."""
     root = tmp_path_factory.mktemp("data")
 
     def pieces():
         time = np.arange(round(SECONDS * RATE)) / RATE
         for number, (piece, players) in enumerate(PLAYERS.items()):
             loaded = []
-            for place, stem in enumerate(players):
-                first = 60 + 3 * place + number
+            for index, stem in enumerate(players):
+                first = 60 + 3 * index + number
                 notes = np.array([[0.0, 1.0, first], [1.0, 2.0, first + 4]], np.float32)
                 audio = np.zeros_like(time)
                 for onset, offset, pitch in notes:
@@ -49,32 +49,32 @@ def corpus(data):
 
 
 def test_pairs_are_of_one_piece_with_queries_from_another(corpus):
-    found = pairs.test_pairs(corpus, 0, 0)
-    # Three of pieces a and b each; the tuba of c has no other piece to be asked by.
-    assert len(found) == 6
-    for first, second in found:
+    selected = pairs.test_pairs(corpus, 0, 0)
+    # Three pairs each of the pieces a and b; no other piece has a query of the tuba of c.
+    assert len(selected) == 6
+    for first, second in selected:
         assert first.track == second.track
         assert first.stem != second.stem
         for source in (first, second):
             assert source.query_track != source.track
             assert source.query_track in corpus.tracks(source.stem)
-    assert [pair[0].track for pair in found] == ["a", "b"] * 3  # the pieces take turns
-    assert pairs.test_pairs(corpus, 2, 0) == found[:2]
-    assert pairs.test_pairs(corpus, 0, 0) == found
+    assert [pair[0].track for pair in selected] == ["a", "b"] * 3  # the pieces take turns
+    assert pairs.test_pairs(corpus, 2, 0) == selected[:2]
+    assert pairs.test_pairs(corpus, 0, 0) == selected
 
 
 def test_pairs_of_urmp_are_the_published_ones():
     urmp = SimpleNamespace(metadata=SimpleNamespace(options={"kind": "urmp"}))
-    found = pairs.test_pairs(urmp, 0, 0)
-    assert len(found) == 32
-    assert found[0][1] == pairs.Source("AuSep_4_sax_39_Jerusalem", "saxophone", "AuSep_4_sax_30_Fugue")
+    selected = pairs.test_pairs(urmp, 0, 0)
+    assert len(selected) == 32
+    assert selected[0][1] == pairs.Source("AuSep_4_sax_39_Jerusalem", "saxophone", "AuSep_4_sax_30_Fugue")
 
 
 def test_waveforms_and_queries(corpus):
     pair = pairs.test_pairs(corpus, 1, 0)[0]
     assert pairs.waveforms(corpus, pair, 0.0).shape == (2, round(SECONDS * RATE), 1)
     assert pairs.waveforms(corpus, pair, 1.5).shape == (2, 24_000, 1)
-    assert len(pairs.query(corpus, pair[0])) == 2 * RATE  # without the rest at the end
+    assert len(pairs.query(corpus, pair[0])) == 2 * RATE  # without the silence at the end
 
 
 def test_sdr_is_that_of_mir_eval():
@@ -86,14 +86,14 @@ def test_sdr_is_that_of_mir_eval():
     assert table.sdr(reference, estimate) == pytest.approx(theirs[0], abs=1e-6)
 
 
-def test_notes_are_held_for_a_frame():
+def test_notes_are_extended_by_a_frame():
     s = SILENCE_CLASS
-    assert table.held(np.array([s, 3, 3, s, s, 5, 7, s])).tolist() == [s, 3, 3, 3, s, 5, 7, 7]
+    assert table.with_longer_notes(np.array([s, 3, 3, s, s, 5, 7, s])).tolist() == [s, 3, 3, 3, s, 5, 7, 7]
 
 
 def test_minutes_of_each_instrument(corpus):
-    found = table.minutes(corpus)["test"]
-    assert (found["cello"], found["oboe"], found["violin"]) == pytest.approx((3 * 3 / 60, 2 * 3 / 60, 0.0))
+    minutes = table.minutes_of_instruments(corpus)["test"]
+    assert (minutes["cello"], minutes["oboe"], minutes["violin"]) == pytest.approx((3 * 3 / 60, 2 * 3 / 60, 0.0))
 
 
 def test_means_over_sources_then_over_checkpoints():
@@ -101,13 +101,14 @@ def test_means_over_sources_then_over_checkpoints():
         return [{"stem": stem, "sdr": value} for stem, value in zip(("cello", "flute", "oboe"), values, strict=True)]
 
     by_step = {1: scores(1.0, 3.0, 5.0), 2: scores(3.0, 5.0, 4.0)}
-    found = table.over_checkpoints(by_step, "sdr")
-    assert found["seen"] == pytest.approx((3.0, 1.96 * 1.0 / np.sqrt(2)))
-    assert found["unseen"] == pytest.approx((4.5, 1.96 * 0.5 / np.sqrt(2)))
-    assert found["all"][0] == pytest.approx((3.0 + 4.0) / 2)
+    summaries = table.over_checkpoints(by_step, "sdr")
+    assert summaries["seen"] == pytest.approx((3.0, 1.96 * 1.0 / np.sqrt(2)))
+    assert summaries["unseen"] == pytest.approx((4.5, 1.96 * 0.5 / np.sqrt(2)))
+    assert summaries["all"][0] == pytest.approx((3.0 + 4.0) / 2)
     text = table.table(table.rows_of("MSI", by_step, {}), "heading")
     assert "| MSI | 3.00 ± 1.39 | 4.50 ± 0.69 | 3.50 ± 0.69 | – |" in text
-    assert "| MSI, paper, URMP | 6.33 ± 0.17 |" in text
+    assert "| MSI, paper | 6.33 ± 0.17 |" in text
+    assert "the paper's rows are for URMP" in text
 
 
 @pytest.mark.parametrize(
@@ -127,8 +128,8 @@ def test_names_of_the_systems(fields, name):
 def test_the_table_of_a_run(score_run, data, tmp_path, monkeypatch):
     options = ("--workdir", score_run, "--root", data, "--corpus", "pieces", "--pairs", 2, "--seconds", 1.0)
     options += ("--checkpoints", 2, "--out", tmp_path)
-    keep = table.kept  # beside the table, so that the shared run stays as it is
-    monkeypatch.setattr(table, "kept", lambda path, facts, make: keep(tmp_path / path.name, facts, make))
+    cached = table.cached_scores  # the scores go to another folder, so that the shared run does not change
+    monkeypatch.setattr(table, "cached_scores", lambda path, *others: cached(tmp_path / path.name, *others))
     assert command(table, *options) == 0
     rows = json.loads((tmp_path / "results.json").read_text())
     systems = {(row["system"], row["metric"]) for row in rows}
@@ -139,17 +140,17 @@ def test_the_table_of_a_run(score_run, data, tmp_path, monkeypatch):
     assert (tmp_path / "instruments.png").stat().st_size > 5000
     assert (tmp_path / "durations.png").stat().st_size > 5000
     first = (tmp_path / "table.md").read_text()
-    monkeypatch.setattr(table, "score_pair", None)  # would fail if anything was scored again
+    monkeypatch.setattr(table, "score_pair", None)  # a second scoring would fail
     assert command(table, *options) == 0
     assert (tmp_path / "table.md").read_text() == first
 
 
-def test_mistakes_are_one_line(score_run, run, tmp_path, capsys):
+def test_options_are_refused_with_one_line(score_run, run, tmp_path, capsys):
     refused(capsys, "--workdir is needed", table)
-    refused(capsys, "this is of configs/lin2021.py", table, "--workdir", run, "--out", tmp_path)
+    refused(capsys, "give a run of configs/lin2021.py", table, "--workdir", run, "--out", tmp_path)
     refused(capsys, "--checkpoints must be positive", table, "--workdir", score_run, "--checkpoints", 0)
     refused(capsys, "--workdir is needed", synthesis)
-    refused(capsys, "this is of configs/lin2021.py", synthesis, "--workdir", run, "--out", tmp_path)
+    refused(capsys, "give a run of configs/lin2021.py", synthesis, "--workdir", run, "--out", tmp_path)
 
 
 def test_log_spectral_distance():
@@ -157,18 +158,18 @@ def test_log_spectral_distance():
     noise = rng.normal(size=4096)
     assert synthesis.log_spectral_distance(noise, noise, 256, 64) == pytest.approx(0.0, abs=1e-4)
     assert synthesis.log_spectral_distance(noise, 0.1 * noise, 256, 64) == pytest.approx(0.0, abs=1e-4)
-    # Half of the frames fade to the floor, or below it.
+    # Half of the frames are at the floor or below.
     faded = np.concatenate([noise[:2048], 1e-6 * noise[2048:]])
     assert 10 < synthesis.log_spectral_distance(noise, faded, 256, 64) < synthesis.FLOOR_DB
 
 
-def test_a_tracker_of_others_hears_the_notes():
+def test_the_pitch_tracker_detects_the_notes():
     rate, time = 8000, np.arange(4000) / 8000
     pitches = (60, 64, 67)
     tones = [
         sum(np.sin(2 * np.pi * k * 440 * 2 ** ((p - 69) / 12) * time) / k for k in (1, 2, 3)) * np.hanning(4000) ** 0.25
         for p in pitches
     ]
-    heard = synthesis.heard_notes(np.concatenate(tones).astype(np.float32), rate, 160)
-    assert heard[:, 2].tolist() == list(pitches)
-    np.testing.assert_allclose(heard[:, 0], [0.0, 0.5, 1.0], atol=0.08)
+    detected = synthesis.detected_notes(np.concatenate(tones).astype(np.float32), rate, 160)
+    assert detected[:, 2].tolist() == list(pitches)
+    np.testing.assert_allclose(detected[:, 0], [0.0, 0.5, 1.0], atol=0.08)
