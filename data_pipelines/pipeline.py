@@ -64,9 +64,9 @@ class Pipeline:
     ):
         streams = data.of_split(split)
         if not set(shapes) <= set(streams) or (split == "train" and set(shapes) != set(streams)):
-            raise ValueError(f"the system asks for the streams {sorted(shapes)}, the config has {sorted(streams)}")
+            raise ValueError(f"the system requires the streams {sorted(shapes)}, but the config has {sorted(streams)}")
         if batch_size % processes:
-            raise ValueError(f"a batch of {batch_size} does not divide over {processes} processes")
+            raise ValueError(f"a batch of {batch_size} cannot be divided equally among {processes} processes")
         self.corpora, chains = {}, {}
         for name, shape in shapes.items():
             stream = streams[name]

@@ -1,4 +1,4 @@
-"""Batches: the same for any number of processes and workers and after any restart."""
+"""Batches are the same for any number of processes and workers and after any restart."""
 
 import itertools
 import multiprocessing
@@ -20,19 +20,20 @@ def pipeline(toy, split: str = "train", batch_size: int = 4, seed: int = 0, repe
     return Pipeline(data, shapes, split, batch_size, seed, **options)
 
 
-def first(made: Pipeline, count: int, start: int = 0, workers: int = 0) -> list:
-    iterator = made.batches(start, workers)
-    found = list(itertools.islice(iterator, count))
+def first(source: Pipeline, count: int, start: int = 0, workers: int = 0) -> list:
+    """The first batches of a pipeline from number `start` on."""
+    iterator = source.batches(start, workers)
+    batches = list(itertools.islice(iterator, count))
     iterator.close()
-    return found
+    return batches
 
 
-def assert_equal(one, other) -> None:
-    assert set(one) == set(other)
-    for name in one:
-        assert set(one[name]) == set(other[name]) == {"mixture", "target"}
-        for key in one[name]:
-            np.testing.assert_array_equal(one[name][key], other[name][key])
+def assert_equal(batch, expected) -> None:
+    assert set(batch) == set(expected)
+    for name in batch:
+        assert set(batch[name]) == set(expected[name]) == {"mixture", "target"}
+        for key in batch[name]:
+            np.testing.assert_array_equal(batch[name][key], expected[name][key])
 
 
 def test_shapes(toy):
@@ -53,9 +54,9 @@ def test_examples_differ_from_one_another(toy):
 
 @pytest.mark.parametrize("processes", [2, 4])
 def test_processes_share_a_batch(processes, toy):
-    whole = first(pipeline(toy, repeats=2), 3)
+    batches = first(pipeline(toy, repeats=2), 3)
     shares = [first(pipeline(toy, repeats=2, process=n, processes=processes), 3) for n in range(processes)]
-    for number, batch in enumerate(whole):
+    for number, batch in enumerate(batches):
         joined = {
             name: {
                 key: np.concatenate([share[number][name][key] for share in shares], axis=audio.ndim - 3)
@@ -68,26 +69,26 @@ def test_processes_share_a_batch(processes, toy):
 
 @pytest.mark.parametrize("start", [1, 3])
 def test_a_restart_continues(start, toy):
-    whole = first(pipeline(toy, repeats=2), 5)
-    for batch, expected in zip(first(pipeline(toy, repeats=2), 5 - start, start), whole[start:], strict=True):
+    batches = first(pipeline(toy, repeats=2), 5)
+    for batch, expected in zip(first(pipeline(toy, repeats=2), 5 - start, start), batches[start:], strict=True):
         assert_equal(batch, expected)
 
 
-def test_any_batch_on_its_own(toy):
-    made = pipeline(toy, repeats=2)
-    whole = first(made, 4)
+def test_any_batch_independently_of_the_others(toy):
+    source = pipeline(toy, repeats=2)
+    batches = first(source, 4)
     for number in (3, 0, 2):
-        assert_equal(made.batch(number), whole[number])
+        assert_equal(source.batch(number), batches[number])
 
 
-def test_a_worker_makes_the_same_batches_and_ends(toy):
-    """Its start takes some seconds: a process of its own that imports grain."""
+def test_a_worker_computes_the_same_batches_and_ends(toy):
+    """The start of the worker takes some seconds, because the process imports grain."""
     before = set(multiprocessing.active_children())
     iterator = pipeline(toy).batches(start=1, workers=1)
-    found = list(itertools.islice(iterator, 3))
+    batches = list(itertools.islice(iterator, 3))
     workers = set(multiprocessing.active_children()) - before
     assert len(workers) == 1
-    for batch, expected in zip(found, first(pipeline(toy), 3, start=1), strict=True):
+    for batch, expected in zip(batches, first(pipeline(toy), 3, start=1), strict=True):
         assert_equal(batch, expected)
     iterator.close()
     end = time.monotonic() + 20
@@ -108,8 +109,8 @@ def test_seeds_splits_and_streams_differ(toy):
     assert not np.array_equal(batch["one"]["mixture"], batch["two"]["mixture"])
 
 
-def test_another_split_is_drawn_otherwise(toy, monkeypatch):
-    """Not only from other tracks: the same recipe on the same tracks would show the same choices."""
+def test_splits_have_different_seeds(toy, monkeypatch):
+    """With the same seed, the splits would draw the same random numbers for different tracks."""
     seeds = []
     monkeypatch.setattr("grain.MapDataset.seed", lambda self, seed: (seeds.append(seed), self)[1])
     for split in ("train", "test"):
@@ -118,21 +119,21 @@ def test_another_split_is_drawn_otherwise(toy, monkeypatch):
     assert len(seeds) == len(set(seeds)) == 2
 
 
-def test_recipe_and_view_are_those_of_the_stream(toy):
+def test_the_recipe_and_the_view_of_the_stream_are_used(toy):
     stream = Stream("toy", RandomSplit(classes=1, targets=1, presence=1.0), {"hat": ("hat",)})
-    made = Pipeline(Data(str(toy.root), {"x": stream}), {"x": Shape(SAMPLES, 8000)}, "train", 2, 0)
-    assert made.corpora["x"][0].stems == ("hat",)
-    batch = made.batch(0)["x"]
+    source = Pipeline(Data(str(toy.root), {"x": stream}), {"x": Shape(SAMPLES, 8000)}, "train", 2, 0)
+    assert source.corpora["x"][0].stems == ("hat",)
+    batch = source.batch(0)["x"]
     np.testing.assert_array_equal(batch["mixture"], batch["target"])
 
 
-def test_a_batch_that_does_not_divide(toy):
-    with pytest.raises(ValueError, match="a batch of 4 does not divide over 3 processes"):
+def test_a_batch_that_cannot_be_divided(toy):
+    with pytest.raises(ValueError, match="a batch of 4 cannot be divided equally among 3 processes"):
         pipeline(toy, processes=3)
 
 
 def test_streams_that_do_not_match(toy):
-    with pytest.raises(ValueError, match=r"asks for the streams \['x'\], the config has \['y'\]"):
+    with pytest.raises(ValueError, match=r"requires the streams \['x'\], but the config has \['y'\]"):
         Pipeline(Data(str(toy.root), {"y": Stream("toy")}), {"x": Shape(SAMPLES, 8000)}, "train", 4, 0)
 
 

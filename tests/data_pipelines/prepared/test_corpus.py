@@ -1,4 +1,4 @@
-"""Crops of a prepared corpus equal the samples that went in, wherever they begin and end."""
+"""Excerpts of a prepared corpus equal the stored samples at any position."""
 
 import pickle
 from collections import Counter
@@ -26,7 +26,7 @@ SEGMENT = 12_000
         (27_000, 336),
     ],
 )
-def test_crops_across_the_borders_of_records(toy, start, samples):
+def test_excerpts_across_the_borders_of_records(toy, start, samples):
     corpus, original = toy.open(), toy.audio["train", "t1", "vocals"]
     assert len(original) == 27_337
     read = corpus.read(Excerpt("t1", "vocals", start, samples))
@@ -34,7 +34,7 @@ def test_crops_across_the_borders_of_records(toy, start, samples):
     np.testing.assert_array_equal(read * FULL, original[start : start + samples])
 
 
-def test_random_crops_of_every_stem(toy):
+def test_random_excerpts_of_every_stem(toy):
     rng = np.random.default_rng(0)
     for split in ("train", "test"):
         corpus = toy.open(split, {name: (name,) for name in ("bass", "vocals", "other", "drums", "kick", "hat")})
@@ -45,7 +45,7 @@ def test_random_crops_of_every_stem(toy):
                 np.testing.assert_array_equal(read * FULL, original[start:end])
 
 
-def test_zeros_where_the_track_has_ended(toy):
+def test_zeros_beyond_the_end_of_the_track(toy):
     original = toy.audio["train", "t0", "drums"]
     read = toy.open().read(Excerpt("t0", "drums", len(original) - 100, 5000))
     np.testing.assert_array_equal(read[:100] * FULL, original[-100:])
@@ -53,18 +53,18 @@ def test_zeros_where_the_track_has_ended(toy):
     assert not toy.open().read(Excerpt("t0", "drums", len(original), 50)).any()
 
 
-def test_a_view_sums_what_is_stored(toy):
+def test_a_view_sums_stored_stems(toy):
     view = {"voice": ("vocals",), "band": ("drums", "bass", "other"), "hat": ("hat",)}
     corpus = toy.open(view=view)
     assert corpus.stems == ("voice", "band", "hat")
     parts = [toy.audio["train", "t2", name].astype(int) for name in ("drums", "bass", "other")]
     np.testing.assert_array_equal(corpus.read(Excerpt("t2", "band", 700, 20_000)) * FULL, sum(parts)[700:20_700])
-    # t0 has no bass: the sum of what it has.
+    # t0 has no bass, so that the sum consists of the other stems.
     parts = [toy.audio["train", "t0", name].astype(int) for name in ("drums", "other")]
     np.testing.assert_array_equal(corpus.read(Excerpt("t0", "band", 700, 20_000)) * FULL, sum(parts)[700:20_700])
 
 
-def test_by_default_all_stems_that_are_not_part_of_another(toy):
+def test_the_default_view_has_all_stems_without_a_parent(toy):
     corpus = toy.open()
     assert corpus.stems == ("bass", "drums", "other", "vocals")
     assert (corpus.sample_rate, corpus.channels) == (8000, 2)
@@ -89,7 +89,7 @@ def test_mono_is_copied(channels, write_corpus):
     np.testing.assert_allclose(read, np.repeat(audio, channels, axis=1), atol=1e-4)
 
 
-def test_adding_scales_and_keeps_what_is_there(toy):
+def test_adding_scales_and_keeps_the_previous_content(toy):
     corpus, excerpt = toy.open(), Excerpt("t1", "other", 3000, 20_000)
     out = np.ones((20_000, 2), np.float32)
     corpus.add(excerpt, -0.75, out)
@@ -103,18 +103,18 @@ def test_adding_to_reversed_channels(toy):
     np.testing.assert_array_equal(out, corpus.read(excerpt)[:, ::-1])
 
 
-def test_draws_are_from_every_track_and_place(toy):
+def test_draws_are_uniform_over_tracks_and_positions(toy):
     corpus, rng = toy.open(), np.random.default_rng(0)
-    drawn = [corpus.draw(rng, "drums", 8000) for _ in range(600)]
-    counts = Counter(excerpt.track for excerpt in drawn)
+    excerpts = [corpus.draw(rng, "drums", 8000) for _ in range(600)]
+    counts = Counter(excerpt.track for excerpt in excerpts)
     assert set(counts) == set(corpus.tracks("drums"))
     assert all(60 < count < 140 for count in counts.values())
     room = {track: corpus.length(track, "drums") - 8000 for track in counts}
-    places = np.array([excerpt.start / room[excerpt.track] for excerpt in drawn])
-    assert places.min() >= 0
-    assert places.max() <= 1
-    assert np.mean(places) == pytest.approx(0.5, abs=0.05)
-    assert np.mean(places < 0.1) == pytest.approx(0.1, abs=0.05)
+    positions = np.array([excerpt.start / room[excerpt.track] for excerpt in excerpts])
+    assert positions.min() >= 0
+    assert positions.max() <= 1
+    assert np.mean(positions) == pytest.approx(0.5, abs=0.05)
+    assert np.mean(positions < 0.1) == pytest.approx(0.1, abs=0.05)
 
 
 def test_draws_can_leave_a_track_out(toy):
@@ -137,7 +137,7 @@ def test_notes(toy):
     np.testing.assert_array_equal(toy.open().notes("t1", "vocals"), toy.notes)
 
 
-def test_pickled_before_and_after_its_files_are_open(toy):
+def test_a_corpus_can_be_pickled_before_and_after_it_opens_its_files(toy):
     corpus, excerpt = toy.open(), Excerpt("t1", "vocals", 100, 20_000)
     fresh = pickle.dumps(corpus)
     read = corpus.read(excerpt)
@@ -149,10 +149,10 @@ def test_pickled_before_and_after_its_files_are_open(toy):
 
 def test_a_corpus_that_is_not_prepared(tmp_path):
     for name, source in {"chamber": "", "musdb18": " --source DIR"}.items():
-        with pytest.raises(ValueError, match="is not prepared at 22050 Hz") as caught:
+        with pytest.raises(ValueError, match="is not prepared at 22050 Hz") as error_info:
             open_corpus(tmp_path, name, 22_050, "train")
         command = f"python -m data_pipelines.prepare {name}{source} --out {tmp_path} --sample-rate 22050"
-        assert str(caught.value).endswith(f"Prepare it with:\n  {command}")
+        assert str(error_info.value).endswith(f"Prepare it with:\n  {command}")
         assert prepare_command(tmp_path, name, 22_050) == command
 
 
@@ -165,12 +165,12 @@ def test_unknown_stems_and_splits(toy):
         toy.open("validation")
 
 
-def test_channel_counts_that_cannot_be_made(toy):
+def test_impossible_channel_counts(toy):
     with pytest.raises(ValueError, match="cannot turn 2 channels into 6: give 1 or 2 channels"):
         toy.open(channels=6)
 
 
-def test_records_that_are_missing(write_corpus):
+def test_missing_records(write_corpus):
     corpus = write_corpus({"t": {"a": np.zeros((9000, 1))}})
     next(corpus.folder.glob("*.array_record*")).unlink()
     with pytest.raises(ValueError, match="holds 0 of 1 records: prepare the corpus again"):

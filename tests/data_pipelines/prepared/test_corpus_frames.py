@@ -1,4 +1,4 @@
-"""What a corpus shows of its players: stored, drawn, or as cached features; and corpora that show nothing."""
+"""Frames of players that are stored or drawn, cached features, and corpora without any of them."""
 
 import dataclasses
 import pickle
@@ -21,17 +21,17 @@ COUNTS = {("t0", "cello"): 16, ("t0", "flute"): 7, ("t1", "cello"): 0, ("t1", "f
 
 
 def stem_of(track: str, name: str, samples: int = 4000) -> Stem:
-    """The first picture of each stem of each track has a number of its own."""
+    """A stem with numbered frames; the number of the first one identifies the track and the stem."""
     first, count = 50 * list(COUNTS).index((track, name)), COUNTS[track, name]
     audio = np.random.default_rng(first).integers(-9, 9, (samples, 1)).astype(np.int16)
-    seen = tuple(jpeg(first + number) for number in range(count))
-    return Stem(name, audio, notes=NOTES, frames=seen, frame_rate=FRAME_RATE if count else 0.0)
+    jpegs = tuple(jpeg(first + number) for number in range(count))
+    return Stem(name, audio, notes=NOTES, frames=jpegs, frame_rate=FRAME_RATE if count else 0.0)
 
 
 @pytest.fixture(scope="module")
-def seen(tmp_path_factory):
-    """Tracks of 4 s whose players are filmed for 4, less than 2, none and more than 7 s, and a variant."""
-    root = tmp_path_factory.mktemp("seen")
+def filmed(tmp_path_factory):
+    """A corpus with tracks of 4 s, with 4 s, less than 2 s, none and more than 7 s of video, and with a variant."""
+    root = tmp_path_factory.mktemp("filmed")
 
     def tracks():
         for track in ("t0", "t1"):
@@ -48,51 +48,52 @@ def seen(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("track", "stem"), [("t0", "cello"), ("t0", "flute"), ("t1", "flute")])
-def test_stored_frames_are_those_nearest_in_time(track, stem, seen):
+def test_stored_frames_are_those_nearest_in_time(track, stem, filmed):
     times = np.array([0.0, 0.1, 0.2, 1.4, 1.5, 1.6, 2.95, 3.74, 3.9, 4.0, 100.0])
-    found = seen.frames(track, stem, times, 32)
-    assert (found.shape, found.dtype) == ((len(times), 32, 32, 3), np.uint8)
-    # Pictures behind the last segment, which ends at 4.5 s, are not stored.
+    images = filmed.frames(track, stem, times, 32)
+    assert (images.shape, images.dtype) == ((len(times), 32, 32, 3), np.uint8)
+    # Frames after the last segment, which ends at 4.5 s, are not stored.
     last = min(COUNTS[track, stem], 18) - 1
     first = 50 * list(COUNTS).index((track, stem))
     expected = [first + min(round(time * FRAME_RATE), last) for time in times]
-    assert [number_of(image) for image in found] == expected
+    assert [number_of(image) for image in images] == expected
 
 
-def test_variants_are_seen_as_what_they_were_made_from(seen):
-    found = seen.frames("t0", seen.variant("cello", 1), [0.5], 16)
-    np.testing.assert_array_equal(found, seen.frames("t0", "cello", [0.5], 16))
+def test_variants_have_the_frames_of_their_stem(filmed):
+    images = filmed.frames("t0", filmed.variant("cello", 1), [0.5], 16)
+    np.testing.assert_array_equal(images, filmed.frames("t0", "cello", [0.5], 16))
 
 
-def test_a_track_without_frames_is_named(seen):
+def test_the_error_names_a_track_without_frames(filmed):
     with pytest.raises(ValueError, match=r"'cello' in 't1' of .*toy/1000 has no video frame: prepare a corpus with"):
-        seen.frames("t1", "cello", [0.0], 16)
+        filmed.frames("t1", "cello", [0.0], 16)
 
 
-def test_sound_and_notes_come_back_beside_frames(seen):
+def test_audio_and_notes_are_stored_with_the_frames(filmed):
     for track, stem in COUNTS:
         original = stem_of(track, stem)
-        read = seen.read(Excerpt(track, stem, 0, 4000))
+        read = filmed.read(Excerpt(track, stem, 0, 4000))
         np.testing.assert_array_equal(read * 32768, original.audio)
-        np.testing.assert_array_equal(seen.notes(track, stem), NOTES)
+        np.testing.assert_array_equal(filmed.notes(track, stem), NOTES)
 
 
-def test_a_corpus_travels_to_workers_with_its_frames(seen):
-    again = pickle.loads(pickle.dumps(seen))
-    np.testing.assert_array_equal(again.frames("t0", "cello", [1.0], 8), seen.frames("t0", "cello", [1.0], 8))
+def test_a_pickled_corpus_reads_its_frames(filmed):
+    restored = pickle.loads(pickle.dumps(filmed))
+    np.testing.assert_array_equal(restored.frames("t0", "cello", [1.0], 8), filmed.frames("t0", "cello", [1.0], 8))
 
 
-def stored(folder) -> list[dict[str, bytes]]:
+def stored_fields(folder) -> list[dict[str, bytes]]:
+    """The fields of every record."""
     (path,) = store.shards(folder, "toy", "train")
     reader = ArrayRecordReader(path)
-    found = [records.fields(reader.read([place])[0]) for place in range(reader.num_records())]
+    fields = [records.fields(reader.read([number])[0]) for number in range(reader.num_records())]
     reader.close()
-    return found
+    return fields
 
 
 @dataclasses.dataclass(frozen=True)
 class Toy(CorpusBuilder):
-    """Tracks t0 and t1, with or without what is seen."""
+    """The tracks t0 and t1, with or without frames."""
 
     kind = "toy"
     version = 1
@@ -109,38 +110,38 @@ class Toy(CorpusBuilder):
 
     def load(self, track, sample_rate):
         stems = [stem_of(track.source, name, 25_000) for name in ("cello", "flute")]
-        nothing = {"frames": (), "frame_rate": 0.0}
-        return stems if self.with_frames else [dataclasses.replace(stem, **nothing) for stem in stems]
+        without = {"frames": (), "frame_rate": 0.0}
+        return stems if self.with_frames else [dataclasses.replace(stem, **without) for stem in stems]
 
 
-def test_corpora_without_frames_are_stored_as_before(tmp_path, in_process):
-    """Fields and description know nothing of frames; the sound is the same with and without."""
-    plain, filmed = (prepare.build(Toy(with_frames), tmp_path / str(with_frames)) for with_frames in (False, True))
-    before, after = stored(plain), stored(filmed)
+def test_corpora_without_frames_have_no_fields_for_them(tmp_path, in_process):
+    """The other fields are the same with and without frames."""
+    plain, with_video = (prepare.build(Toy(with_frames), tmp_path / str(with_frames)) for with_frames in (False, True))
+    before, after = stored_fields(plain), stored_fields(with_video)
     assert all(set(fields) == set(RECORD_FIELDS) for fields in before)
     assert all(set(fields) == {*RECORD_FIELDS, *FRAME_FIELDS} for fields in after)
     assert [{key: fields[key] for key in RECORD_FIELDS} for fields in after] == before
     assert "frame" not in (plain / "features.json").read_text()
-    assert "frame" in (filmed / "features.json").read_text()
+    assert "frame" in (with_video / "features.json").read_text()
 
 
-def test_a_killed_build_goes_on_with_its_frames(tmp_path, in_process, monkeypatch):
+def test_a_killed_build_is_continued_with_its_frames(tmp_path, in_process, monkeypatch):
     load, loaded = Toy.load, []
 
-    def watch(self, track, rate):
+    def interrupted_load(self, track, rate):
         if track.name == "t1" and "t1" not in loaded:
             loaded.append("t1")
             raise KeyboardInterrupt
         loaded.append(track.name)
         return load(self, track, rate)
 
-    monkeypatch.setattr(Toy, "load", watch)
+    monkeypatch.setattr(Toy, "load", interrupted_load)
     with pytest.raises(KeyboardInterrupt):
         prepare.build(Toy(), tmp_path / "data")
     folder = prepare.build(Toy(), tmp_path / "data")
     assert loaded == ["t0", "t1", "t1"]
     monkeypatch.undo()
-    assert stored(folder) == stored(prepare.build(Toy(), tmp_path / "fresh", workers=1))
+    assert stored_fields(folder) == stored_fields(prepare.build(Toy(), tmp_path / "fresh", workers=1))
     corpus = open_corpus(tmp_path / "data", "toy", 8000, "train")
     assert [number_of(image) for image in corpus.frames("t1", "flute", [0.0, 3.0], 16)] == [150, 162]
     with pytest.raises(ValueError, match="'cello' in 't1'"):
@@ -148,9 +149,9 @@ def test_a_killed_build_goes_on_with_its_frames(tmp_path, in_process, monkeypatc
 
 
 @pytest.fixture(scope="module")
-def noted(tmp_path_factory):
-    """A corpus of the kind whose players are drawn."""
-    root = tmp_path_factory.mktemp("noted")
+def chamber(tmp_path_factory):
+    """A corpus of the kind `chamber`, whose players are drawn."""
+    root = tmp_path_factory.mktemp("chamber")
     plain = {"frames": (), "frame_rate": 0.0}
 
     def tracks():
@@ -165,41 +166,43 @@ def noted(tmp_path_factory):
     return open_corpus(root, "chamber", RATE, "train")
 
 
-def test_players_of_notes_are_drawn(noted):
+def test_players_are_drawn_from_their_notes(chamber):
     times = np.array([0.0, 1.0, 3.5])
-    found = noted.frames("t0", "flute", times, 24)
+    images = chamber.frames("t0", "flute", times, 24)
     expected = [players.draw("flute", NOTES, time, 24, "t0/flute") for time in times]
-    np.testing.assert_array_equal(found, np.stack(expected))
-    np.testing.assert_array_equal(found, noted.frames("t0", "flute", times, 24))
-    assert (found[0] != found[1]).any()
-    assert (found != noted.frames("t1", "flute", times, 24)).any(axis=(1, 2, 3)).all()
+    np.testing.assert_array_equal(images, np.stack(expected))
+    np.testing.assert_array_equal(images, chamber.frames("t0", "flute", times, 24))
+    assert (images[0] != images[1]).any()
+    assert (images != chamber.frames("t1", "flute", times, 24)).any(axis=(1, 2, 3)).all()
 
 
-def test_variants_are_drawn_as_the_same_player_with_their_own_notes(noted):
-    shifted = noted.variant("cello", 4)
-    found = noted.frames("t0", shifted, [1.0], 24)
+def test_variants_are_drawn_with_the_same_player_and_their_own_notes(chamber):
+    shifted = chamber.variant("cello", 4)
+    images = chamber.frames("t0", shifted, [1.0], 24)
     expected = players.draw("cello", NOTES + np.array([0, 0, 4], np.float32), 1.0, 24, "t0/cello")
-    np.testing.assert_array_equal(found[0], expected)
-    assert (found != noted.frames("t0", "cello", [1.0], 24)).any()
+    np.testing.assert_array_equal(images[0], expected)
+    assert (images != chamber.frames("t0", "cello", [1.0], 24)).any()
 
 
-def test_corpora_of_neither_frames_nor_notes_say_so(toy):
+def test_a_corpus_with_neither_frames_nor_drawn_players(toy):
     with pytest.raises(ValueError, match=r"'bass' in 't1' of .*toy/8000 has no video frame"):
         toy.open().frames("t1", "bass", [0.0], 16)
 
 
-def test_features_are_found_by_stem_and_time(noted):
-    with pytest.raises(ValueError, match=r"has no features 'net' of 'flute' in 't0'. Compute them with:\n") as missing:
-        noted.features("t0", "flute", [0.0], "net")
-    root = noted.folder.parents[1]
+def test_features_are_looked_up_by_stem_and_time(chamber):
+    with pytest.raises(
+        ValueError, match=r"has no features 'net' of 'flute' in 't0'. Compute them with:\n"
+    ) as error_info:
+        chamber.features("t0", "flute", [0.0], "net")
+    root = chamber.folder.parents[1]
     command = f"python -m qsep_jax.frame_features --model RUN --root {root} --corpus chamber --name net"
-    command += f" --sample-rate {noted.sample_rate}"
-    assert str(missing.value).endswith(f"\n  {command}")
+    command += f" --sample-rate {chamber.sample_rate}"
+    assert str(error_info.value).endswith(f"\n  {command}")
     rows = np.arange(24, dtype=np.float32).reshape(8, 3)
-    features.write(noted.folder, "net", 2.0, 3, [("train", "t0", "cello", rows)], "mark")
-    np.testing.assert_array_equal(noted.features("t0", "cello", [0.0, 1.1, 99.0], "net"), rows[[0, 2, 7]])
-    np.testing.assert_array_equal(noted.features("t0", noted.variant("cello", 4), [1.0], "net"), rows[[2]])
+    features.write(chamber.folder, "net", 2.0, 3, [("train", "t0", "cello", rows)], "mark")
+    np.testing.assert_array_equal(chamber.features("t0", "cello", [0.0, 1.1, 99.0], "net"), rows[[0, 2, 7]])
+    np.testing.assert_array_equal(chamber.features("t0", chamber.variant("cello", 4), [1.0], "net"), rows[[2]])
     with pytest.raises(ValueError, match="no features 'net' of 'flute' in 't0'"):
-        noted.features("t0", "flute", [0.0], "net")
-    again = pickle.loads(pickle.dumps(noted))
-    np.testing.assert_array_equal(again.features("t0", "cello", [1.1], "net"), rows[[2]])
+        chamber.features("t0", "flute", [0.0], "net")
+    restored = pickle.loads(pickle.dumps(chamber))
+    np.testing.assert_array_equal(restored.features("t0", "cello", [1.1], "net"), rows[[2]])

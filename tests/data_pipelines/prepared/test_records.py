@@ -1,4 +1,4 @@
-"""Records: what is read without TensorFlow equals what TFDS decodes."""
+"""Records that are read without TensorFlow equal those that TFDS decodes."""
 
 from pathlib import Path
 
@@ -14,78 +14,78 @@ from data_pipelines.schema import RECORD_FIELDS
 
 @pytest.fixture(scope="module")
 def raw(toy) -> list[bytes]:
-    """Every record of the training split as it lies in the files."""
-    found = []
+    """The bytes of every record of the training split."""
+    contents = []
     for path in store.shards(toy.folder, "toy", "train"):
         reader = ArrayRecordReader(path)
-        found += [reader.read([position])[0] for position in range(reader.num_records())]
+        contents += [reader.read([position])[0] for position in range(reader.num_records())]
         reader.close()
-    return found
+    return contents
 
 
 @pytest.fixture(scope="module")
-def opened(toy) -> records.Records:
+def reader(toy) -> records.Records:
     return records.Records(store.shards(toy.folder, "toy", "train"))
 
 
-def test_equal_to_the_reader_of_array_record(raw, opened):
-    assert len(opened) == len(raw)
-    assert [opened[number] for number in range(len(raw))] == raw
+def test_equal_to_the_reader_of_array_record(raw, reader):
+    assert len(reader) == len(raw)
+    assert [reader[number] for number in range(len(raw))] == raw
 
 
-def test_any_samples_of_any_record(raw, opened):
-    """Asked for twice: where the audio lies is found the first time and remembered."""
+def test_any_samples_of_any_record(raw, reader):
+    """Each record is read twice, because the position of its audio is stored at the first time."""
     rng = np.random.default_rng(0)
     for number in [*rng.permutation(len(raw)), *rng.permutation(len(raw))]:
-        whole = records.audio(raw[number], 2)
-        start, stop = sorted(rng.integers(len(whole) + 1, size=2))
-        np.testing.assert_array_equal(opened.audio(number, 2, start, stop), whole[start:stop])
-        np.testing.assert_array_equal(opened.audio(number, 2, 0, len(whole)), whole)
+        expected = records.audio(raw[number], 2)
+        start, stop = sorted(rng.integers(len(expected) + 1, size=2))
+        np.testing.assert_array_equal(reader.audio(number, 2, start, stop), expected[start:stop])
+        np.testing.assert_array_equal(reader.audio(number, 2, 0, len(expected)), expected)
 
 
-def write_file(path: Path, found: list[bytes], options: str = "group_size:1,uncompressed") -> str:
+def write_file(path: Path, contents: list[bytes], options: str = "group_size:1,uncompressed") -> str:
     writer = ArrayRecordWriter(str(path), options)
-    for record in found:
+    for record in contents:
         writer.write(record)
     writer.close()
     return str(path)
 
 
-def test_records_wherever_they_fall_in_a_block(tmp_path):
-    """Every 64 KiB there is a header, be it within the audio, the head of a record or that of its chunk."""
+def test_records_at_any_position_in_a_block(tmp_path):
+    """Headers every 64 KiB may interrupt the audio, the head of a record or the header of its chunk."""
     rng = np.random.default_rng(0)
-    found = [rng.bytes(int(length)) for length in [*rng.integers(1, 90, 3000), *rng.integers(60_000, 70_000, 60)]]
-    paths = [write_file(tmp_path / "0", found[:1000]), write_file(tmp_path / "1", found[1000:])]
-    opened = records.Records(paths)
-    assert len(opened) == len(found)
-    for number in rng.permutation(len(found)):
-        assert opened[number] == found[number]
+    contents = [rng.bytes(int(length)) for length in [*rng.integers(1, 90, 3000), *rng.integers(60_000, 70_000, 60)]]
+    paths = [write_file(tmp_path / "0", contents[:1000]), write_file(tmp_path / "1", contents[1000:])]
+    reader = records.Records(paths)
+    assert len(reader) == len(contents)
+    for number in rng.permutation(len(contents)):
+        assert reader[number] == contents[number]
 
 
 @pytest.mark.parametrize("count", [0, 40, 41, 42, 43, 44, 45, 2000])
-def test_audio_behind_many_notes(count, toy, tmp_path):
-    """Only the head of a record is searched for its audio, unless that is further back."""
+def test_audio_after_many_notes(count, toy, tmp_path):
+    """The audio may begin after the head of the record that is searched first."""
     notes = np.tile(np.array([[0.1, 1.0, 60.0]], np.float32), (count, 1))
     stem = Stem("a", toy.audio["train", "t1", "other"][:500], notes=notes)
     folder = store.corpus_folder(tmp_path, "noted", 8000)
     store.write(
         folder, "noted", 8000, 2, {"train": iter([store.segments("t", [stem], 8000)])}, fingerprint="0", options={}
     )
-    opened = records.Records(store.shards(folder, "noted", "train"))
-    np.testing.assert_array_equal(opened.audio(0, 2, 3, 400), stem.audio[3:400])
-    np.testing.assert_array_equal(np.frombuffer(records.fields(opened[0])["notes"], np.float32).reshape(-1, 3), notes)
+    reader = records.Records(store.shards(folder, "noted", "train"))
+    np.testing.assert_array_equal(reader.audio(0, 2, 3, 400), stem.audio[3:400])
+    np.testing.assert_array_equal(np.frombuffer(records.fields(reader[0])["notes"], np.float32).reshape(-1, 3), notes)
 
 
 @pytest.mark.parametrize(("start", "stop", "channels"), [(0, 12_001, 2), (-1, 5, 2), (7, 6, 2), (0, 1, 7)])
-def test_samples_that_are_not_there(start, stop, channels, opened):
+def test_samples_outside_of_the_record(start, stop, channels, reader):
     with pytest.raises(ValueError, match=r"has no samples .*: the corpus is damaged, prepare it again"):
-        opened.audio(0, channels, start, stop)
+        reader.audio(0, channels, start, stop)
 
 
 @pytest.mark.parametrize("number", [10_000])
-def test_records_that_are_not_there(number, opened):
+def test_numbers_outside_of_the_records(number, reader):
     with pytest.raises(IndexError):
-        opened[number]
+        reader[number]
 
 
 def test_no_files():
@@ -99,11 +99,11 @@ def test_files_in_another_form(options, tmp_path):
         records.Records([path])
 
 
-@pytest.mark.parametrize("kept", [0.0, 0.5, 0.99])
-def test_a_truncated_file(kept, toy, tmp_path):
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_a_truncated_file(share, toy, tmp_path):
     content = Path(store.shards(toy.folder, "toy", "train")[0]).read_bytes()
     path = tmp_path / "file"
-    path.write_bytes(content[: int(kept * len(content))])
+    path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(ValueError, match=r"the corpus is damaged, prepare it again"):
         records.Records([str(path)])
 
@@ -135,10 +135,10 @@ def test_audio_is_a_view_that_cannot_be_written(raw):
 
 @pytest.mark.parametrize("value", [0, 1, 127, 128, 300, 2**31, 2**62])
 def test_integer(value):
-    packed, rest = b"", value
-    while rest >= 128:
-        packed, rest = packed + bytes([rest & 127 | 128]), rest >> 7
-    assert records.integer(packed + bytes([rest])) == value
+    packed, remaining = b"", value
+    while remaining >= 128:
+        packed, remaining = packed + bytes([remaining & 127 | 128]), remaining >> 7
+    assert records.integer(packed + bytes([remaining])) == value
 
 
 def test_an_empty_field_is_zero():
@@ -150,19 +150,19 @@ def test_a_record_without_audio(raw):
         records.audio(raw[0].replace(b"\x05audio", b"\x05sound"), 2)
 
 
-@pytest.mark.parametrize("kept", [0.3, 0.9])
-def test_a_record_cut_short(raw, kept):
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_an_incomplete_record(raw, share):
     record = max(raw, key=len)
     start = record.find(b"\x05audio")
     with pytest.raises(ValueError, match=r"cut short: the corpus is damaged, prepare it again"):
-        records.audio(record[: start + int(kept * 48_000)], 2)
+        records.audio(record[: start + int(share * 48_000)], 2)
 
 
-def test_audio_that_is_not_whole_frames(raw):
+def test_audio_with_another_channel_count(raw):
     with pytest.raises(ValueError, match="cut short"):
         records.audio(raw[0], 7)
 
 
-def test_bytes_that_are_no_example(raw):
+def test_bytes_that_are_not_an_example(raw):
     with pytest.raises(ValueError, match=r"not a tf.train.Example: the corpus is damaged, prepare it again"):
         records.fields(b"\x08\x01" + raw[0])

@@ -1,4 +1,4 @@
-"""The stored form: what is written is what is read, by TFDS too, and a folder is whole or not there."""
+"""The stored format: records are read as they were written, also by TFDS, and only complete folders appear."""
 
 import hashlib
 import json
@@ -12,7 +12,8 @@ from data_pipelines.corpora.chamber import Chamber
 from data_pipelines.prepared import store
 from data_pipelines.prepared.corpus import Excerpt, open_corpus
 
-SEGMENT = 12_000  # samples of a record at 8 kHz
+# Samples of a record at 8 kHz.
+SEGMENT = 12_000
 
 
 def test_metadata_round_trip(toy):
@@ -51,16 +52,16 @@ def test_tfds_reads_the_folder(toy):
         )
 
 
-def test_segments_carry_the_notes_that_sound_in_them():
+def test_segments_have_the_notes_that_sound_in_them():
     notes = np.array([[0.0, 1.0, 60], [1.4, 1.6, 62], [2.0, 2.5, 64], [3.0, 3.5, 65]], np.float32)
-    found = store.segments("t", [Stem("a", np.zeros((30_000, 1), np.int16), "p", notes)], 8000)
-    assert [len(record["audio"]) for record in found] == [SEGMENT, SEGMENT, 6000]
-    assert [record["segment"] for record in found] == [0, 1, 2]
-    assert [record["notes"][:, 2].tolist() for record in found] == [[60, 62], [62, 64], [65]]
+    rows = store.segments("t", [Stem("a", np.zeros((30_000, 1), np.int16), "p", notes)], 8000)
+    assert [len(record["audio"]) for record in rows] == [SEGMENT, SEGMENT, 6000]
+    assert [record["segment"] for record in rows] == [0, 1, 2]
+    assert [record["notes"][:, 2].tolist() for record in rows] == [[60, 62], [62, 64], [65]]
 
 
 def test_many_shards_are_read_as_one(toy, tmp_path, monkeypatch):
-    """Shards hold so many records that only large corpora have several: here they hold 4."""
+    """Here, a shard holds only 4 records, because otherwise only large corpora have several shards."""
     monkeypatch.setattr(store, "RECORDS_PER_SHARD", 4)
     noise = {(t, s): np.random.default_rng([t, s]).integers(-9, 9, (29_999, 1)) for t in range(3) for s in range(2)}
     loaded = [[Stem(f"s{s}", noise[t, s].astype(np.int16)) for s in range(2)] for t in range(3)]
@@ -74,24 +75,24 @@ def test_many_shards_are_read_as_one(toy, tmp_path, monkeypatch):
         np.testing.assert_array_equal(read * 32768, original)
 
 
-def test_options_that_came_later_count_once_they_are_used():
-    """What corpora were marked with before `shifts` was an option, and still are where it is not used."""
+def test_options_that_were_added_later_change_the_fingerprint_only_if_they_are_used():
+    """Without shifts, the fingerprint is that of the time before `shifts` was an option."""
     corpus = Chamber()
     options = {"works": "160", "longest": "120.0", "seed": "0", "soundfont": "None"}
     content = [1, "chamber", 3, 22_050, 1.5, options, corpus.inputs()]
     before = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
     assert store.fingerprint(corpus, 22_050) == store.fingerprint(Chamber(shifts=0), 22_050) == before
-    marks = {store.fingerprint(Chamber(shifts=shifts), 22_050) for shifts in (0, 1, 2)}
-    assert len(marks) == 3
-    # Options that were always there count at their default too.
-    assert store.fingerprint(Chamber(works=60), 22_050) not in marks
+    fingerprints = {store.fingerprint(Chamber(shifts=shifts), 22_050) for shifts in (0, 1, 2)}
+    assert len(fingerprints) == 3
+    # Other options change the fingerprint at any value.
+    assert store.fingerprint(Chamber(works=60), 22_050) not in fingerprints
 
 
-def test_nothing_is_left_beside_the_folder(toy):
+def test_no_other_files_are_left_beside_the_folder(toy):
     assert [path.name for path in toy.folder.parent.iterdir()] == ["8000"]
 
 
-def test_a_write_that_fails_leaves_the_corpus_before_it(tmp_path):
+def test_a_write_that_fails_leaves_the_old_corpus(tmp_path):
     folder = store.corpus_folder(tmp_path, "c", 8000)
 
     def write(tracks):
@@ -112,8 +113,8 @@ def test_a_write_that_fails_leaves_the_corpus_before_it(tmp_path):
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_a_replacement_that_is_interrupted_leaves_no_half(tmp_path, monkeypatch):
-    """Deleting a folder takes a while: what is being deleted must not lie under the final name any more."""
+def test_an_interrupted_replacement_leaves_a_complete_corpus(tmp_path, monkeypatch):
+    """Deleting a folder takes a while, and must not happen under the final name."""
     folder = store.corpus_folder(tmp_path, "c", 8000)
 
     def write(level):

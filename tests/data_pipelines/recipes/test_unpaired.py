@@ -192,5 +192,5 @@ def test_only_validation_may_use_fewer_streams(root):
     streams = {name: Stream("others", UnpairedMixture()) for name in ("songs", "more")}
     shapes = {"songs": Shape(SAMPLES, RATE)}
     assert set(Pipeline(Data(str(root), streams), shapes, "validation", 2, 0).batch(0)) == {"songs"}
-    with pytest.raises(ValueError, match=r"asks for the streams \['songs'\], the config has \['more', 'songs'\]"):
+    with pytest.raises(ValueError, match=r"requires the streams \['songs'\], but the config has \['more', 'songs'\]"):
         Pipeline(Data(str(root), streams), shapes, "train", 2, 0)
