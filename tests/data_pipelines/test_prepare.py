@@ -320,7 +320,7 @@ USER_ERRORS = {
     "folder --source x --sourse y": "unknown option '--sourse'; did you mean '--source'?",
     "band --trian 3": "unknown option '--trian'; did you mean '--train'?",
     "chamber --longst 3": "unknown option '--longst'; did you mean '--longest'?",
-    "band --frobnicate": "unknown option '--frobnicate'; see python -m data_pipelines.prepare --help",
+    "band --frobnicate": "unknown option '--frobnicate'; see qsep prepare --help",
     "chamber --name Bad": (
         "the name 'Bad' of a corpus must hold only lower-case letters, digits and '_', and begin with a letter"
     ),
