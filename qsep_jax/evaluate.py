@@ -1,5 +1,6 @@
 """The command `qsep evaluate`: score a model on excerpts, tracks or segments, or score folders of estimates."""
 
+import abc
 import dataclasses
 import sys
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ MARKERS = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ModelOptions:
+class ModelOptions(abc.ABC):
     """Options for every evaluation of a saved model.
 
     Attributes:
@@ -40,9 +41,9 @@ class ModelOptions:
     out: Path | None = None
     against: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
 
+    @abc.abstractmethod
     def evaluate(self, name: str, out: Path | None) -> Evaluation:
-        """Evaluate a saved model with these options."""
-        raise NotImplementedError
+        """Evaluate the saved model `name` with these options; `out` replaces that of the options."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,7 @@ class CorpusOptions(ModelOptions):
     tracks: int = 0
     oracle: tuple[Oracle, ...] = ("mixture", "irm")
 
-    def selection(self) -> TrackSelection:
+    def to_selection(self) -> TrackSelection:
         return TrackSelection(self.root, self.corpus, self.split or "", self.tracks)
 
 
@@ -133,7 +134,7 @@ class Tracks(ProtocolOptions, CorpusOptions):
         return evaluate_tracks(
             name,
             self.to_protocol(),
-            self.selection(),
+            self.to_selection(),
             channels=self.channels,
             query_modes=self.ask,
             oracles=self.oracle,
@@ -155,7 +156,7 @@ class Segments(CorpusOptions):
     wiener: tuple[int, ...] = (0, 2)
 
     def evaluate(self, name: str, out: Path | None) -> Evaluation:
-        return evaluate_segments(name, self.selection(), wiener=self.wiener, oracles=self.oracle, out=out)
+        return evaluate_segments(name, self.to_selection(), wiener=self.wiener, oracles=self.oracle, out=out)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -212,8 +213,8 @@ def with_subcommand(arguments: Sequence[str]) -> list[str]:
     protocol = dict(zip(tokens, [*tokens[1:], ""], strict=True)).get("--protocol", "excerpts")
     if protocol not in ("excerpts", "segments"):
         return ["tracks", *tokens]
-    pairs = zip([*tokens, ""], ["", *tokens], strict=True)
-    return [protocol, *(token for token, before in pairs if token and "--protocol" not in (token, before))]
+    places = {place for place, token in enumerate(tokens) if token == "--protocol"}
+    return [protocol, *(token for place, token in enumerate(tokens) if not {place, place - 1} & places)]
 
 
 def check(options: Excerpts | Tracks | Segments | Folders) -> None:

@@ -226,6 +226,16 @@ def test_arguments_without_a_subcommand_are_translated(arguments, translated):
     assert evaluate.with_subcommand(arguments.split()) == translated.split()
 
 
+def test_empty_arguments_are_kept():
+    assert evaluate.with_subcommand(["--workdir", "RUN", "--root", ""]) == [
+        "excerpts",
+        "--workdir",
+        "RUN",
+        "--root",
+        "",
+    ]
+
+
 def test_arguments_without_a_subcommand_give_the_same_results(folders):
     """The results equal those of the sub-command, and both find each other's files."""
     for options in (folder_options(folders), folder_options(folders)[1:]):
