@@ -1,5 +1,7 @@
 """Tests of the U-Net of Slizovskaia et al. 2021: published sizes, and what a condition affects."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +19,14 @@ def small(**fields) -> MaskUNet:
     return MaskUNet(3, (4, 6, 8), **fields)
 
 
-def maps_of(network: MaskUNet, variables, condition, train=False, key=KEY):
+@functools.cache
+def variables_of(network: MaskUNet):
+    condition = None if network.film == "none" else CONDITIONS
+    return jax.jit(lambda: network.init(KEY, SPECTROGRAM, condition, False, KEY))()
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4))
+def maps_of(network: MaskUNet, variables, condition, key=KEY, train=False):
     return network.apply(variables, SPECTROGRAM, condition, train, key, mutable=["batch_stats"])[0][0]
 
 
@@ -44,8 +53,8 @@ def test_parameters_of_the_published_sizes(fields, count):
 @pytest.mark.parametrize("heads", [False, True])
 def test_maps_have_the_size_of_the_spectrogram_and_are_not_negative(heads):
     network = small(heads=heads, classes=2)
-    variables = network.init(KEY, SPECTROGRAM, None, False, KEY)
-    maps, logits = network.apply(variables, SPECTROGRAM, None, False, KEY)
+    apply = jax.jit(lambda variables: network.apply(variables, SPECTROGRAM, None, False, KEY))
+    maps, logits = apply(variables_of(network))
     assert maps.shape == (2, 3, 8, 16)
     assert logits.shape == (2, 2)
     assert float(maps.min()) == 0.0 < float(maps.max())
@@ -54,7 +63,7 @@ def test_maps_have_the_size_of_the_spectrogram_and_are_not_negative(heads):
 @pytest.mark.parametrize("film", ["bottleneck", "encoder", "final"])
 def test_a_condition_only_changes_its_example(film):
     network = small(film=film)
-    variables = network.init(KEY, SPECTROGRAM, CONDITIONS, False, KEY)
+    variables = variables_of(network)
     before = maps_of(network, variables, CONDITIONS)
     after = maps_of(network, variables, CONDITIONS.at[1].set(jnp.asarray([0.0, 0.0, 1.0])))
     np.testing.assert_array_equal(before[0], after[0])
@@ -63,7 +72,7 @@ def test_a_condition_only_changes_its_example(film):
 
 def test_heads_only_share_the_encoder():
     network = small(heads=True)
-    variables = network.init(KEY, SPECTROGRAM, None, False, KEY)
+    variables = variables_of(network)
     params = {**variables["params"], "decoder_1": jax.tree.map(jnp.zeros_like, variables["params"]["decoder_1"])}
     before, after = maps_of(network, variables, None), maps_of(network, {**variables, "params": params}, None)
     np.testing.assert_array_equal(before[:, [0, 2]], after[:, [0, 2]])
@@ -72,8 +81,8 @@ def test_heads_only_share_the_encoder():
 
 def test_dropout_is_only_active_in_training():
     network = small()
-    variables = network.init(KEY, SPECTROGRAM, None, False, KEY)
-    one, other = maps_of(network, variables, None), maps_of(network, variables, None, key=jax.random.key(5))
+    variables = variables_of(network)
+    one, other = maps_of(network, variables, None), maps_of(network, variables, None, jax.random.key(5))
     np.testing.assert_array_equal(one, other)
-    one, other = (maps_of(network, variables, None, True, jax.random.key(seed)) for seed in (0, 5))
+    one, other = (maps_of(network, variables, None, jax.random.key(seed), True) for seed in (0, 5))
     assert (one != other).any()

@@ -1,5 +1,6 @@
 """Tests of the networks of Lin et al. 2021: published sizes, and which outputs depend on which inputs."""
 
+import functools
 from functools import partial
 
 import jax
@@ -66,21 +67,28 @@ def inputs():
     return magnitude, condition, roll
 
 
-def variables_of(networks, inputs):
+@functools.cache
+def variables_of(networks):
     def all_networks(networks, magnitude, condition):
         networks.embed(magnitude, True)
         networks(magnitude, condition, True)
 
-    return networks.init(KEY, *inputs[:2], method=all_networks)
+    shapes = (2, FRAMES, BINS), (2, 2, 6)
+    return jax.jit(lambda: networks.init(KEY, *map(jnp.ones, shapes), method=all_networks))()
+
+
+@partial(jax.jit, static_argnums=0, static_argnames=("train", "method"))
+def apply(networks, variables, *inputs, train=False, method=None, **more):
+    return networks.apply(variables, *inputs, train=train, method=method, **more)
 
 
 def test_shapes(inputs):
     networks = tiny()
-    variables = variables_of(networks, inputs)
-    estimate, logits = networks.apply(variables, inputs[0], inputs[1], False)
+    variables = variables_of(networks)
+    estimate, logits = apply(networks, variables, *inputs[:2])
     assert estimate.shape == (4, FRAMES, BINS)
     assert logits.shape == (4, FRAMES, CLASSES)
-    latent = networks.apply(variables, inputs[0], False, method=MSI.embed)
+    latent = apply(networks, variables, inputs[0], method=MSI.embed)
     assert latent.shape == (2, 6)
     assert np.abs(latent).max() <= 1
 
@@ -89,28 +97,23 @@ def test_queries_of_sources_are_independent(inputs):
     """Rows are ordered by mixture, then source; without batch statistics they do not affect each other."""
     magnitude, condition, _ = inputs
     networks = tiny()
-    variables = variables_of(networks, inputs)
-    together, _ = networks.apply(variables, magnitude, condition, False)
+    variables = variables_of(networks)
+    together, _ = apply(networks, variables, magnitude, condition)
     for mixture in range(2):
         for source in range(2):
-            alone, _ = networks.apply(
-                variables,
-                magnitude[mixture : mixture + 1],
-                condition[mixture : mixture + 1, source : source + 1],
-                False,
-            )
+            inputs = magnitude[mixture : mixture + 1], condition[mixture : mixture + 1, source : source + 1]
+            alone, _ = apply(networks, variables, *inputs)
             np.testing.assert_allclose(alone[0], together[2 * mixture + source], atol=1e-5)
 
 
 def test_the_score_determines_pitch_and_the_mixture_timbre(inputs):
     magnitude, condition, roll = inputs
     networks = tiny()
-    variables = variables_of(networks, inputs)
-    apply = partial(networks.apply, variables, train=False)
-    by_score, logits = apply(magnitude, condition, roll=roll)
-    assert not np.allclose(by_score, apply(magnitude, condition)[0])
-    assert not np.allclose(by_score, apply(magnitude, condition, roll=roll[:, ::-1])[0])
-    other, same_logits = apply(magnitude, condition, timbre=2 * magnitude, roll=roll)
+    run = partial(apply, networks, variables_of(networks))
+    by_score, logits = run(magnitude, condition, roll=roll)
+    assert not np.allclose(by_score, run(magnitude, condition)[0])
+    assert not np.allclose(by_score, run(magnitude, condition, roll=roll[:, ::-1])[0])
+    other, same_logits = run(magnitude, condition, timbre=2 * magnitude, roll=roll)
     assert not np.allclose(other, by_score)
     np.testing.assert_array_equal(same_logits, logits)  # transcription always uses `magnitude`
 
@@ -118,9 +121,10 @@ def test_the_score_determines_pitch_and_the_mixture_timbre(inputs):
 def test_a_soft_roll_is_a_mixture_of_codebook_entries(inputs):
     """Eq. 10: the representation is linear in the probabilities."""
     networks = tiny()
-    variables = variables_of(networks, inputs)
+    variables = variables_of(networks)
     timbre = [jnp.ones((4, FRAMES, BINS // 2**level, channels)) for level, channels in enumerate((2, 3, 4))]
 
+    @jax.jit
     def entangled(roll):
         return networks.apply(variables, roll, timbre, method=lambda n, r, t: n.pitch_extractor(r, t))
 
@@ -131,13 +135,12 @@ def test_a_soft_roll_is_a_mixture_of_codebook_entries(inputs):
 
 def test_a_query_of_odd_length_is_cut():
     networks = tiny()
-    variables = variables_of(networks, (jnp.ones((1, FRAMES, BINS)), jnp.ones((1, 1, 6))))
     query = jax.random.normal(KEY, (1, FRAMES + 3, BINS))
-    embed = partial(networks.apply, variables, train=False, method=MSI.embed)
+    embed = partial(apply, networks, variables_of(networks), method=MSI.embed)
     np.testing.assert_array_equal(embed(query), embed(query[:, :FRAMES]))
 
 
 def test_the_decoder_may_be_negative(inputs):
     networks = tiny(decoding="skips")
-    estimate, _ = networks.apply(variables_of(networks, inputs), *inputs[:2], False)
+    estimate, _ = apply(networks, variables_of(networks), *inputs[:2])
     assert estimate.min() < 0

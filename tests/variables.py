@@ -1,0 +1,17 @@
+"""Variables of systems for tests, initialised once for each system: compiling an `init` takes longer than most tests."""
+
+import functools
+
+import jax
+
+from qsep_jax.systems.base import System, Variables
+
+
+@functools.cache
+def _initialised(system: System, seed: int) -> Variables:
+    return jax.jit(lambda: system.init(jax.random.key(seed), {}))()
+
+
+def variables_of(system: System, seed: int = 0) -> Variables:
+    """The variables of `system.init` for a seed; the dictionaries are the caller's to change."""
+    return jax.tree.map(lambda leaf: leaf, _initialised(system, seed))
