@@ -12,7 +12,7 @@ import qsep_jax
 from data_pipelines.audio.reading import read_audio
 from qsep_jax import separate as separate_command
 from tests.commands import command
-from tests.pieces import LABELLED, NONE, RATE, STEMS, write_bundle
+from tests.pieces import ON_LABELS, RATE, STEMS, UNCONDITIONED, write_bundle
 
 RNG = np.random.default_rng(0)
 MODEL = "chamber13"
@@ -34,7 +34,10 @@ def mix(tmp_path_factory):
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
-    return {name: write_bundle(system, folder / name) for name, system in {"none": NONE, "labels": LABELLED}.items()}
+    return {
+        name: write_bundle(system, folder / name)
+        for name, system in {"none": UNCONDITIONED, "labels": ON_LABELS}.items()
+    }
 
 
 def noise(*shape: int) -> np.ndarray:

@@ -15,9 +15,9 @@ from qsep_jax.metrics.tracks import TrackScores
 from qsep_jax.runs.bundle import Bundle
 from qsep_jax.systems.frame_classifier import FrameClassifier
 from tests.commands import command, refused, train_debug
-from tests.pieces import LABELLED, NONE, RATE, SEEING, STEMS, write_bundle, write_pieces
+from tests.pieces import ON_LABELS, ON_VIDEO, PLAYERS, RATE, STEMS, UNCONDITIONED, write_bundle, write_pieces
 
-SYSTEMS = {"none": NONE, "labelled": LABELLED, "seeing": SEEING}
+SYSTEMS = {"none": UNCONDITIONED, "labelled": ON_LABELS, "seeing": ON_VIDEO}
 PIECES = {
     "a": (9_000, ("cello", "violin")),
     "b": (8_000, ("cello", "violin")),
@@ -64,7 +64,7 @@ def test_complete_tracks(bundles, corpus, tmp_path, name):
     _, model = Bundle(bundles[name]).load()
     for track, (length, stems) in PIECES.items():
         audio = {stem: corpus.read(Excerpt(track, stem, 0, length)) for stem in stems}
-        condition = cues.from_corpus(model, corpus, cues.playing(corpus, track))
+        condition = cues.from_corpus(model, corpus, cues.stem_excerpts(corpus, track))
         estimates = separate(model, sum(audio.values()), condition)
         scores = TrackScores.from_file(tmp_path / "tracks" / "model" / f"{track}.json")
         assert tuple(scores.stems) == stems
@@ -76,14 +76,14 @@ def test_complete_tracks(bundles, corpus, tmp_path, name):
 def test_cached_features_replace_frames(bundles, tmp_path, monkeypatch):
     """If the recipe of the run names cached features, no frame is read."""
     folder, names = tmp_path / "cached", []
-    write_bundle(SEEING, folder, Bundle(bundles["none"]).experiment().data.root)
+    write_bundle(ON_VIDEO, folder, Bundle(bundles["none"]).experiment().data.root)
     config = json.loads((folder / "config.json").read_text())
     config["data"]["streams"]["separation"]["recipe"] |= {"frames": 2, "features": "frozen"}
     (folder / "config.json").write_text(json.dumps(config))
 
     def features(self, track, stem, times, name):
         names.append(name)
-        return np.ones((2, SEEING.seen.resnet.features), np.float32)
+        return np.ones((2, PLAYERS.resnet.features), np.float32)
 
     monkeypatch.setattr("data_pipelines.prepared.corpus.Corpus.features", features)
     monkeypatch.setattr("data_pipelines.prepared.corpus.Corpus.frames", None)
@@ -110,7 +110,7 @@ def test_a_run_without_queries_has_no_class_means(tmp_path):
 
 
 def test_a_system_that_does_not_separate_is_refused(root, tmp_path, capsys):
-    bundle = write_bundle(FrameClassifier(STEMS, RATE, size=16, resnet=SEEING.seen.resnet), tmp_path / "eyes", root)
+    bundle = write_bundle(FrameClassifier(STEMS, RATE, size=16, resnet=PLAYERS.resnet), tmp_path / "eyes", root)
     refused(capsys, "does not separate, so it cannot be evaluated", evaluate, "excerpts", "--workdir", bundle)
     audio = tmp_path / "x.wav"
     audio.touch()

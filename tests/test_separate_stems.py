@@ -13,9 +13,9 @@ from qsep_jax.inference import cues, files, separation
 from qsep_jax.runs.bundle import Bundle
 from tests.commands import command, refused
 from tests.data_pipelines.pictures import write_video
-from tests.pieces import LABELLED, NONE, RATE, SEEING, STEMS, write_bundle
+from tests.pieces import ON_LABELS, ON_VIDEO, RATE, STEMS, UNCONDITIONED, write_bundle
 
-SYSTEMS = {"none": NONE, "labelled": LABELLED, "seeing": SEEING}
+SYSTEMS = {"none": UNCONDITIONED, "labelled": ON_LABELS, "seeing": ON_VIDEO}
 BOXES = {"violin": [32, 0, 32, 48], "cello": [0, 0, 32, 48]}
 
 
@@ -158,7 +158,14 @@ def test_mistakes(bundles, run, mix, tmp_path, capsys):
     wrong("unknown label 'vox'", "none", "--label", "vox")
     wrong(f"is conditioned on labels: give a label for each instrument that plays, {known}", "labelled")
     wrong("is not conditioned on queries, so it cannot use a query: give labels", "labelled", "--query", mix)
-    wrong("is not conditioned on queries, so it cannot use an interpolation: give a video", "seeing", "--interpolate", "a", "b", "1")
+    wrong(
+        "is not conditioned on queries, so it cannot use an interpolation: give a video",
+        "seeing",
+        "--interpolate",
+        "a",
+        "b",
+        "1",
+    )
     wrong("is not conditioned on queries, so it cannot use iterations: leave it out", "none", "--iterations", "1")
     wrong("cannot separate by score", "labelled", "--score", mix)
     wrong("is conditioned on video: give a video of the players", "seeing", "--label", "violin")

@@ -11,7 +11,7 @@ from qsep_jax.evaluation.estimates import Oracle, QueryMode, model_estimators, o
 from qsep_jax.evaluation.leakage import refuse_overlap
 from qsep_jax.evaluation.segment_report import by_segment, write_segment_report
 from qsep_jax.evaluation.tracks import corpus_tracks, score_tracks, write_report
-from qsep_jax.inference.cues import MixtureCondition, features_of, from_corpus, playing
+from qsep_jax.inference.cues import MixtureCondition, features_of, from_corpus, stem_excerpts
 from qsep_jax.inference.model import Model
 from qsep_jax.metrics.protocols import Protocol
 from qsep_jax.runs.bundle import SavedModel, find_model, identity
@@ -171,4 +171,4 @@ def _open(
     if corpus.split == "test":
         refuse_overlap(experiment, corpus)
     features = features_of(stream)
-    return corpus, lambda track: from_corpus(model, corpus, playing(corpus, track), features), features
+    return corpus, lambda track: from_corpus(model, corpus, stem_excerpts(corpus, track), features), features

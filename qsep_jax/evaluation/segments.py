@@ -20,7 +20,7 @@ from qsep_jax.dsp.stft import istft, stft
 from qsep_jax.dsp.wiener import EPSILON, wiener
 from qsep_jax.evaluation.estimates import Estimator, Oracle, Stems, mixture_of
 from qsep_jax.evaluation.tracks import ScoredTrack, corpus_facts, make_tracks
-from qsep_jax.inference.cues import MixtureCondition, index_of, playing
+from qsep_jax.inference.cues import MixtureCondition, index_of, stem_excerpts
 from qsep_jax.inference.model import Model
 from qsep_jax.inference.rows import in_rows, repeat_condition
 from qsep_jax.metrics import oracles
@@ -54,13 +54,13 @@ def corpus_segments(
     samples = system.chunk_samples
 
     def references(name: str) -> Stems:
-        stems = playing(corpus, name)
+        stems = stem_excerpts(corpus, name)
         length = max(max(stem.samples for stem in stems) // samples, 1) * samples
         audio = {stem.stem: corpus.read(dataclasses.replace(stem, samples=length)) for stem in stems}
         return {stem: audio.get(stem, np.zeros((length, 1), np.float32)) for stem in system.stems}
 
     tracks = make_tracks(corpus, references, estimators, corpus_facts(corpus, model_facts))
-    sources = {track.name: [stem.stem for stem in playing(corpus, track.name)] for track in tracks}
+    sources = {track.name: [stem.stem for stem in stem_excerpts(corpus, track.name)] for track in tracks}
     return [dataclasses.replace(track, facts={**track.facts, "sources": sources[track.name]}) for track in tracks]
 
 

@@ -17,7 +17,7 @@ from data_pipelines.prepared.corpus import Corpus
 from data_pipelines.progress import Progress
 from qsep_jax.evaluation.estimates import Estimator, Stems
 from qsep_jax.figures.scores import boxes
-from qsep_jax.inference.cues import playing
+from qsep_jax.inference.cues import stem_excerpts
 from qsep_jax.metrics.protocols import Protocol
 from qsep_jax.metrics.tracks import TrackScores, summary_rows, with_improvement
 
@@ -54,7 +54,7 @@ def corpus_tracks(
     """
 
     def references(name: str) -> Stems:
-        stems = playing(corpus, name)
+        stems = stem_excerpts(corpus, name)
         length = max(stem.samples for stem in stems)
         return {stem.stem: corpus.read(dataclasses.replace(stem, samples=length)) for stem in stems}
 

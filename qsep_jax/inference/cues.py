@@ -1,7 +1,7 @@
-"""What a model is told of a mixture, if not by example: which stems are there, or what their players look like.
+"""Conditions of a mixture from other cues than queries: the labels of its stems, or a video of the players.
 
-From a corpus, which knows both, or from labels and a video that a user gives. What is told holds for a whole mixture,
-or, of what is seen, for each chunk by itself.
+The cues come from a corpus, or from labels and a video file of the user. Labels give one condition for a mixture; a
+video gives one for each chunk.
 """
 
 import heapq
@@ -27,7 +27,7 @@ from qsep_jax.systems.base import Condition, System, Variables
 from qsep_jax.systems.capabilities import player_frames
 from qsep_jax.systems.visual import PlayerFrames
 
-# A condition of `[1, …]`, or one for each chunk.
+# A condition of `[1, …]`, or a function that returns the condition of a chunk.
 MixtureCondition = Condition | ConditionAt
 
 
@@ -37,10 +37,10 @@ def _condition(system: System, variables: Variables, cues: dict[str, Any]) -> Co
 
 
 def from_labels(model: Model, stems: Iterable[str]) -> Condition:
-    """The condition of a mixture of `stems`, all others being absent.
+    """The condition of a mixture of `stems`; all other stems are absent.
 
     Raises:
-      ValueError: for a stem that the model does not know; names those that it does.
+      ValueError: if the model does not have a stem; the message lists those that it has.
     """
     present = np.zeros((1, len(model.system.stems)), np.float32)
     present[0, [index_of(model.system, stem) for stem in stems]] = 1.0
@@ -48,10 +48,10 @@ def from_labels(model: Model, stems: Iterable[str]) -> Condition:
 
 
 def index_of(system: System, stem: str) -> int:
-    """Which of the system's stems it is.
+    """The index of a stem of the system.
 
     Raises:
-      ValueError: if it is none.
+      ValueError: if the system does not have it; the message lists those that it has.
     """
     if stem not in system.stems:
         raise ValueError(f"unknown label '{stem}'; this model knows {', '.join(system.stems)}")
@@ -59,113 +59,126 @@ def index_of(system: System, stem: str) -> int:
 
 
 def features_of(stream: Stream) -> str:
-    """Name of the cached features that a stream has in place of frames; empty for the frames themselves."""
+    """The name of the cached features that a stream uses in place of video frames; empty if it uses frames."""
     return stream.recipe.features if isinstance(stream.recipe, MixAndSeparate) else ""
 
 
-def playing(corpus: Corpus, track: str) -> list[Excerpt]:
-    """The whole stems of a track."""
+def stem_excerpts(corpus: Corpus, track: str) -> list[Excerpt]:
+    """The excerpts that cover each stem of a track completely."""
     stems = [stem for stem in corpus.stems if track in corpus.tracks(stem)]
     return [Excerpt(track, stem, 0, corpus.length(track, stem)) for stem in stems]
 
 
 def from_corpus(model: Model, corpus: Corpus, sources: Sequence[Excerpt], features: str = "") -> MixtureCondition:
-    """What is told of a mixture of sources, of a stem each; nothing, `()`, where the model takes no cue.
+    """The condition of a mixture of excerpts of different stems; `()` for a model that takes no cue.
 
-    A chunk from sample `start` of the mixture on is shown the players `start` samples after their excerpts begin.
+    For a model conditioned on video, a chunk that begins at sample `start` of the mixture gets the frames of the
+    players `start` samples after the beginning of their excerpts.
 
     Args:
-      features: name of cached features to show in place of frames.
+      sources: The excerpts.
+      features: Name of cached features that replace the frames.
 
     Raises:
-      ValueError: if a source is of no stem of the model, or there are more players than it has slots for; when asked
-        for a chunk, if the corpus lacks frames or features.
+      ValueError: if the model does not have the stem of a source, or has fewer slots than there are players; on the
+        call for a chunk, if the corpus lacks frames or features.
     """
     system = model.system
-    slots = {index_of(system, source.stem): source for source in sources}
+    by_stem = {index_of(system, source.stem): source for source in sources}
     if not system.cues:
         return ()
     if "labels" in system.cues:
         return from_labels(model, [source.stem for source in sources])
-    seen = player_frames(system)
-    _check_slots(seen, [source.stem for source in sources])
+    settings = player_frames(system)
+    _check_slots(settings, [source.stem for source in sources])
 
-    def look(source: Excerpt, start: int) -> np.ndarray:
+    def frames_at(source: Excerpt, start: int) -> np.ndarray:
         begin = max(source.start + start, 0) / corpus.sample_rate
-        times = begin + seen.spacing * np.arange(seen.frames)
+        times = begin + settings.spacing * np.arange(settings.frames)
         if features:
             return corpus.features(source.track, source.stem, times, features)
-        return corpus.frames(source.track, source.stem, times, seen.size)
+        return corpus.frames(source.track, source.stem, times, settings.size)
 
-    return lambda start: _seen(model, {slot: look(slots[slot], start) for slot in sorted(slots)})
+    return lambda start: _from_players(model, {stem: frames_at(by_stem[stem], start) for stem in sorted(by_stem)})
 
 
 def from_video(model: Model, path: Path, boxes: Mapping[str, files.Box]) -> Callable[[], ConditionAt]:
-    """What is told by a video, anew from its beginning at each call, to be asked for chunk by chunk in their order.
+    """Return a function that starts decoding a video; what it returns gives the condition of each chunk of a mixture.
 
-    A chunk is shown the players at its own times; what comes before the video is its first picture, and after it the
-    last. Without boxes the whole picture is one player. Memory does not depend on the length.
+    The conditions must be requested in the order of the chunks. A chunk gets the frames of the players at its own
+    times; before the beginning of the video it gets the first frame, after the end the last. Memory does not depend on
+    the length.
+
+    Args:
+      boxes: The position of each player in the frame, by the name of the stem that the player plays or by any other
+        names. If empty, the complete frame shows one player.
 
     Raises:
-      ValueError: if it cannot be read or has no picture, a box is not within it, or there are too many.
+      ValueError: if the file cannot be read or has no frame, a box is not within the frame, or there are more players
+        than the model has slots.
     """
     system = model.system
-    seen, places = player_frames(system), {name: place for place, name in enumerate(system.stems)}
-    names = sorted(boxes, key=lambda name: places.get(name, len(places)))
-    _check_slots(seen, names)
-    slots = [places.get(name, -1 - number) for number, name in enumerate(names)]
+    settings, stem_of = player_frames(system), {name: index for index, name in enumerate(system.stems)}
+    names = sorted(boxes, key=lambda name: stem_of.get(name, len(stem_of)))
+    _check_slots(settings, names)
+    stems = [stem_of.get(name, -1 - number) for number, name in enumerate(names)] or [-1]
 
-    def players(picture: np.ndarray) -> list[np.ndarray]:
-        parts = [files.crop(picture, boxes[name], f"'{name}'") for name in names] or [picture]
-        return [resize(part, seen.size) for part in parts]
+    def players(frame: np.ndarray) -> list[np.ndarray]:
+        crops = [files.crop(frame, boxes[name], f"'{name}'") for name in names] or [frame]
+        return [resize(player, settings.size) for player in crops]
 
-    def of_chunks() -> Iterator[Condition]:
+    def chunk_conditions() -> Iterator[Condition]:
         plan, rate = plan_of(system), system.sample_rate
         begins = (max(start, 0) / rate for start in itertools.count(-plan.context - plan.fade, plan.hop))
-        wanted, order = itertools.tee(in_order(begins, seen.spacing * np.arange(seen.frames)))
-        held: dict[int, list[list[np.ndarray]]] = {}
-        for picture, (_, chunk) in zip(files.frames(path, (time for time, _ in wanted)), order, strict=False):
-            held.setdefault(chunk, []).append(players(picture))
-            if len(held[chunk]) == seen.frames:
-                found = [np.stack(frames) for frames in zip(*held.pop(chunk), strict=True)]
-                yield _seen(model, dict(zip(slots or [-1], found, strict=True)))
+        to_decode, order = itertools.tee(ascending_times(begins, settings.spacing * np.arange(settings.frames)))
+        incomplete: dict[int, list[list[np.ndarray]]] = {}  # by chunk, the players in the frames so far
+        for frame, (_, chunk) in zip(files.frames(path, (time for time, _ in to_decode)), order, strict=False):
+            incomplete.setdefault(chunk, []).append(players(frame))
+            if len(incomplete[chunk]) == settings.frames:
+                by_player = [np.stack(frames) for frames in zip(*incomplete.pop(chunk), strict=True)]
+                yield _from_players(model, dict(zip(stems, by_player, strict=True)))
 
-    def from_the_beginning() -> ConditionAt:
-        conditions = of_chunks()
+    def begin() -> ConditionAt:
+        conditions = chunk_conditions()
         return lambda start: next(conditions)
 
-    begin = from_the_beginning()
-    begin(0)  # finds what is wrong before anything is written
-    return from_the_beginning
+    begin()(0)  # raises the errors of the video and the boxes before any output is written
+    return begin
 
 
-def in_order(begins: Iterable[float], offsets: np.ndarray) -> Iterator[tuple[float, int]]:
-    """All times `begin + offset` in order, with the number of the begin: `begins` do not fall, there may be no end."""
-    waiting: list[tuple[float, int]] = []
-    for number, begin in enumerate(begins):
-        while waiting and waiting[0][0] < begin:
-            yield heapq.heappop(waiting)
+def ascending_times(begins: Iterable[float], offsets: np.ndarray) -> Iterator[tuple[float, int]]:
+    """Yield all times `begin + offset` in ascending order, each with the index of its `begin`.
+
+    Args:
+      begins: Times in ascending order; they may be infinitely many.
+    """
+    pending: list[tuple[float, int]] = []
+    for index, begin in enumerate(begins):
+        while pending and pending[0][0] < begin:
+            yield heapq.heappop(pending)
         for offset in offsets.tolist():
-            heapq.heappush(waiting, (begin + offset, number))
-    yield from sorted(waiting)
+            heapq.heappush(pending, (begin + offset, index))
+    yield from sorted(pending)
 
 
-def _check_slots(seen: PlayerFrames, players: Sequence[str]) -> None:
-    if len(players) > seen.slots:
+def _check_slots(settings: PlayerFrames, players: Sequence[str]) -> None:
+    if len(players) > settings.slots:
         raise ValueError(
-            f"there are {len(players)} players ({', '.join(players)}), and the model sees {seen.slots} at most"
+            f"there are {len(players)} players ({', '.join(players)}), but the model takes at most {settings.slots}"
         )
 
 
-def _seen(model: Model, players: Mapping[int, np.ndarray]) -> Condition:
-    """The condition of players in slots one after the other, each `[n, …]`, by the stem that they play.
+def _from_players(model: Model, players: Mapping[int, np.ndarray]) -> Condition:
+    """The condition of players in consecutive slots.
 
-    A number below 0 stands for a player of whom that is not known: then it is said of nobody.
+    Args:
+      players: Frames or features `[n, …]` of each player, by the index of the stem that the player plays. A negative
+        index stands for an unknown stem; the condition then has no stem for any player.
     """
-    shown = np.stack(list(players.values()))
-    empty = player_frames(model.system).slots - len(shown)
-    padded = np.pad(shown, [(0, empty)] + [(0, 0)] * (shown.ndim - 1))
-    told = {FEATURES if shown.dtype == np.float32 else FRAMES: padded[None]}
+    stacked = np.stack(list(players.values()))
+    empty = player_frames(model.system).slots - len(stacked)
+    padded = np.pad(stacked, [(0, empty)] + [(0, 0)] * (stacked.ndim - 1))
+    cues = {FEATURES if stacked.dtype == np.float32 else FRAMES: padded[None]}
     if min(players) >= 0:
-        told[SLOTS] = np.array([[*players, *[-1] * empty]], np.int32)
-    return _condition(model.system, model.variables, told)
+        cues[SLOTS] = np.array([[*players, *[-1] * empty]], np.int32)
+    return _condition(model.system, model.variables, cues)

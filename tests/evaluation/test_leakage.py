@@ -15,7 +15,7 @@ from qsep_jax import evaluate, train
 from qsep_jax.evaluation.leakage import refuse_overlap
 from qsep_jax.runs.experiment import Experiment
 from tests.commands import config_of, refused
-from tests.pieces import NONE, STEMS, write_bundle
+from tests.pieces import STEMS, UNCONDITIONED, write_bundle
 
 SYSTEM = get_config("debug").system
 SECONDS = 0.25
@@ -101,7 +101,7 @@ def test_training_is_refused(root, capsys, monkeypatch):
 
 @pytest.mark.parametrize("subcommand", ["excerpts", "tracks", "segments"])
 def test_evaluation_is_refused(tmp_path, capsys, subcommand):
-    write(tmp_path, "pieces", STEMS, NONE.sample_rate, train={"a duet": SECONDS}, test={"A Duet": SECONDS})
-    bundle = write_bundle(NONE, tmp_path / "bundle", tmp_path)
+    write(tmp_path, "pieces", STEMS, UNCONDITIONED.sample_rate, train={"a duet": SECONDS}, test={"A Duet": SECONDS})
+    bundle = write_bundle(UNCONDITIONED, tmp_path / "bundle", tmp_path)
     refused(capsys, "'a duet' of", evaluate, subcommand, "--workdir", bundle, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()

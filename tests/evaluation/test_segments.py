@@ -20,7 +20,7 @@ from qsep_jax.metrics.protocols import Protocol
 from qsep_jax.metrics.tracks import TrackScores
 from qsep_jax.runs.bundle import Bundle
 from tests.commands import command, refused
-from tests.pieces import LABELLED, NONE, PIECES, RATE, SAMPLES, SEEING, STEMS, write_bundle, write_pieces
+from tests.pieces import ON_LABELS, ON_VIDEO, PIECES, RATE, SAMPLES, STEMS, UNCONDITIONED, write_bundle, write_pieces
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it uses a deprecated namespace of SciPy
@@ -29,7 +29,7 @@ with warnings.catch_warnings():
 transform = jax.jit(stft, static_argnums=(1, 2))
 inverse = jax.jit(istft, static_argnums=(1, 2))
 refine = jax.jit(segments.filter_estimates, static_argnums=2)
-SYSTEMS = {"none": NONE, "labelled": LABELLED, "seeing": SEEING}
+SYSTEMS = {"none": UNCONDITIONED, "labelled": ON_LABELS, "seeing": ON_VIDEO}
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_segments_are_processed_separately(bundles, corpus, name):
     model = Bundle(bundles[name]).load()[1]
 
     def condition_of(track):
-        return cues.from_corpus(model, corpus, cues.playing(corpus, track))
+        return cues.from_corpus(model, corpus, cues.stem_excerpts(corpus, track))
 
     estimators = segments.model_estimators(model, condition_of, (0, 2, 0))
     estimators |= segments.oracle_estimators(model, ("mixture", "irm"))
@@ -112,12 +112,12 @@ def test_segments_are_processed_separately(bundles, corpus, name):
 def test_a_system_that_estimates_spectrograms(corpus):
     """The filter starts from the spectrograms of the network, not from those of its waveforms."""
 
-    class Masks(type(NONE)):
+    class Masks(type(UNCONDITIONED)):
         def spectrograms(self, variables, mixture, condition):
             spectrum = stft(mixture[..., 0], self.window_length, self.hop_length)
             return jnp.stack([share * spectrum for share in (0.1, 0.0, 0.3, 0.6)], 1)[..., None]
 
-    system = Masks(**{name: getattr(NONE, name) for name in NONE.__dataclass_fields__})
+    system = Masks(**{name: getattr(UNCONDITIONED, name) for name in UNCONDITIONED.__dataclass_fields__})
     model = Model(system, jax.jit(lambda key: system.init(key, {}))(jax.random.key(0)))
     (track, *_) = segments.corpus_segments(corpus, system, segments.model_estimators(model, lambda track: (), (1,)), {})
     references = track.references()
@@ -225,8 +225,8 @@ def test_comparison_of_models(bundles, tmp_path):
 
 def test_models_that_cannot_be_evaluated_are_refused(bundles, run, tmp_path, capsys):
     refused(capsys, "segments are for models that estimate all stems", evaluate, *options(run, tmp_path))
-    fields = {name: getattr(NONE, name) for name in NONE.__dataclass_fields__}
+    fields = {name: getattr(UNCONDITIONED, name) for name in UNCONDITIONED.__dataclass_fields__}
     root = Bundle(bundles["none"]).experiment().data.root
-    narrow = write_bundle(type(NONE)(**{**fields, "stems": STEMS[:2]}), tmp_path / "narrow", root)
+    narrow = write_bundle(type(UNCONDITIONED)(**{**fields, "stems": STEMS[:2]}), tmp_path / "narrow", root)
     message = "unknown label 'flute'; this model knows bassoon, cello"
     refused(capsys, message, evaluate, *options(narrow, tmp_path))

@@ -1,4 +1,4 @@
-"""What a model is told of a mixture: labels, and players at the times of each chunk, in the order of its stems."""
+"""Conditions from labels and from videos: frames at the times of each chunk, players in the order of the stems."""
 
 import dataclasses
 
@@ -11,9 +11,17 @@ from qsep_jax.inference import cues
 from qsep_jax.inference.chunks import default_plan
 from qsep_jax.runs.bundle import Bundle
 from tests.data_pipelines.pictures import number_of, write_video
-from tests.pieces import LABELLED, NONE, RATE, SAMPLES, SEEING, STEMS, write_bundle, write_pieces
-
-SHOWN = SEEING.seen
+from tests.pieces import (
+    ON_LABELS,
+    ON_VIDEO,
+    PLAYERS,
+    RATE,
+    SAMPLES,
+    STEMS,
+    UNCONDITIONED,
+    write_bundle,
+    write_pieces,
+)
 
 
 @pytest.fixture(scope="module")
@@ -25,131 +33,133 @@ def corpus(tmp_path_factory):
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
-    systems = {"none": NONE, "labelled": LABELLED, "seeing": SEEING}
+    systems = {"unconditioned": UNCONDITIONED, "labels": ON_LABELS, "video": ON_VIDEO}
     return {name: Bundle(write_bundle(system, folder / name)).load()[1] for name, system in systems.items()}
 
 
 @pytest.fixture
-def told(monkeypatch):
-    """The cues themselves in place of what a model makes of them."""
-    monkeypatch.setattr(cues, "_condition", lambda system, variables, told: told)
+def raw_cues(monkeypatch):
+    """Replace the conditions by the cues that the model computes them from."""
+    monkeypatch.setattr(cues, "_condition", lambda system, variables, raw: raw)
 
 
-def test_labels(models, corpus, told):
-    trio = cues.playing(corpus, "trio")
+def test_labels(models, corpus, raw_cues):
+    trio = cues.stem_excerpts(corpus, "trio")
     assert [source.stem for source in trio] == ["bassoon", "cello", "flute"]
-    found = cues.from_corpus(models["labelled"], corpus, trio)
-    np.testing.assert_array_equal(found["labels"], [[1.0, 1.0, 1.0, 0.0]])
-    found = cues.from_labels(models["labelled"], ["violin", "cello"])
-    np.testing.assert_array_equal(found["labels"], [[0.0, 1.0, 0.0, 1.0]])
+    labels = cues.from_corpus(models["labels"], corpus, trio)["labels"]
+    np.testing.assert_array_equal(labels, [[1.0, 1.0, 1.0, 0.0]])
+    labels = cues.from_labels(models["labels"], ["violin", "cello"])["labels"]
+    np.testing.assert_array_equal(labels, [[0.0, 1.0, 0.0, 1.0]])
 
 
-def test_the_model_makes_its_condition(models):
-    np.testing.assert_array_equal(cues.from_labels(models["labelled"], ["flute"]), [[0.0, 0.0, 1.0, 0.0]])
+def test_the_model_computes_its_condition(models):
+    np.testing.assert_array_equal(cues.from_labels(models["labels"], ["flute"]), [[0.0, 0.0, 1.0, 0.0]])
 
 
-def test_nothing_is_told_where_nothing_is_taken(models, corpus):
-    assert cues.from_corpus(models["none"], corpus, cues.playing(corpus, "trio")) == ()
+def test_a_model_without_cues_gets_an_empty_condition(models, corpus):
+    assert cues.from_corpus(models["unconditioned"], corpus, cues.stem_excerpts(corpus, "trio")) == ()
 
 
-def test_players_of_a_corpus_at_the_times_of_a_chunk(models, corpus, told):
-    """In the order of the stems, whatever that of the sources; each at its own place in its own track."""
+def test_players_of_a_corpus_at_the_times_of_a_chunk(models, corpus, raw_cues):
+    """Players are in the order of the stems, not of the sources; each has the times of its own excerpt."""
     sources = [Excerpt("duet", "violin", 900, 400), Excerpt("trio", "bassoon", 100, 400)]
-    at = cues.from_corpus(models["seeing"], corpus, sources)
+    condition_at = cues.from_corpus(models["video"], corpus, sources)
     for start in (-512, 0, 1_000):
-        found = at(start)
-        assert found[FRAMES].shape == (1, 3, 2, 16, 16, 3)
-        assert found[FRAMES].dtype == np.uint8
-        np.testing.assert_array_equal(found[SLOTS], [[0, 3, -1]])
+        condition = condition_at(start)
+        assert condition[FRAMES].shape == (1, 3, 2, 16, 16, 3)
+        assert condition[FRAMES].dtype == np.uint8
+        np.testing.assert_array_equal(condition[SLOTS], [[0, 3, -1]])
         for slot, source in enumerate(reversed(sources)):
             times = max(source.start + start, 0) / RATE + np.array([0.0, 0.05])
             expected = corpus.frames(source.track, source.stem, times, 16)
-            np.testing.assert_array_equal(found[FRAMES][0, slot], expected)
-        assert not found[FRAMES][0, 2].any()
-    assert not np.array_equal(at(0)[FRAMES], at(1_000)[FRAMES])
+            np.testing.assert_array_equal(condition[FRAMES][0, slot], expected)
+        assert not condition[FRAMES][0, 2].any()
+    assert not np.array_equal(condition_at(0)[FRAMES], condition_at(1_000)[FRAMES])
 
 
-def test_features_in_place_of_frames(models, corpus, told, monkeypatch):
-    asked = []
+def test_features_in_place_of_frames(models, corpus, raw_cues, monkeypatch):
+    requests = []
 
     def features(track, stem, times, name):
-        asked.append((track, stem, *times, name))
+        requests.append((track, stem, *times, name))
         return np.full((2, 5), STEMS.index(stem), np.float32)
 
     monkeypatch.setattr(corpus, "features", features)
-    found = cues.from_corpus(models["seeing"], corpus, cues.playing(corpus, "duet"), "frozen")(800)
-    assert found.keys() == {FEATURES, SLOTS}
-    np.testing.assert_array_equal(found[FEATURES][0, :, :, 0], [[1, 1], [3, 3], [0, 0]])
-    assert asked[0] == ("duet", "cello", pytest.approx(0.1), pytest.approx(0.15), "frozen")
+    condition = cues.from_corpus(models["video"], corpus, cues.stem_excerpts(corpus, "duet"), "frozen")(800)
+    assert condition.keys() == {FEATURES, SLOTS}
+    np.testing.assert_array_equal(condition[FEATURES][0, :, :, 0], [[1, 1], [3, 3], [0, 0]])
+    assert requests[0] == ("duet", "cello", pytest.approx(0.1), pytest.approx(0.15), "frozen")
 
 
 def test_more_players_than_slots(models, corpus):
-    narrow = dataclasses.replace(SEEING, visual=dataclasses.replace(SHOWN, slots=2))
-    model = dataclasses.replace(models["seeing"], system=narrow)
+    narrow = dataclasses.replace(ON_VIDEO, visual=dataclasses.replace(PLAYERS, slots=2))
+    model = dataclasses.replace(models["video"], system=narrow)
     with pytest.raises(
-        ValueError, match=r"there are 3 players \(bassoon, cello, flute\), and the model sees 2 at most"
+        ValueError, match=r"there are 3 players \(bassoon, cello, flute\), but the model takes at most 2"
     ):
-        cues.from_corpus(model, corpus, cues.playing(corpus, "trio"))
+        cues.from_corpus(model, corpus, cues.stem_excerpts(corpus, "trio"))
 
 
-@pytest.mark.parametrize("name", ["none", "labelled", "seeing"])
-def test_a_stem_that_the_model_does_not_know(models, corpus, name):
+@pytest.mark.parametrize("name", ["unconditioned", "labels", "video"])
+def test_a_stem_that_the_model_does_not_have(models, corpus, name):
     with pytest.raises(ValueError, match="unknown label 'tuba'; this model knows bassoon, cello, flute, violin"):
         cues.from_corpus(models[name], corpus, [Excerpt("trio", "tuba", 0, 100)])
 
 
-def test_all_times_come_in_order():
+def test_times_are_ascending():
     begins, offsets = [0.0, 0.0, 0.3, 0.9, 1.0], np.array([0.0, 0.5, 1.0])
-    found = list(cues.in_order(iter(begins), offsets))
-    assert found == sorted((begin + offset, number) for number, begin in enumerate(begins) for offset in offsets)
+    times = list(cues.ascending_times(iter(begins), offsets))
+    assert times == sorted((begin + offset, index) for index, begin in enumerate(begins) for offset in offsets)
 
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    """Forty pictures, twenty a second."""
+    """A video of 40 frames, 20 per second."""
     pytest.importorskip("av", reason="needs PyAV: pip install 'qsep-jax[video]'")
     return write_video(tmp_path_factory.mktemp("video") / "clip.mp4", 40, rate=20)
 
 
 @pytest.mark.parametrize("spacing", [0.05, 0.35])
-def test_a_video_is_shown_at_the_times_of_each_chunk(models, clip, told, spacing):
-    """Also where a chunk's pictures come after the first of the next; beyond its end the last one stays."""
-    system = dataclasses.replace(SEEING, visual=dataclasses.replace(SHOWN, spacing=spacing))
-    model = dataclasses.replace(models["seeing"], system=system)
+def test_chunks_get_the_frames_at_their_times(models, clip, raw_cues, spacing):
+    """Also if a chunk ends after the next begins; after the end of the video the last frame is repeated."""
+    system = dataclasses.replace(ON_VIDEO, visual=dataclasses.replace(PLAYERS, spacing=spacing))
+    model = dataclasses.replace(models["video"], system=system)
     begin, plan = cues.from_video(model, clip, {}), default_plan(SAMPLES)
-    for _ in range(2):  # a second mixture begins at the beginning
-        at = begin()
+    for _ in range(2):  # a second mixture begins with the first frame
+        condition_at = begin()
         for start in range(-plan.context - plan.fade, 30 * plan.hop, plan.hop):
-            found = at(start)
-            assert found.keys() == {FRAMES}
+            condition = condition_at(start)
+            assert condition.keys() == {FRAMES}
             seconds = max(start, 0) / RATE + np.array([0.0, spacing])
             nearest = np.minimum(seconds * 20, 39)
-            numbers = [number_of(image) for image in found[FRAMES][0, 0]]
+            numbers = [number_of(image) for image in condition[FRAMES][0, 0]]
             np.testing.assert_allclose(numbers, nearest, atol=0.501)
-            assert not found[FRAMES][0, 1:].any()
+            assert not condition[FRAMES][0, 1:].any()
 
 
-def test_boxes_of_named_players_are_in_the_order_of_the_stems(models, clip, told):
+def test_boxes_of_named_players_are_in_the_order_of_the_stems(models, clip, raw_cues):
     boxes = {"violin": (32, 0, 32, 48), "cello": (0, 0, 64, 10)}
-    found = cues.from_video(models["seeing"], clip, boxes)()(-512)
-    np.testing.assert_array_equal(found[SLOTS], [[1, 3, -1]])
-    assert number_of(found[FRAMES][0, 0, 1]) == 1
-    assert found[FRAMES][0, 0, 1].any()
-    assert found[FRAMES][0, 1].mean() < 10  # the right half of small numbers is black
+    condition = cues.from_video(models["video"], clip, boxes)()(-512)
+    np.testing.assert_array_equal(condition[SLOTS], [[1, 3, -1]])
+    assert number_of(condition[FRAMES][0, 0, 1]) == 1
+    assert condition[FRAMES][0, 0, 1].any()
+    assert condition[FRAMES][0, 1].mean() < 10  # the right half of small numbers is black
 
 
-def test_players_whose_instruments_are_not_known(models, clip, told):
+def test_players_whose_instruments_are_not_known(models, clip, raw_cues):
     boxes = {"left": (0, 0, 32, 48), "right": (32, 0, 32, 48)}
-    found = cues.from_video(models["seeing"], clip, boxes)()(-512)
-    assert found.keys() == {FRAMES}
-    assert found[FRAMES][0, 0].any()
+    condition = cues.from_video(models["video"], clip, boxes)()(-512)
+    assert condition.keys() == {FRAMES}
+    assert condition[FRAMES][0, 0].any()
 
 
-def test_mistakes_with_videos(models, clip, tmp_path):
-    model = models["seeing"]
-    with pytest.raises(ValueError, match=r"the box \[40, 0, 30, 10\] of 'flute' .* not within the picture, 64 × 48"):
+def test_invalid_boxes_and_videos_are_refused(models, clip, tmp_path):
+    model = models["video"]
+    with pytest.raises(
+        ValueError, match=r"the box \[40, 0, 30, 10\] of 'flute' .* is not within the frame, which has 64 × 48 pixels"
+    ):
         cues.from_video(model, clip, {"flute": (40, 0, 30, 10)})
-    with pytest.raises(ValueError, match=r"there are 4 players .* and the model sees 3 at most"):
+    with pytest.raises(ValueError, match=r"there are 4 players .* but the model takes at most 3"):
         cues.from_video(model, clip, dict.fromkeys("abcd", (0, 0, 8, 8)))
     with pytest.raises(ValueError, match="no such file"):
         cues.from_video(model, tmp_path / "no.mp4", {})

@@ -17,7 +17,7 @@ from benchmarks.papers.slizovskaia2021.runs import Run, load, read_all
 from qsep_jax.command_line import console
 from qsep_jax.evaluation import segments
 from qsep_jax.figures.spectrograms import save_png, strips, subplots
-from qsep_jax.inference.cues import from_corpus, playing
+from qsep_jax.inference.cues import from_corpus, stem_excerpts
 
 EXAMPLE = "python -m benchmarks.papers.slizovskaia2021.figures --runs runs/exp1 runs/exp6 runs/exp11 --out runs/figures"
 RATIOS, BSS = METRICS[:3], METRICS[3:]
@@ -127,7 +127,7 @@ def filtered(run: Run, options: Figures) -> tuple[dict[str, Mapping[str, np.ndar
     model, corpus, features = load(run.workdir, options.corpus, options.split, options.root)
 
     def told(name: str) -> Any:
-        return from_corpus(model, corpus, playing(corpus, name), features)
+        return from_corpus(model, corpus, stem_excerpts(corpus, name), features)
 
     estimates = segments.model_estimators(model, told, FILTERED)
     (wanted,) = [each for each in segments.corpus_segments(corpus, model.system, estimates, {}) if each.name == track]

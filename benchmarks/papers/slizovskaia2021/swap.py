@@ -19,7 +19,7 @@ from data_pipelines.progress import Progress
 from qsep_jax.command_line import console
 from qsep_jax.evaluation import segments
 from qsep_jax.evaluation.tracks import ScoredTrack
-from qsep_jax.inference.cues import from_corpus, playing
+from qsep_jax.inference.cues import from_corpus, stem_excerpts
 from qsep_jax.inference.model import Model
 from qsep_jax.metrics.aggregate import summarize
 from qsep_jax.metrics.ratios import si_sdr
@@ -135,7 +135,7 @@ def separated(
     seen = cast(Corpus, Recast(corpus, instead))
 
     def told(name: str) -> Any:
-        return from_corpus(model, seen, playing(corpus, name), features)
+        return from_corpus(model, seen, stem_excerpts(corpus, name), features)
 
     estimates, references = segments.model_estimators(model, told, options.wiener), track.references()
     return {count: dict(estimates[f"model_w{count}"](track.name, references)) for count in options.wiener}
@@ -145,7 +145,7 @@ def study(model: Model, corpus: Corpus, features: str, options: Swap) -> list[di
     """For each source and number of iterations, SI-SDR of its segments `[n]` by what was seen."""
     tracks = segments.corpus_segments(corpus, model.system, {}, {})[: options.tracks or None]
     samples, found = model.system.chunk_samples, []
-    parts = {track.name: [part.stem for part in playing(corpus, track.name)] for track in tracks}
+    parts = {track.name: [part.stem for part in stem_excerpts(corpus, track.name)] for track in tracks}
     with Progress("recasting", sum(map(len, parts.values())), unit="source") as progress:
         for number, track in enumerate(tracks):
             references, rng = track.references(), np.random.default_rng([options.seed, number])
