@@ -30,6 +30,6 @@ def _load_systems() -> None:
 
 
 def cache_compilations() -> None:
-    """Keep compiled programs in the user's cache folder, unless JAX_COMPILATION_CACHE_DIR says where."""
+    """Keep compiled programs in the user's cache folder, or in the folder that JAX_COMPILATION_CACHE_DIR names."""
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache" / "qsep_jax" / "compiled"))
