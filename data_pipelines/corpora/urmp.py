@@ -12,17 +12,15 @@ The splits are those of Lin et al. 2021: songs in which any of `schema.UNSEEN_IN
 are used for testing, and all others for training. The split is by song and not by piece, because the test pairs of the
 authors use tracks of 32_Fugue, 36_Rondeau and 37_Rondeau. None of the unseen instruments plays in these pieces, but
 they play in other arrangements of the same songs. The training lists of the authors name 55 of the 68 tracks that
-remain for training. The CSV files beside this module hold their training tracks and their test pairs with queries.
+remain for training. `urmp_lin2021` has their training tracks and their test pairs with queries.
 
 Slizovskaia et al. 2021 test on all merged pieces except those in which a single instrument plays twice. Frames of a
 player come from `Vid_01_Jupiter_vn_vc.mp4`, cropped to the box of the player; merged players have the frames of the
 first one.
 """
 
-import csv
 import dataclasses
 import re
-from importlib import resources
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -280,31 +278,3 @@ def read_notes(path: Path) -> np.ndarray:
     if not rows:
         raise ValueError(f"{path} holds no notes: fetch the file again")
     return np.array(rows, np.float32)
-
-
-@dataclasses.dataclass(frozen=True)
-class PublishedPair:
-    """A test mixture of Lin et al. 2021: two tracks of one song, each with the track of its query."""
-
-    instrument_a: str
-    track_a: str
-    query_track_a: str
-    instrument_b: str
-    track_b: str
-    query_track_b: str
-
-
-def published_pairs() -> list[PublishedPair]:
-    """The 32 test pairs of Lin et al. 2021 with their queries (`data/urmp/testset` of the published code)."""
-    names = [field.name for field in dataclasses.fields(PublishedPair)]
-    return [PublishedPair(**{name: row[name] for name in names}) for row in _published("urmp_lin2021.csv")]
-
-
-def published_train_tracks() -> dict[str, str]:
-    """The 55 training tracks of Lin et al. 2021, each with its instrument (`data/urmp/*/train.lst`)."""
-    return {row["track"]: row["instrument"] for row in _published("urmp_lin2021_train.csv")}
-
-
-def _published(name: str) -> list[dict[str, str]]:
-    text = resources.files("data_pipelines.corpora").joinpath(name).read_text()
-    return list(csv.DictReader(text.splitlines()))

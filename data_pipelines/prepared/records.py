@@ -134,18 +134,6 @@ def _payload(file: np.ndarray, position: int, count: int) -> np.ndarray:
     return out
 
 
-def audio(record: bytes, channels: int) -> np.ndarray:
-    """A read-only view of the audio of a record, int16 `[T, C]`.
-
-    Raises:
-      ValueError: if the record has no audio, or not the same number of samples in each channel.
-    """
-    position, length = _find_audio(record, len(record))
-    if length % (2 * channels):
-        raise ValueError(f"the audio of a record is cut short: {_DAMAGED}")
-    return np.frombuffer(record, AUDIO_DTYPE, length // 2, position).reshape(-1, channels)
-
-
 def _find_audio(head: bytes, total: int) -> tuple[int, int]:
     """Position and size in bytes of the audio in a record of `total` bytes that begins with `head`."""
     key = head.find(_AUDIO_KEY)

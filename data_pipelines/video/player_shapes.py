@@ -87,10 +87,7 @@ def _tube(start: Point, end: Point, first: float, last: float = 0.0, colour: str
 
 def _player(pose: Pose, x: float = 0.0) -> list[Shape]:
     nod = 0.05 * pose.flash
-    return [
-        Shape((x, -0.12), (x, 1.0), 0.2, 0.3, "clothes"),
-        _disc((x, -0.55 + nod), 0.2, "head"),
-    ]
+    return [Shape((x, -0.12), (x, 1.0), 0.2, 0.3, "clothes"), _disc((x, -0.55 + nod), 0.2, "head")]
 
 
 def _arm(shoulder: Point, hand: Point) -> list[Shape]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipelines.corpora.urmp import published_pairs
+from data_pipelines.corpora.urmp_lin2021 import published_pairs
 from data_pipelines.prepared.corpus import Corpus, Excerpt, open_corpus
 from data_pipelines.recipes.instrument_pairs import sounding_parts
 from qsep_jax.runs.bundle import find_model

@@ -13,7 +13,8 @@ from signals import pitch, tone
 
 from data_pipelines import prepare
 from data_pipelines.corpora import urmp
-from data_pipelines.corpora.urmp import Urmp, published_pairs, published_train_tracks, read_notes, split_of
+from data_pipelines.corpora.urmp import Urmp, read_notes, split_of
+from data_pipelines.corpora.urmp_lin2021 import published_pairs, published_train_tracks
 from data_pipelines.prepared.corpus import open_corpus
 from data_pipelines.schema import INSTRUMENTS, SEEN_INSTRUMENTS, UNSEEN_INSTRUMENTS
 
