@@ -1,7 +1,8 @@
-"""Does it look? `python -m benchmarks.papers.slizovskaia2021.swap --runs runs/exp13 runs/exp16`.
+"""Test whether a model uses the video: `python -m benchmarks.papers.slizovskaia2021.swap --runs runs/exp13 runs/exp16`.
 
-Test segments are separated three times over: with all players at their own time, with another player in the place of
-one of them, and with him at another moment of the same piece. What that does to his source is the use of seeing him.
+Test segments are separated three times: with the true video of all players, with one player's video replaced by that of
+another player, and with one player's video taken from another moment of the piece. The drop in SI-SDR of that player's
+source shows how much the model uses the video.
 """
 
 import dataclasses
@@ -28,25 +29,33 @@ from qsep_jax.runs.bundle import find_model
 EXAMPLE = "python -m benchmarks.papers.slizovskaia2021.swap --runs runs/exp13 runs/exp16 --out runs/swap"
 OWN, OTHER, MOMENT = "own", "other player", "other moment"
 PROTOCOL = (
-    "SI-SDR of each source in each test segment, pieces of two instruments or more; other player: in his place one of "
-    "an instrument that is not in the piece, from another one; other moment: himself, a quarter to three quarters of "
-    "the piece away"
+    "SI-SDR of each source in each test segment, pieces of two instruments or more; another player: the video of an "
+    "instrument that is not in the piece, from another piece; another moment: the player's own video, shifted by a "
+    "quarter to three quarters of the piece"
 )
+# The columns of the table by their key in the rows.
+COLUMNS = {
+    OWN: "own player",
+    OTHER: "another player",
+    MOMENT: "same player, another moment",
+    f"{OWN} − {OTHER}": "drop, another player",
+    f"{OWN} − {MOMENT}": "drop, another moment",
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Swap:
-    """Show a model other players, or the same at another moment, and see what becomes of the sources.
+    """Replace the video of a player by another player's or by another moment, and measure the drop in SI-SDR.
 
     Attributes:
-      runs: runs of models that look.
-      root: folder of the prepared corpora; the runs' own if left out.
-      corpus: another corpus with players than the runs' own.
-      split: of the corpus.
-      tracks: how many, in order of their names; 0 for all.
-      wiener: iterations of the filter; one line for each number.
-      seed: of who is shown instead, and when.
-      out: where table and rows go.
+      runs: Runs of models that are conditioned on video.
+      root: Folder of the prepared corpora (by default, the runs').
+      corpus: Another corpus with video (by default, the runs').
+      split: Split of the corpus.
+      tracks: Number of tracks, in the order of their names (0: all).
+      wiener: Numbers of iterations of the Wiener filter, with a line for each.
+      seed: Seed of the other players and moments.
+      out: Folder for the table and the rows.
     """
 
     runs: tuple[Path, ...] = ()
@@ -61,44 +70,45 @@ class Swap:
 
 @dataclasses.dataclass(frozen=True)
 class Player:
-    """Who is seen in the place of another, and by how many seconds later; a piece that is over begins again."""
+    """A player whose video replaces another's, delayed by `shift` seconds; the video repeats at its end."""
 
     track: str
     stem: str
-    later: float
+    shift: float
 
 
 @dataclasses.dataclass(frozen=True)
-class Recast:
-    """A corpus in which other players are seen: all that `from_corpus` asks of one.
+class SwappedVideo:
+    """A corpus with replaced videos; it has the methods of a corpus that `from_corpus` uses.
 
     Attributes:
-      instead: who is seen in the place of the stem of a track.
+      corpus: The original corpus.
+      replacements: The player that replaces a stem of a track, by track and stem.
     """
 
     corpus: Corpus
-    instead: Mapping[tuple[str, str], Player]
+    replacements: Mapping[tuple[str, str], Player]
 
     @property
     def sample_rate(self) -> int:
         return self.corpus.sample_rate
 
     def frames(self, track: str, stem: str, times: np.ndarray, size: int) -> np.ndarray:
-        return self.corpus.frames(*self._seen(track, stem, times), size)
+        return self.corpus.frames(*self._replaced(track, stem, times), size)
 
     def features(self, track: str, stem: str, times: np.ndarray, name: str) -> np.ndarray:
-        return self.corpus.features(*self._seen(track, stem, times), name)
+        return self.corpus.features(*self._replaced(track, stem, times), name)
 
-    def _seen(self, track: str, stem: str, times: np.ndarray) -> tuple[str, str, np.ndarray]:
-        player = self.instead.get((track, stem))
+    def _replaced(self, track: str, stem: str, times: np.ndarray) -> tuple[str, str, np.ndarray]:
+        player = self.replacements.get((track, stem))
         if player is None:
             return track, stem, times
         seconds = self.corpus.length(player.track, player.stem) / self.sample_rate
-        return player.track, player.stem, (times + player.later) % seconds
+        return player.track, player.stem, (times + player.shift) % seconds
 
 
-def instead_of(corpus: Corpus, track: str, stem: str, rng: np.random.Generator) -> dict[str, Player]:
-    """Another player, of an instrument that is not in the track, and the same one at another moment.
+def draw_replacements(corpus: Corpus, track: str, stem: str, rng: np.random.Generator) -> dict[str, Player]:
+    """A random player of an instrument that is not in the track, and the same player at another moment.
 
     Raises:
       ValueError: if all instruments are in the track.
@@ -107,95 +117,98 @@ def instead_of(corpus: Corpus, track: str, stem: str, rng: np.random.Generator) 
         (name, other) for other in corpus.stems if track not in corpus.tracks(other) for name in corpus.tracks(other)
     ]
     if not absent:
-        raise ValueError(f"all instruments of {corpus.folder} play in {track}: there is no other player to be shown")
+        raise ValueError(f"all instruments of {corpus.folder} play in {track}: no other player can replace one")
     name, other = absent[rng.integers(len(absent))]
-    theirs, own = (corpus.length(*place) / corpus.sample_rate for place in ((name, other), (track, stem)))
+    other_seconds, seconds = (corpus.length(*key) / corpus.sample_rate for key in ((name, other), (track, stem)))
     return {
-        OTHER: Player(name, other, theirs * rng.uniform()),
-        MOMENT: Player(track, stem, own * rng.uniform(0.25, 0.75)),
+        OTHER: Player(name, other, other_seconds * rng.uniform()),
+        MOMENT: Player(track, stem, seconds * rng.uniform(0.25, 0.75)),
     }
 
 
-def by_segment(reference: np.ndarray, estimate: np.ndarray, samples: int) -> np.ndarray:
-    """SI-SDR of the segments of `[n · T, 1]`, `[n]` in dB; NaN where either is zero throughout."""
-    true, made = (signal.reshape(-1, samples) for signal in (reference, estimate))
-    scores = np.asarray(si_sdr(jnp.asarray(true), jnp.asarray(made)), np.float64)
-    return np.where(true.any(1) & made.any(1), scores, np.nan)
+def score_segments(reference: np.ndarray, estimate: np.ndarray, samples: int) -> np.ndarray:
+    """The SI-SDR `[segments]` of signals `[segments · T, 1]` in dB; NaN for a segment in which either is all zero."""
+    references, estimates = (signal.reshape(-1, samples) for signal in (reference, estimate))
+    scores = np.asarray(si_sdr(jnp.asarray(references), jnp.asarray(estimates)), np.float64)
+    return np.where(references.any(1) & estimates.any(1), scores, np.nan)
 
 
-def separated(
+def separate_track(
     model: Model,
     corpus: Corpus,
     track: ScoredTrack,
-    instead: Mapping[tuple[str, str], Player],
+    replacements: Mapping[tuple[str, str], Player],
     options: Swap,
     features: str,
 ) -> dict[int, dict[str, np.ndarray]]:
-    """All stems of a track after each number of Wiener iterations, some of its players being others."""
-    seen = cast(Corpus, Recast(corpus, instead))
+    """The estimates of all stems of a track, with some videos replaced, by number of Wiener iterations."""
+    swapped = cast(Corpus, SwappedVideo(corpus, replacements))
 
-    def told(name: str) -> Any:
-        return from_corpus(model, seen, stem_excerpts(corpus, name), features)
+    def condition_of(name: str) -> Any:
+        return from_corpus(model, swapped, stem_excerpts(corpus, name), features)
 
-    estimates, references = segments.model_estimators(model, told, options.wiener), track.references()
+    estimates, references = segments.model_estimators(model, condition_of, options.wiener), track.references()
     return {count: dict(estimates[f"model_w{count}"](track.name, references)) for count in options.wiener}
 
 
-def study(model: Model, corpus: Corpus, features: str, options: Swap) -> list[dict[str, Any]]:
-    """For each source and number of iterations, SI-SDR of its segments `[n]` by what was seen."""
+def measure(model: Model, corpus: Corpus, features: str, options: Swap) -> list[dict[str, Any]]:
+    """The SI-SDR of the segments of each source, by kind of video, for each number of Wiener iterations."""
     tracks = segments.corpus_segments(corpus, model.system, {}, {})[: options.tracks or None]
-    samples, found = model.system.chunk_samples, []
-    parts = {track.name: [part.stem for part in stem_excerpts(corpus, track.name)] for track in tracks}
-    with Progress("recasting", sum(map(len, parts.values())), unit="source") as progress:
+    samples, results = model.system.chunk_samples, []
+    stems = {track.name: [excerpt.stem for excerpt in stem_excerpts(corpus, track.name)] for track in tracks}
+    with Progress("swapping videos", sum(map(len, stems.values())), unit="source") as progress:
         for number, track in enumerate(tracks):
             references, rng = track.references(), np.random.default_rng([options.seed, number])
-            own = separated(model, corpus, track, {}, options, features)
-            for stem in parts[track.name]:
-                shown = {OWN: own}
-                for kind, player in instead_of(corpus, track.name, stem, rng).items():
-                    shown[kind] = separated(model, corpus, track, {(track.name, stem): player}, options, features)
+            own = separate_track(model, corpus, track, {}, options, features)
+            for stem in stems[track.name]:
+                estimates = {OWN: own}
+                for kind, player in draw_replacements(corpus, track.name, stem, rng).items():
+                    replacements = {(track.name, stem): player}
+                    estimates[kind] = separate_track(model, corpus, track, replacements, options, features)
                 for count in options.wiener:
                     scores = {
-                        kind: by_segment(references[stem], outputs[count][stem], samples)
-                        for kind, outputs in shown.items()
+                        kind: score_segments(references[stem], outputs[count][stem], samples)
+                        for kind, outputs in estimates.items()
                     }
-                    found.append({"track": track.name, "stem": stem, "wiener": count, "scores": scores})
+                    results.append({"track": track.name, "stem": stem, "wiener": count, "scores": scores})
                 progress.advance()
-    return found
+    return results
 
 
-def rows_of(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Mean ± 95 % of what was seen and of the paired differences, of all sources and by instrument.
+def rows_of(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Mean ± 95 % of the SI-SDR by kind of video and of the paired differences, for all sources and by instrument.
 
-    Only segments that have a score each time count.
+    Only segments count that have a score with every kind of video.
     """
     rows = []
-    stems = ["all", *sorted({each["stem"] for each in found})]
-    for count in dict.fromkeys(each["wiener"] for each in found):
+    stems = ["all", *sorted({result["stem"] for result in results})]
+    for count in dict.fromkeys(result["wiener"] for result in results):
         for stem in stems:
-            chosen = [each["scores"] for each in found if each["wiener"] == count and stem in ("all", each["stem"])]
-            scores = {kind: np.concatenate([each[kind] for each in chosen]) for kind in (OWN, OTHER, MOMENT)}
-            kept = np.isfinite(list(scores.values())).all(0)
-            if not kept.any():
+            chosen = [
+                result["scores"] for result in results if result["wiener"] == count and stem in ("all", result["stem"])
+            ]
+            scores = {kind: np.concatenate([source[kind] for source in chosen]) for kind in (OWN, OTHER, MOMENT)}
+            finite = np.isfinite(list(scores.values())).all(0)
+            if not finite.any():
                 continue
             scores |= {f"{OWN} − {kind}": scores[OWN] - scores[kind] for kind in (OTHER, MOMENT)}
-            numbers = {kind: dataclasses.asdict(summarize(values[kept])) for kind, values in scores.items()}
-            rows.append({"stem": stem, "wiener": count, "metric": "SI-SDR", "segments": int(kept.sum()), **numbers})
+            numbers = {kind: dataclasses.asdict(summarize(values[finite])) for kind, values in scores.items()}
+            rows.append({"stem": stem, "wiener": count, "metric": "SI-SDR", "segments": int(finite.sum()), **numbers})
     return rows
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A line for each run, number of iterations and instrument."""
-    shown = (OWN, OTHER, MOMENT, f"{OWN} − {OTHER}", f"{OWN} − {MOMENT}")
+    """The Markdown table with a line for each run, number of iterations and instrument."""
     lines = []
     for row in rows:
-        cells = [f"{row[kind]['mean']:.2f} ± {row[kind]['ci95']:.2f}" for kind in shown]
+        cells = [f"{row[key]['mean']:.2f} ± {row[key]['ci95']:.2f}" for key in COLUMNS]
         lines.append(
             [row["run"], row["stem"], str(row["experiment"]), str(row["wiener"]), str(row["segments"]), *cells]
         )
     first = rows[0]
     title = f"{first['corpus']}, {first['split']} split; {PROTOCOL}; dB: mean ± 95 % over segments and sources"
-    return published.markdown(title, ["run", "source", "exp.", "W", "segments", *shown], lines, text_columns=2)
+    columns = ["run", "source", "exp.", "W", "segments", *COLUMNS.values()]
+    return published.markdown(title, columns, lines, text_columns=2)
 
 
 def main() -> None:
@@ -203,18 +216,20 @@ def main() -> None:
     if not options.runs:
         raise ValueError(f"--runs is needed. Example: {EXAMPLE}")
     if min(options.wiener, default=-1) < 0 or options.tracks < 0:
-        raise ValueError("--wiener must be numbers from 0 on, and --tracks 0 or more")
+        raise ValueError("--wiener must be one or more numbers of at least 0, and --tracks must be at least 0")
     console.cache_compilations()
     rows = []
     for workdir in options.runs:
-        source = find_model(str(workdir))
-        experiment, name = source.experiment(), source.path.resolve().name
+        saved = find_model(str(workdir))
+        experiment, name = saved.experiment(), saved.path.resolve().name
         if "frames" not in experiment.system.cues:
-            raise ValueError(f"{workdir} holds a model that does not look: give runs of experiments 12 to 21")
+            raise ValueError(
+                f"{workdir} has a model that is not conditioned on video: give runs of experiments 12 to 21"
+            )
         facts = {"run": name, "experiment": number_of(experiment, name), "protocol": PROTOCOL, "seed": options.seed}
         model, corpus, features = load(workdir, options.corpus, options.split, options.root)
         facts |= {"corpus": corpus.metadata.name, "split": corpus.split, "features": features}
-        rows += [{**facts, **row} for row in rows_of(study(model, corpus, features, options))]
+        rows += [{**facts, **row} for row in rows_of(measure(model, corpus, features, options))]
     options.out.mkdir(parents=True, exist_ok=True)
     published.publish(options.out, rows, table(rows))
 
