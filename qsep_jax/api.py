@@ -21,7 +21,7 @@ from qsep_jax.inference.bank import Bank
 from qsep_jax.inference.files import Written
 from qsep_jax.inference.model import Model, cache_compilations
 from qsep_jax.inference.progress import Cancelled, Progress, counted, counter
-from qsep_jax.inference.synthesis import TAIL, in_register, synthesize
+from qsep_jax.inference.synthesis import TAIL, synthesize, transpose_to_register
 from qsep_jax.inference.transcription import transcribe_blocks
 from qsep_jax.runs import delta as delta_files
 from qsep_jax.runs.bundle import Bundle, SavedModel, bundled_models, find_model, write_bundle
@@ -485,7 +485,7 @@ class Separator:
             )
         register = None
         if semitones is None:
-            notes, semitones, register = in_register(self.model, notes, name, at_rate, encoded)
+            notes, semitones, register = transpose_to_register(self.model, notes, name, at_rate, encoded)
         classes = voice_classes(notes, name, frame_rate, TAIL)
         played = synthesize(self.model, at_rate, encoded, classes, iterations, momentum)
         played = resample(played, rate, recording.sample_rate)[:, 0]
