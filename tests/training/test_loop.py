@@ -12,7 +12,7 @@ from qsep_jax.on_device.batches import DrawnBatches
 from qsep_jax.runs.experiment import Experiment
 from qsep_jax.systems.base import Optimizer
 from qsep_jax.train import shapes_of
-from qsep_jax.training import sharding
+from qsep_jax.training import loop, sharding
 from qsep_jax.training.checkpoint import Checkpoints
 from qsep_jax.training.compiled import Compiled
 from qsep_jax.training.log import Diverged
@@ -24,6 +24,22 @@ from tests.experiments import debug, pipeline, write_corpora
 from tests.training.interruptions import Interrupted, Reporter, assert_equal, logged_metrics
 
 STEPS, BATCH = 10, 8
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _shared_compilations():
+    """Runs with equal settings share their compiled functions; `test_kill` resumes in new processes."""
+    shared: dict[tuple, Compiled] = {}
+
+    def compiled(system, train, mesh, batch, drawn_batches):
+        key = (system, repr(train), mesh, drawn_batches is not None, sharding.MIN_SPLIT_SIZE)
+        if key not in shared:
+            shared[key] = Compiled(system, train, mesh, batch, drawn_batches)
+        return shared[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "Compiled", compiled)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Tests of `train --plan`, which determines the resources of a run without running it."""
 
 import dataclasses
+import functools
 
 import jax
 import pytest
@@ -14,6 +15,7 @@ from tests.commands import command, config_of, refused
 from tests.experiments import debug
 
 
+@functools.cache
 def make_plan(devices: int, *, split: bool = False, batch_size: int = 8, remat: Remat = "nothing"):
     experiment = debug("lee2019.py")
     settings = dataclasses.replace(experiment.train, batch_size=batch_size, shard_parameters=split, remat=remat)
