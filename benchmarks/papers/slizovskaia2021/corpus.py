@@ -1,6 +1,6 @@
 """Table I: `python -m benchmarks.papers.slizovskaia2021.corpus --train solos --test urmp_pieces`.
 
-What there is of each instrument: recordings to train on, and pieces to test on by their number of instruments.
+The table counts, for each instrument, the recordings of the training set and the test pieces by number of instruments.
 """
 
 import dataclasses
@@ -21,14 +21,14 @@ INSTRUMENTS = [stem for family in FAMILIES.values() for stem in family]
 
 @dataclasses.dataclass(frozen=True)
 class Corpora:
-    """Count recordings, pieces and minutes of each instrument in prepared corpora, as Table I does.
+    """Count recordings, pieces and minutes of each instrument in prepared corpora, as in Table I.
 
     Attributes:
-      train: the corpus whose training and validation recordings are counted.
-      test: the corpus whose test pieces are counted.
-      root: folder of the prepared corpora.
-      sample_rate: of the prepared copies, Hz.
-      out: where the table and its rows go.
+      train: Corpus whose training and validation recordings are counted.
+      test: Corpus whose test pieces are counted.
+      root: Folder of the prepared corpora.
+      sample_rate: Sample rate of the prepared copies in Hz.
+      out: Folder for the table and its rows.
     """
 
     train: str = "chamber"
@@ -39,51 +39,54 @@ class Corpora:
 
 
 def recordings(rows: Iterable[Row], rate: int) -> dict[str, dict[str, float]]:
-    """Seconds of each instrument by track; variants and sub-stems left out."""
-    found: dict[str, dict[str, float]] = {stem: {} for stem in INSTRUMENTS}
+    """The seconds of each instrument by track, without augmented variants and sub-stems."""
+    seconds: dict[str, dict[str, float]] = {stem: {} for stem in INSTRUMENTS}
     for row in rows:
-        if not row.parent and row.stem in found:
-            found[row.stem][row.track] = row.samples / rate
-    return found
+        if not row.parent and row.stem in seconds:
+            seconds[row.stem][row.track] = row.samples / rate
+    return seconds
 
 
-def pieces(found: dict[str, dict[str, float]]) -> dict[str, int]:
-    """Number of instruments of each track that has two or more."""
+def pieces(seconds: dict[str, dict[str, float]]) -> dict[str, int]:
+    """The number of instruments of each track that has two or more."""
     counts: dict[str, int] = {}
-    for tracks in found.values():
+    for tracks in seconds.values():
         for track in tracks:
             counts[track] = counts.get(track, 0) + 1
     return {track: count for track, count in counts.items() if count > 1}
 
 
 def statistics(train: Corpus, test: Corpus) -> list[dict[str, Any]]:
-    """A row for each instrument, and `all`: `pieces` by number of instruments, durations in seconds or None."""
+    """A row for each instrument and one for `all`; durations are in seconds or None.
+
+    `pieces_of` has the number of test pieces by number of instruments.
+    """
     index, rate = train.metadata.index, train.sample_rate
-    heard = recordings((row for split in ("train", "validation") for row in index.get(split, [])), rate)
-    tested = recordings(test.metadata.index["test"], test.sample_rate)
-    counts, longest = pieces(tested), {}
-    for tracks in tested.values():
+    train_seconds = recordings((row for split in ("train", "validation") for row in index.get(split, [])), rate)
+    test_seconds = recordings(test.metadata.index["test"], test.sample_rate)
+    counts, longest = pieces(test_seconds), {}
+    for tracks in test_seconds.values():
         for track, seconds in tracks.items():
             longest[track] = max(seconds, longest.get(track, 0.0))
     sizes = range(2, max(counts.values(), default=2) + 1)
 
-    def row(stem: str, learned: Sequence[float], played: dict[str, float]) -> dict[str, Any]:
-        own = [counts[track] for track in played]
+    def row(stem: str, recorded: Sequence[float], played: dict[str, float]) -> dict[str, Any]:
+        sizes_of_pieces = [counts[track] for track in played]
         return {
             "instrument": stem,
-            "recordings": len(learned),
-            "recorded_s": _mean(learned),
-            "pieces": len(own),
-            "pieces_of": {size: own.count(size) for size in sizes},
+            "recordings": len(recorded),
+            "recorded_s": _mean(recorded),
+            "pieces": len(sizes_of_pieces),
+            "pieces_of": {size: sizes_of_pieces.count(size) for size in sizes},
             "played_s": _mean(list(played.values())),
         }
 
     rows = []
     for stem in INSTRUMENTS:
-        played = {track: seconds for track, seconds in tested[stem].items() if track in counts}
-        rows.append(row(stem, list(heard[stem].values()), played))
-    everything = [seconds for tracks in heard.values() for seconds in tracks.values()]
-    return [*rows, row("all", everything, {track: longest[track] for track in counts})]
+        played = {track: seconds for track, seconds in test_seconds[stem].items() if track in counts}
+        rows.append(row(stem, list(train_seconds[stem].values()), played))
+    all_recordings = [seconds for tracks in train_seconds.values() for seconds in tracks.values()]
+    return [*rows, row("all", all_recordings, {track: longest[track] for track in counts})]
 
 
 def _mean(seconds: Sequence[float]) -> float | None:
@@ -91,27 +94,30 @@ def _mean(seconds: Sequence[float]) -> float | None:
 
 
 def duration(seconds: float | None) -> str:
-    """Minutes and seconds, 1:53."""
+    """A duration in minutes and seconds, such as 1:53."""
     return "–" if seconds is None else "{}:{:02}".format(*divmod(round(seconds), 60))
 
 
 def table(rows: list[dict[str, Any]], train: str, test: str) -> str:
-    """Ours, and the paper's on the right."""
+    """The Markdown table: our columns, then the paper's."""
     sizes = ", ".join(map(str, rows[0]["pieces_of"]))
-    columns = ["instrument", f"{train}: recordings", "mean duration", f"{test}: pieces (of {sizes})", "mean duration"]
-    columns += ["Solos: recordings", "mean duration", "URMP: recordings", "pieces (of 2, 3, 4)", "mean duration"]
+    columns = ["instrument", f"{train}: recordings", "mean duration", f"{test}: test pieces", "mean duration"]
+    columns += ["Solos: recordings", "mean duration", "URMP: recordings", "URMP: pieces", "mean duration"]
     lines = []
     for row in rows:
-        recorded, many, of, lasting, videos, watched = CORPORA[row["instrument"]]
+        urmp_recordings, urmp_pieces, urmp_sizes, urmp_duration, videos, solos_duration = CORPORA[row["instrument"]]
         ours = [str(row["recordings"]), duration(row["recorded_s"])]
-        ours += [_of(row["pieces"], row["pieces_of"].values()), duration(row["played_s"])]
-        paper = [str(videos), watched, str(recorded), _of(many, of), lasting]
+        ours += [_with_sizes(row["pieces"], row["pieces_of"].values()), duration(row["played_s"])]
+        paper = [str(videos), solos_duration, str(urmp_recordings), _with_sizes(urmp_pieces, urmp_sizes), urmp_duration]
         lines.append([row["instrument"].replace("_", " "), *ours, *paper])
-    title = f"Table I. {train}, training and validation; {test}, test pieces of two instruments or more; the paper's"
+    title = (
+        f"Table I. {train}: training and validation recordings. {test}: test pieces of two instruments or more (in "
+        f"parentheses, pieces of {sizes} instruments). Solos and URMP: the paper's counts (pieces of 2, 3, 4)"
+    )
     return published.markdown(title, columns, lines)
 
 
-def _of(pieces: int, by_size: Iterable[int]) -> str:
+def _with_sizes(pieces: int, by_size: Iterable[int]) -> str:
     return f"{pieces} ({', '.join(map(str, by_size))})"
 
 

@@ -134,9 +134,8 @@ def panels_of(run: Run, options: Figures) -> tuple[dict[str, Mapping[str, np.nda
         return from_corpus(model, corpus, stem_excerpts(corpus, name), features)
 
     estimates = segments.model_estimators(model, condition_of, WIENER_ITERATIONS)
-    (scored_track,) = [
-        each for each in segments.corpus_segments(corpus, model.system, estimates, {}) if each.name == track
-    ]
+    tracks = segments.corpus_segments(corpus, model.system, estimates, {})
+    (scored_track,) = [candidate for candidate in tracks if candidate.name == track]
     references, samples = scored_track.references(), model.system.chunk_samples
     span = slice(segment * samples, (segment + 1) * samples)
     panels = {"mixture": np.sum(list(references.values()), axis=0)[span], stem: references[stem][span]}

@@ -1,4 +1,4 @@
-"""Table V: `python -m benchmarks.papers.slizovskaia2021.hyperparameters`, read off configs/slizovskaia2021.py."""
+"""Table V, from configs/slizovskaia2021.py: `python -m benchmarks.papers.slizovskaia2021.hyperparameters`."""
 
 import dataclasses
 from pathlib import Path
@@ -19,14 +19,18 @@ class Hyperparameters:
     """Write Table V, with the two attempts of section 5.4 as experiments 22 and 23.
 
     Attributes:
-      out: where the table and its rows go.
+      out: Folder for the table and its rows.
     """
 
     out: Path = Path("runs/hyperparameters")
 
 
 def row(number: int) -> tuple[str, ...]:
-    """The line of an experiment, a word for each of `COLUMNS`."""
+    """The line of an experiment, with a text for each of `COLUMNS`.
+
+    Raises:
+      ValueError: if Table V has no columns for the system.
+    """
     name = f"exp{number}"
     system, base = system_of(name), EXPERIMENTS[name][0]
     compared = base.removeprefix("exp") if isinstance(base, str) else "–"
@@ -36,7 +40,7 @@ def row(number: int) -> tuple[str, ...]:
         model = f"SoP-{system.levels}{tuned}"
         return ("log", "log", model, "No", "Binary", "BCE", "No", "SoP-LinearCombination (visual)", compared)
     if not isinstance(system, Slizovskaia2021):
-        raise ValueError(f"{name} is a {type(system).__name__}, which Table V has no columns for")
+        raise ValueError(f"{name} is a {type(system).__name__}: Table V has no columns for it")
     mask, loss = MASKS[system.output]
     return (
         "log" if system.frequency_scale == "logarithmic" else "linear",
@@ -52,16 +56,16 @@ def row(number: int) -> tuple[str, ...]:
 
 
 def conditioning(system: Slizovskaia2021) -> str:
-    """What the paper calls it."""
-    seen, place = system.visual, system.conditioning
-    if place == "none":
+    """The paper's name of the conditioning of a system."""
+    visual, layer = system.visual, system.conditioning
+    if layer == "none":
         return "None"
-    if seen is None:
-        return "Label-multiply (binary)" if place == "multiply" else f"FiLM-{place} (binary)"
-    name = "Final-multiply" if place == "multiply" else f"FiLM-{place}"
-    if seen.frames == 1:
+    if visual is None:
+        return "Label-multiply (binary)" if layer == "multiply" else f"FiLM-{layer} (binary)"
+    name = "Final-multiply" if layer == "multiply" else f"FiLM-{layer}"
+    if visual.frames == 1:
         return f"{name} (visual)"
-    return f"{name}-{'maxpool' if seen.summary == 'max' else seen.summary} (visual-motion)"
+    return f"{name}-{'maxpool' if visual.summary == 'max' else visual.summary} (visual-motion)"
 
 
 def main() -> None:
@@ -70,10 +74,10 @@ def main() -> None:
     lines = [[str(number), *row(number)] for number in numbers]
     rows = [{"experiment": number, **dict(zip(COLUMNS, row(number), strict=True))} for number in numbers]
     options.out.mkdir(parents=True, exist_ok=True)
-    written = published.markdown(
+    markdown_table = published.markdown(
         "Table V, from configs/slizovskaia2021.py", ["exp.", *COLUMNS], lines, len(COLUMNS) + 1
     )
-    published.publish(options.out, rows, written)
+    published.publish(options.out, rows, markdown_table)
 
 
 if __name__ == "__main__":

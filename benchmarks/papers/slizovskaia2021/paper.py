@@ -1,6 +1,6 @@
-"""The published tables of Slizovskaia et al. 2021 (Solos and URMP), for rows beside ours.
+"""The published tables of Slizovskaia et al. 2021 (Solos and URMP), which the experiments print with ours.
 
-Which results are dotted there, as not significant, has not survived in the text that these are copied from.
+The paper marks results that are not significant with a dot; the text version used here does not contain these marks.
 """
 
 import dataclasses
@@ -13,10 +13,11 @@ class Published:
     """A line of Tables II to IV.
 
     Attributes:
-      experiment: its number; 0 for what is no experiment.
-      wiener: iterations of the filter.
-      scores: mean and standard deviation in dB in the order of `METRICS`; None where the paper has n/a.
-      frames: of each player.
+      method: Name of the method.
+      experiment: Number of the experiment, or 0 for a bound.
+      wiener: Number of iterations of the Wiener filter.
+      scores: Mean and standard deviation in dB, in the order of `METRICS`; None where the paper has n/a.
+      frames: Number of video frames of each player.
     """
 
     method: str
@@ -27,8 +28,7 @@ class Published:
 
 
 def _line(method: str, experiment: int, wiener: int, scores: str, frames: int = 0) -> Published:
-    found = tuple(_score(cell) for cell in scores.split())
-    return Published(method, experiment, wiener, found, frames)
+    return Published(method, experiment, wiener, tuple(_score(cell) for cell in scores.split()), frames)
 
 
 def _score(cell: str) -> tuple[float, float] | None:
@@ -73,8 +73,8 @@ TABLES: dict[str, tuple[Published, ...]] = {
     ),
 }
 
-# Table I. URMP, players of an instrument summed: recordings, pieces, of these duets, trios and quartets, mean duration;
-# Solos: recordings, mean duration. `all` is the paper's TOTAL.
+# Table I. URMP, summed over the players of an instrument: recordings, pieces, numbers of duets, trios and quartets,
+# mean duration. Solos: recordings, mean duration. `all` is the paper's TOTAL.
 CORPORA: dict[str, tuple[int, int, tuple[int, int, int], str, int, str]] = {
     "violin": (11, 20, (5, 12, 3), "1:51", 66, "6:16"),
     "viola": (7, 12, (1, 8, 3), "1:52", 55, "5:31"),

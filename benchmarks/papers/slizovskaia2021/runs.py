@@ -1,4 +1,4 @@
-"""Runs of configs/slizovskaia2021.py: which experiment each is, and what `evaluate --protocol segments` found."""
+"""Runs of configs/slizovskaia2021.py: their experiment numbers, and their scores by `evaluate --protocol segments`."""
 
 import dataclasses
 import re
@@ -20,13 +20,13 @@ from qsep_jax.systems.slizovskaia2021 import Slizovskaia2021
 from qsep_jax.systems.sound_of_pixels import SoundOfPixels
 
 BASELINES = (19, 20, 21)
-# A segment of a source: track, number of the segment, stem.
+# A segment of a source: track, index of the segment, stem.
 Key = tuple[str, int, str]
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """An evaluated run: its scores by estimate, a list over tracks."""
+    """An evaluated run; `scores` has a list over tracks for each estimate."""
 
     workdir: Path
     name: str
@@ -37,16 +37,16 @@ class Run:
 
     @property
     def reported(self) -> str:
-        """The estimate that the paper reports: after two iterations of the Wiener filter, SoP's as they are."""
+        """The estimate that the paper reports: after two iterations of the Wiener filter, or unfiltered for SoP."""
         return "model_w0" if self.experiment in BASELINES else "model_w2"
 
     @property
     def tracks(self) -> list[TrackScores]:
-        """The scores of one of the estimates by the model."""
+        """The scores of the first estimate by the model, one for each track."""
         return next(tracks for kind, tracks in self.scores.items() if kind.startswith("model"))
 
     def values(self, estimate: str, metric: str) -> dict[Key, float]:
-        """The finite scores of all segments."""
+        """The finite scores of an estimate, by segment."""
         return {
             (track.track, segment, stem): float(value)
             for track in self.scores[estimate]
@@ -56,66 +56,72 @@ class Run:
         }
 
     def of(self, estimate: str, metric: str, stem: str = "", sources: int = 0) -> np.ndarray:
-        """Finite scores of one stem, or of all; of the tracks with so many sources, or of all."""
+        """The finite scores of one stem (or of all), in tracks with `sources` sources (or in all)."""
         counts = {track.track: len(track.facts["sources"]) for track in self.scores[estimate]}
-        found = self.values(estimate, metric).items()
-        kept = [value for (track, _, of), value in found if stem in ("", of) and sources in (0, counts[track])]
-        return np.array(kept)
+        return np.array(
+            [
+                value
+                for (track, _, name), value in self.values(estimate, metric).items()
+                if stem in ("", name) and sources in (0, counts[track])
+            ]
+        )
 
 
 def traits(system: System) -> tuple[Any, ...]:
-    """What tells experiments apart, whatever a run's sizes and rates are.
+    """The fields that distinguish the experiments, independent of the sizes and rates of a run.
 
     Raises:
-      ValueError: for a system of another paper.
+      ValueError: if the system is of another paper.
     """
     if isinstance(system, SoundOfPixels):
         return ("sound of pixels",)
     if not isinstance(system, Slizovskaia2021):
         raise ValueError(f"{type(system).__name__} is not of configs/slizovskaia2021.py")
-    look = system.visual and ("frames" if system.visual.frames > 1 else "frame", system.visual.summary)
+    visual = system.visual and ("frames" if system.visual.frames > 1 else "frame", system.visual.summary)
     noise, classifier = bool(system.input_noise), bool(system.classifier_weight)
     scales, forms = (system.frequency_scale, system.level_scale), (system.heads, system.output, system.curriculum)
-    return (*scales, *forms, noise, classifier, system.conditioning, look)
+    return (*scales, *forms, noise, classifier, system.conditioning, visual)
 
 
 def number_of(experiment: Experiment, name: str) -> int:
-    """Which of the experiments a run is: by its system, and by its name (`exp9`, `exp9_long`) where that says it.
+    """The number of a run's experiment, by its system and, if it contains one, by its name (`exp9`, `exp9_long`).
 
     Raises:
-      ValueError: if it is none, the name says another one, or it is needed: SoP's 19, 20 and 21 are one system.
+      ValueError: if the system is of no experiment, if the name has another number, or if the name has none and the
+        system does not decide (SoP's experiments 19, 20 and 21 have the same system).
     """
-    own = traits(experiment.system)
-    fitting = [int(each.removeprefix("exp")) for each in EXPERIMENTS if traits(system_of(each)) == own]
+    run_traits = traits(experiment.system)
+    matching = [int(key.removeprefix("exp")) for key in EXPERIMENTS if traits(system_of(key)) == run_traits]
     named = re.search(r"(?<![a-z])exp(\d+)", name)
-    if not fitting:
-        raise ValueError(f"{name} is none of the experiments of configs/slizovskaia2021.py: its fields are mixed")
-    if named and int(named[1]) not in fitting:
+    if not matching:
+        raise ValueError(f"{name} is none of the experiments of configs/slizovskaia2021.py: it combines their fields")
+    if named and int(named[1]) not in matching:
         raise ValueError(
-            f"{name} is named after experiment {named[1]} and holds experiment {_words(fitting)}: rename it"
+            f"{name} is named after experiment {named[1]} but has experiment {_alternatives(matching)}: rename it"
         )
-    if not named and len(fitting) > 1:
+    if not named and len(matching) > 1:
         raise ValueError(
-            f"{name} may be experiment {_words(fitting)}: have its folder's name begin with exp{fitting[0]}"
+            f"{name} may be experiment {_alternatives(matching)}: begin the name of its folder with exp{matching[0]}"
         )
-    return int(named[1]) if named else fitting[0]
+    return int(named[1]) if named else matching[0]
 
 
-def _words(numbers: Sequence[int]) -> str:
+def _alternatives(numbers: Sequence[int]) -> str:
     return " or ".join(map(str, numbers))
 
 
 def read(workdir: Path, corpus: str, split: str) -> Run:
-    """The scores of a run on a corpus, by default its own.
+    """The scores of a run on a corpus (by default, the run's).
 
     Raises:
-      ValueError: if it is no run of these experiments, or was not evaluated there on segments, or by several models.
+      ValueError: if the run is of none of these experiments, has no scores of segments on the corpus, or has scores of
+        several checkpoints.
     """
-    source = find_model(str(workdir))
-    experiment, name = source.experiment(), source.path.resolve().name
+    saved = find_model(str(workdir))
+    experiment, name = saved.experiment(), saved.path.resolve().name
     number = number_of(experiment, name)
     chosen = corpus or experiment.judged.corpora[0]
-    folder = source.evaluation / f"{chosen}_{split}_segments" / "tracks"
+    folder = saved.evaluation / f"{chosen}_{split}_segments" / "tracks"
     scores = {
         kind.name: [TrackScores.from_file(path) for path in sorted(kind.glob("*.json"))]
         for kind in sorted(folder.glob("*"))
@@ -124,45 +130,45 @@ def read(workdir: Path, corpus: str, split: str) -> Run:
         command = f"python -m qsep_jax.evaluate --workdir {workdir} --protocol segments --wiener 0 2"
         command += f" --corpus {corpus}" if corpus else ""
         raise ValueError(
-            f"{workdir} has no scores of segments of {chosen}, {split} split. Make them with:\n  {command}"
+            f"{workdir} has no scores of segments of {chosen}, {split} split. Compute them with:\n  {command}"
         )
     models = {track.facts.get("weights") for tracks in scores.values() for track in tracks}
     if len(models) > 1:
         raise ValueError(
-            f"{folder} holds scores of several states of the model: delete it and evaluate {workdir} again"
+            f"{folder} has scores of several checkpoints of the model: delete it and evaluate {workdir} again"
         )
     return Run(workdir, name, number, chosen, split, scores)
 
 
 def read_all(workdirs: Sequence[Path], corpus: str, split: str) -> list[Run]:
-    """The scores of several runs, which must be of the same segments, by number of their experiments.
+    """The scores of several runs on the same segments, in the order of their experiment numbers.
 
     Raises:
-      ValueError: if they are not, or there is no run.
+      ValueError: if the segments of the runs differ, or if no run is given.
     """
     if not workdirs:
-        raise ValueError("no run is given: name the folders of evaluated runs after --runs")
+        raise ValueError("no run is given: give the folders of evaluated runs after --runs")
     runs = sorted((read(workdir, corpus, split) for workdir in workdirs), key=lambda run: run.experiment)
     for run in runs[1:]:
-        if _judged(run) != _judged(runs[0]):
+        if _segments_of(run) != _segments_of(runs[0]):
             raise ValueError(
-                f"{run.name} was not judged on the same segments as {runs[0].name} (corpus, tracks, length): evaluate "
-                "both in the same way"
+                f"{run.name} was not evaluated on the same segments as {runs[0].name} (corpus, tracks, length): "
+                "evaluate both in the same way"
             )
     return runs
 
 
-def _judged(run: Run) -> Any:
+def _segments_of(run: Run) -> Any:
     first = run.tracks[0]
     facts = {key: first.facts.get(key) for key in ("corpus", "fingerprint", "split", "sample_rate")}
     return facts, first.protocol, [track.track for track in run.tracks]
 
 
 def load(workdir: Path, corpus: str, split: str, root: str) -> tuple[Model, Corpus, str]:
-    """The best model of a run, the corpus to try it on, by default its own, and its name of cached features.
+    """The best model of a run, a corpus (by default, the run's), and the name of the run's cached video features.
 
     Raises:
-      ValueError: if there is no checkpoint, or the corpus is not prepared.
+      ValueError: if the run has no checkpoint, or if the corpus is not prepared.
     """
     experiment, model = find_model(str(workdir)).load()
     stream, rate = experiment.judged, model.system.sample_rate

@@ -1,4 +1,4 @@
-"""The experiments of Slizovskaia et al. 2021: published numbers, which run is which, marks, figures, and the swap."""
+"""Tests of the experiments of Slizovskaia et al. 2021: published numbers, run numbers, marks, figures, and the swap."""
 
 import dataclasses
 import json
@@ -28,9 +28,9 @@ SEGMENTS = 4
 
 
 def evaluated(folder: Path, gains: dict[str, float], weights: str = "w", pieces=PIECES, variant: str = "debug") -> Path:
-    """A run folder as `evaluate --protocol segments` leaves it; `gains` are added to the scores of an estimate.
+    """Write a run folder as `evaluate --protocol segments` does; `gains` are added to the scores of an estimate.
 
-    What an instrument that plays scores does not depend on the run otherwise; the others have a PES.
+    Apart from these gains, the scores of an instrument that plays are the same for all runs; the others have a PES.
     """
     folder.mkdir(parents=True)
     name = folder.name.partition("_")[0]
@@ -40,10 +40,10 @@ def evaluated(folder: Path, gains: dict[str, float], weights: str = "w", pieces=
             rng = np.random.default_rng(len(track))
             stems = {}
             for stem in INSTRUMENTS:
-                heard, noise = stem in playing, rng.normal(size=SEGMENTS)
+                plays, noise = stem in playing, rng.normal(size=SEGMENTS)
                 stems[stem] = {
-                    metric: np.full(SEGMENTS, np.nan) if heard == (metric == "PES") else gain + place + noise
-                    for place, metric in enumerate(paper.METRICS)
+                    metric: np.full(SEGMENTS, np.nan) if plays == (metric == "PES") else gain + index + noise
+                    for index, metric in enumerate(paper.METRICS)
                 }
             facts = {"weights": weights, "corpus": "chamber", "split": "test", "sources": list(playing)}
             scores = TrackScores(track, estimate, Protocol("segments", 2.0, 2.0), facts, stems)
@@ -55,7 +55,7 @@ def evaluated(folder: Path, gains: dict[str, float], weights: str = "w", pieces=
 
 @pytest.fixture(scope="module")
 def four(tmp_path_factory):
-    """Experiment 6, one that is better, one that is the same, and a baseline."""
+    """Runs of experiment 6, of a better one, of an equal one, and of a baseline."""
     root = tmp_path_factory.mktemp("runs")
     bounds = {"irm": 12.0, "mixture": -3.0}
     return [
@@ -66,8 +66,8 @@ def four(tmp_path_factory):
     ]
 
 
-def test_published_tables_are_whole():
-    """Sums of the columns, taken from the text of the paper in another way."""
+def test_published_tables_are_complete():
+    """The sums of the columns agree with sums that were taken from the paper's text in another way."""
     means = {
         "II": (-55.3, -177.5, -186.8, -15.6, 24.5, 86.3),
         "III": (-28.2, -89.0, -66.3, -8.3, 7.5, 34.1),
@@ -90,17 +90,17 @@ def test_published_corpora_add_up():
     urmp, pieces, sizes, _, solos, _ = paper.CORPORA["all"]
     assert set(paper.CORPORA) == {*INSTRUMENTS, "all"}
     assert (sum(row[0] for row in rows), sum(row[4] for row in rows)) == (urmp, solos)
-    assert tuple(sum(row[2][place] for row in rows) for place in range(3)) == (2 * sizes[0], 3 * sizes[1], 4 * sizes[2])
+    assert tuple(sum(row[2][index] for row in rows) for index in range(3)) == (2 * sizes[0], 3 * sizes[1], 4 * sizes[2])
     assert sum(sizes) == pieces
-    # The paper counts one piece more with a double bass than it lists.
+    # The paper's total of pieces with a double bass is one more than the sum of its counts.
     assert [name for name, row in paper.CORPORA.items() if sum(row[2]) != row[1]] == ["double_bass"]
 
 
 @pytest.mark.parametrize("number", paper.HYPERPARAMETERS)
-def test_table_v_is_the_papers(number):
-    *words, compared = hyperparameters.row(number)
-    assert tuple(words) == paper.HYPERPARAMETERS[number]
-    assert compared == {1: "–", 19: "–"}.get(number, "19" if number > 19 else "1" if number < 8 else "6")
+def test_table_v_agrees_with_the_paper(number):
+    *cells, base = hyperparameters.row(number)
+    assert tuple(cells) == paper.HYPERPARAMETERS[number]
+    assert base == {1: "–", 19: "–"}.get(number, "19" if number > 19 else "1" if number < 8 else "6")
 
 
 def test_table_v_has_the_two_attempts(tmp_path):
@@ -111,23 +111,23 @@ def test_table_v_has_the_two_attempts(tmp_path):
 
 
 @pytest.mark.parametrize("variant", ["", "small", "debug"])
-def test_a_run_is_known_by_its_fields(variant):
+def test_a_run_is_recognised_by_its_fields(variant):
     for number in [*range(1, 19), 22, 23]:
         experiment = load_config(f"{CONFIG}:exp{number},{variant}")
         assert runs.number_of(experiment, "run7") == number
         assert runs.number_of(experiment, f"exp{number}_long") == number
-        with pytest.raises(ValueError, match=f"holds experiment {number}: rename"):
+        with pytest.raises(ValueError, match=f"has experiment {number}: rename"):
             runs.number_of(experiment, "exp19")
 
 
-def test_a_baseline_is_known_by_its_name():
+def test_a_baseline_is_recognised_by_its_name():
     experiment = load_config(f"{CONFIG}:exp20,small")
     assert runs.number_of(experiment, "small_exp20") == 20
     with pytest.raises(ValueError, match="may be experiment 19 or 20 or 21"):
         runs.number_of(experiment, "sop")
 
 
-def test_what_is_no_experiment():
+def test_other_systems_are_refused():
     experiment = load_config(f"{CONFIG}:exp5")
     mixed = dataclasses.replace(experiment.system, heads=True)
     with pytest.raises(ValueError, match="none of the experiments"):
@@ -139,17 +139,17 @@ def test_what_is_no_experiment():
 def test_significance_is_that_of_scipy():
     rng = np.random.default_rng(0)
     base = rng.normal(0, 8, 60)
-    found = base + rng.normal(0.3, 1.0, 60)
+    better = base + rng.normal(0.3, 1.0, 60)
     keys = [("t", number, "cello") for number in range(60)]
-    one, two = dict(zip(keys, found, strict=True)), dict(zip(keys, base, strict=True))
+    one, two = dict(zip(keys, better, strict=True)), dict(zip(keys, base, strict=True))
     one["only here", 0, "cello"] = 50.0
     result = tables.significance(one, two)
     assert result["pairs"] == 60
-    assert result["difference"] == pytest.approx(np.mean(found - base))
-    assert result["p_t"] == pytest.approx(stats.ttest_rel(found, base).pvalue)
-    assert result["p_wilcoxon"] == pytest.approx(stats.wilcoxon(found, base, method="approx").pvalue)
-    # Paired: a difference that single scores would never show.
-    assert result["p_t"] < 0.05 < stats.ttest_ind(found, base).pvalue
+    assert result["difference"] == pytest.approx(np.mean(better - base))
+    assert result["p_t"] == pytest.approx(stats.ttest_rel(better, base).pvalue)
+    assert result["p_wilcoxon"] == pytest.approx(stats.wilcoxon(better, base, method="approx").pvalue)
+    # The paired test shows a difference that an unpaired test does not.
+    assert result["p_t"] < 0.05 < stats.ttest_ind(better, base).pvalue
     assert tables.significance(two, two)["p_t"] == 1.0
     assert tables.significance({key: value + 1 for key, value in two.items()}, two)["p_t"] == 0.0
     assert tables.significance({}, two) == {"pairs": 0}
@@ -162,11 +162,11 @@ def test_bold_in_the_paper_is_bold_here():
         "IV": {"SI-SDR": 16, "SD-SDR": 6, "PES": 6, "SDR": 16, "SIR": 6, "SAR": 18},
     }
     for name, lines in paper.TABLES.items():
-        written = tables.table([], name, "").splitlines()[4:]
+        table_lines = tables.table([], name, "").splitlines()[4:]
         for metric, number in bold[name].items():
             column = tables.METRICS.index(metric) - len(tables.METRICS) - 1
             marked = [
-                line.experiment for line, row in zip(lines, written, strict=False) if "**" in row.split("|")[column]
+                line.experiment for line, row in zip(lines, table_lines, strict=False) if "**" in row.split("|")[column]
             ]
             assert marked == [number]
 
@@ -178,31 +178,31 @@ def test_tables_of_runs(four, tmp_path):
     assert not rest
     lines = {line.split(" | ")[0].strip("| "): line for line in three.splitlines()}
     better = next(line for line in three.splitlines() if line.startswith("| FiLM-encoder | 9 | 2 |"))
-    assert better.count("**") == 10  # all but PES, of which less is better
+    assert better.count("**") == 10  # all but PES, for which lower is better
     assert tables.DOT not in better
     same = lines["Label-multiply (exp11_again)"]
     assert "paper" not in same
     assert sum(tables.DOT in line for line in three.splitlines()[2:]) == 1  # W = 0 is not compared
     assert lines["Label-multiply (exp11_again)"].count(tables.DOT) == 6
     assert "paired t-test" in three
-    assert "nothing to compare with experiment 1" in two
+    assert "no run to compare with experiment 1" in two
     assert "| IRM | U | 0 |" in two
     assert "| IRM | U | 0 | 1" in two
     irm = next(line for line in two.splitlines() if line.startswith("| IRM | U"))
     assert irm.split(" | ")[5] == "n/a"
-    # The baseline as it is: neither filtered, nor compared, nor the best.
+    # The baseline is not filtered, not compared and not bold.
     sop = [line for line in four_.splitlines() if line.startswith("| SoP-unet7 |")]
     assert len(sop) == 1
     assert sop[0].startswith("| SoP-unet7 | 3 | 19 | 0 | -")
-    found = {(row["table"], row["experiment"], row["wiener"], row["metric"]): row for row in rows}
-    row = found["III", 9, 2, "SI-SDR"]
+    by_key = {(row["table"], row["experiment"], row["wiener"], row["metric"]): row for row in rows}
+    row = by_key["III", 9, 2, "SI-SDR"]
     assert row["count"] == SEGMENTS * 5
     assert row["pairs"] == SEGMENTS * 5
     assert row["difference"] == pytest.approx(2.0)
     assert row["against"] == 6
-    assert found["III", 9, 2, "PES"]["count"] == SEGMENTS * (11 + 10)
-    assert "against" not in found["III", 9, 0, "SI-SDR"]
-    base = found["III", 6, 2, "SI-SDR"]
+    assert by_key["III", 9, 2, "PES"]["count"] == SEGMENTS * (11 + 10)
+    assert "against" not in by_key["III", 9, 0, "SI-SDR"]
+    base = by_key["III", 6, 2, "SI-SDR"]
     assert row["std"] == pytest.approx(base["std"])
     assert f"{base['mean']:.1f} ± {base['std']:.1f}" in three
 
@@ -210,15 +210,15 @@ def test_tables_of_runs(four, tmp_path):
 def test_the_attempts_have_a_table_of_their_own(four, tmp_path):
     attempt = evaluated(tmp_path / "exp22", {"model_w0": 0.0, "model_w2": 0.0})
     assert command(tables, "--runs", four[1], attempt, "--out", tmp_path / "out") == 0
-    written = (tmp_path / "out" / "table.md").read_text()
-    assert "Section 5.4" in written
-    assert "| magnitudes by L2 | 22 | 2 |" in written
+    text = (tmp_path / "out" / "table.md").read_text()
+    assert "Section 5.4" in text
+    assert "| magnitudes by L2 | 22 | 2 |" in text
 
 
 def test_runs_that_cannot_be_compared(four, tmp_path, capsys):
     refused(capsys, "no run is given", tables)
     fewer = evaluated(tmp_path / "exp8", {"model_w0": 0.0, "model_w2": 0.0}, pieces={"a": PIECES["a"]})
-    refused(capsys, "exp8 was not judged on the same segments as exp6", tables, "--runs", four[1], fewer)
+    refused(capsys, "exp8 was not evaluated on the same segments as exp6", tables, "--runs", four[1], fewer)
     refused(
         capsys, "no scores of segments of chamber, validation split", tables, "--runs", four[1], "--split", "validation"
     )
@@ -228,7 +228,7 @@ def test_runs_that_cannot_be_compared(four, tmp_path, capsys):
     (tmp_path / "x/exp8/evaluation/chamber_test_segments/tracks/model_w2").rename(
         fewer / "evaluation/chamber_test_segments/tracks/model_w3"
     )
-    refused(capsys, "several states of the model", tables, "--runs", fewer)
+    refused(capsys, "several checkpoints of the model", tables, "--runs", fewer)
 
 
 def metadata(**index: list[Row]) -> SimpleNamespace:
@@ -247,26 +247,26 @@ def test_table_i():
     ]
     learned = [Row("c", "tuba", "", 0, 3_000), Row("c", "tuba@-1", "tuba", 0, 3_000)]
     train, test = metadata(train=learned, validation=[Row("d", "tuba", "", 0, 4_050)], test=rows), metadata(test=rows)
-    found = {row["instrument"]: row for row in corpus.statistics(train, test)}
-    assert found["violin"]["pieces_of"] == {2: 1, 3: 1}
-    assert found["violin"]["played_s"] == 90.0
-    assert found["viola"]["pieces"] == 1
-    assert (found["tuba"]["recordings"], found["tuba"]["recorded_s"]) == (2, 35.25)
-    assert found["all"]["pieces_of"] == {2: 1, 3: 1}
-    assert found["all"]["played_s"] == 90.0
-    text = corpus.table(list(found.values()), "made_up", "made_up")
+    by_stem = {row["instrument"]: row for row in corpus.statistics(train, test)}
+    assert by_stem["violin"]["pieces_of"] == {2: 1, 3: 1}
+    assert by_stem["violin"]["played_s"] == 90.0
+    assert by_stem["viola"]["pieces"] == 1
+    assert (by_stem["tuba"]["recordings"], by_stem["tuba"]["recorded_s"]) == (2, 35.25)
+    assert by_stem["all"]["pieces_of"] == {2: 1, 3: 1}
+    assert by_stem["all"]["played_s"] == 90.0
+    text = corpus.table(list(by_stem.values()), "made_up", "made_up")
     assert "| violin | 0 | – | 2 (1, 1) | 1:30 | 66 | 6:16 | 11 | 20 (5, 12, 3) | 1:51 |" in text
     assert corpus.duration(119.6) == "2:00"
 
 
-# A voice for each instrument, which can be heard in a mixture of all of them.
+# A tone for each instrument, which can be separated from a mixture of all of them.
 RATE, SAMPLES = 1000, 500
 VOICES = np.sin(2 * np.pi * np.arange(20, 20 + 2 * len(INSTRUMENTS), 2)[:, None] * np.arange(SAMPLES) / SAMPLES)
 
 
 @dataclasses.dataclass(frozen=True)
-class Eyed:
-    """Lets through the voice of the instrument whose number is the colour of a player, and some of everything else."""
+class VisualSystem:
+    """Separates the voice of the instrument whose number is the colour of a player, plus a little of the mixture."""
 
     cues = ("frames",)
     stems = tuple(INSTRUMENTS)
@@ -280,25 +280,25 @@ class Eyed:
         slots = jnp.asarray(cues[SLOTS])[0]
         colours = cues[FRAMES][0, :, 0, 0, 0, 0].astype(int)
         count = len(self.stems)
-        shown = jnp.eye(count)[colours] * (slots >= 0)[:, None]  # [S, K]
-        return jnp.einsum("sk,sj->kj", jnp.eye(count)[slots], shown)[None]
+        visible = jnp.eye(count)[colours] * (slots >= 0)[:, None]  # [S, K]
+        return jnp.einsum("sk,sj->kj", jnp.eye(count)[slots], visible)[None]
 
     def separate(self, variables, mixture, condition):
         voices = jnp.asarray(VOICES, jnp.float32)
         parts = jnp.einsum("btc,jt->bj", mixture, voices)[..., None] * voices[None] / (SAMPLES / 2)
-        heard = jnp.einsum("bkj,bjt->bkt", condition, parts) + 0.01 * mixture.swapaxes(1, 2)
-        return heard[..., None]
+        estimates = jnp.einsum("bkj,bjt->bkt", condition, parts) + 0.01 * mixture.swapaxes(1, 2)
+        return estimates[..., None]
 
 
 class Players:
-    """A corpus of pieces; a player's colour is the number of his instrument, and in a `fickle` piece only on time."""
+    """A corpus of pieces; a player's colour is the number of the instrument, but in a `fickle` piece only on time."""
 
     channels, sample_rate, split, folder = 1, RATE, "test", Path("made_up")
     metadata = SimpleNamespace(name="made_up", fingerprint="0")
     stems = tuple(INSTRUMENTS)
 
     def __init__(self, fickle: str = ""):
-        self.fickle, self.asked = fickle, []
+        self.fickle, self.requests = fickle, []
         self.pieces = {**PIECES, "solo": ("tuba",)}
 
     def tracks(self, stem):
@@ -312,20 +312,20 @@ class Players:
         return voice[:, None][: excerpt.samples]
 
     def frames(self, track, stem, times, size):
-        self.asked.append((track, stem, tuple(times)))
+        self.requests.append((track, stem, tuple(times)))
         on_time = times[0] % (SAMPLES / RATE) < 1e-6
         colour = self.stems.index(stem) if self.fickle != track or on_time else self.stems.index("tuba")
         return np.full((len(times), size, size, 3), colour, np.uint8)
 
 
-def studied(players: Players, **options) -> dict[tuple[str, int], dict]:
-    model = Model(Eyed(), {})
-    found = swap.study(model, players, "", swap.Swap(wiener=(0,), **options))
-    return {(row["stem"], row["wiener"]): row for row in swap.rows_of(found)}
+def measured_rows(players: Players, **options) -> dict[tuple[str, int], dict]:
+    model = Model(VisualSystem(), {})
+    results = swap.measure(model, players, "", swap.Swap(wiener=(0,), **options))
+    return {(row["stem"], row["wiener"]): row for row in swap.rows_of(results)}
 
 
-def test_a_model_that_looks_loses_what_it_does_not_see():
-    rows = studied(Players())
+def test_a_model_that_uses_the_video_loses_a_source_with_another_video():
+    rows = measured_rows(Players())
     row = rows["all", 0]
     assert row["segments"] == SEGMENTS * (2 + 3)
     assert row[swap.OWN]["mean"] > 35
@@ -335,72 +335,74 @@ def test_a_model_that_looks_loses_what_it_does_not_see():
     assert rows["flute", 0]["segments"] == SEGMENTS
 
 
-def test_when_the_player_changes_the_moment_matters():
-    row = studied(Players(fickle="b"), tracks=1)["all", 0]
-    assert row["segments"] == 2 * SEGMENTS  # of the first piece alone, which is not fickle
+def test_the_moment_matters_if_the_video_changes():
+    row = measured_rows(Players(fickle="b"), tracks=1)["all", 0]
+    assert row["segments"] == 2 * SEGMENTS  # only the first piece, which is not fickle
     assert row["own − other moment"]["mean"] == pytest.approx(0.0, abs=1e-4)
-    assert studied(Players(fickle="a"), tracks=1)["all", 0]["own − other moment"]["mean"] > 30
+    assert measured_rows(Players(fickle="a"), tracks=1)["all", 0]["own − other moment"]["mean"] > 30
 
 
-def test_who_is_seen_instead():
+def test_the_replacements_of_a_player():
     players = Players()
-    chosen = [swap.instead_of(players, "a", "cello", np.random.default_rng(seed)) for seed in range(20)]
-    assert {(each[swap.OTHER].track, each[swap.OTHER].stem) for each in chosen} == {("b", "flute"), ("solo", "tuba")}
-    for each in chosen:
-        moment = each[swap.MOMENT]
+    draws = [swap.draw_replacements(players, "a", "cello", np.random.default_rng(seed)) for seed in range(20)]
+    assert {(draw[swap.OTHER].track, draw[swap.OTHER].stem) for draw in draws} == {("b", "flute"), ("solo", "tuba")}
+    for draw in draws:
+        moment = draw[swap.MOMENT]
         assert (moment.track, moment.stem) == ("a", "cello")
-        assert 0.25 * 2.007 < moment.later < 0.75 * 2.007
+        assert 0.25 * 2.007 < moment.shift < 0.75 * 2.007
     players.pieces = {"a": tuple(INSTRUMENTS)}
     with pytest.raises(ValueError, match="no other player"):
-        swap.instead_of(players, "a", "cello", np.random.default_rng(0))
+        swap.draw_replacements(players, "a", "cello", np.random.default_rng(0))
 
 
-def test_recast_shows_another_player_at_his_own_time():
+def test_swapped_video_has_another_player_with_a_shift():
     players = Players()
-    recast = swap.Recast(players, {("a", "cello"): swap.Player("solo", "tuba", 1.0)})
-    recast.frames("a", "cello", np.array([0.0, 1.5]), 1)
-    recast.frames("a", "violin", np.array([0.0, 1.0]), 1)
-    recast.frames("b", "cello", np.array([0.5]), 1)
-    assert [each[:2] for each in players.asked] == [("solo", "tuba"), ("a", "violin"), ("b", "cello")]
-    np.testing.assert_allclose(players.asked[0][2], [1.0, 2.5 - 2.007])  # it begins again
-    assert players.asked[1][2] == (0.0, 1.0)
+    swapped = swap.SwappedVideo(players, {("a", "cello"): swap.Player("solo", "tuba", 1.0)})
+    swapped.frames("a", "cello", np.array([0.0, 1.5]), 1)
+    swapped.frames("a", "violin", np.array([0.0, 1.0]), 1)
+    swapped.frames("b", "cello", np.array([0.5]), 1)
+    assert [request[:2] for request in players.requests] == [("solo", "tuba"), ("a", "violin"), ("b", "cello")]
+    np.testing.assert_allclose(players.requests[0][2], [1.0, 2.5 - 2.007])  # the video repeats
+    assert players.requests[1][2] == (0.0, 1.0)
 
 
 def test_the_swap_of_a_run(tmp_path, monkeypatch, capsys):
     run = evaluated(tmp_path / "exp16", {})
-    monkeypatch.setattr(swap, "load", lambda *place: (Model(Eyed(), {}), Players(), ""))
+    monkeypatch.setattr(swap, "load", lambda *arguments: (Model(VisualSystem(), {}), Players(), ""))
     assert command(swap, "--runs", run, "--out", tmp_path / "out", "--wiener", 0) == 0
     rows = json.loads((tmp_path / "out" / "results.json").read_text())
     assert [row["stem"] for row in rows] == ["all", "cello", "flute", "violin"]
     assert {row["experiment"] for row in rows} == {16}
-    assert "| exp16 | all | 16 | 0 | 20 |" in (tmp_path / "out" / "table.md").read_text()
+    text = (tmp_path / "out" / "table.md").read_text()
+    assert "| exp16 | all | 16 | 0 | 20 |" in text
+    assert "| own player | another player | same player, another moment | drop, another player |" in text
     refused(capsys, "--runs is needed", swap)
     refused(capsys, "--wiener must be", swap, "--runs", run, "--wiener", -1)
-    refused(capsys, "a model that does not look", swap, "--runs", evaluated(tmp_path / "exp9", {}))
+    refused(capsys, "a model that is not conditioned on video", swap, "--runs", evaluated(tmp_path / "exp9", {}))
 
 
 def test_figures_of_runs(four, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(figures, "load", lambda *place: (Model(Eyed(), {}), Players(), ""))
+    monkeypatch.setattr(figures, "load", lambda *arguments: (Model(VisualSystem(), {}), Players(), ""))
     options = ("--runs", *four, "--out", tmp_path)
     assert command(figures, *options) == 0
     for number in (3, 4, 5, 6):
         assert (tmp_path / f"figure{number}.png").stat().st_size > 5000
     capsys.readouterr()
     assert command(figures, "--runs", four[1], "--out", tmp_path / "one", "--figures", 3, 4, 6) == 0
-    said = capsys.readouterr().out
-    assert "Figure 3 is left out: it needs a run of experiment 11" in said
-    assert "Figure 4 is left out: it needs a run of experiment 6 and 11" in said
+    output = capsys.readouterr().out
+    assert "Figure 3 is skipped: it needs a run of experiment 11" in output
+    assert "Figure 4 is skipped: it needs a run of experiment 6 and 11" in output
     assert [path.name for path in (tmp_path / "one").iterdir()] == ["figure6.png"]
-    refused(capsys, "there is no Figure 7", figures, *options, "--figures", 7)
+    refused(capsys, "Figure 7 is not available", figures, *options, "--figures", 7)
 
 
-def test_the_typical_segment(four):
+def test_the_median_segment(four):
     run = runs.read(four[1], "", "test")
-    track, segment, stem = figures.typical(run, "flute")
+    track, segment, stem = figures.median_segment(run, "flute")
     values = run.of("model_w0", "SI-SDR", "flute")
     assert (track, stem) == ("b", "flute")
     assert run.values("model_w0", "SI-SDR")[track, segment, stem] == np.sort(values)[len(values) // 2]
-    assert figures.typical(run, "tuba")[2] in ("cello", "flute", "violin")
+    assert figures.median_segment(run, "tuba")[2] in ("cello", "flute", "violin")
 
 
 def test_scores_by_stem_and_number_of_sources(four):
@@ -411,5 +413,5 @@ def test_scores_by_stem_and_number_of_sources(four):
     assert run.of("model_w2", "PES", "tuba").size == 2 * SEGMENTS
 
 
-def test_what_is_reported(four):
+def test_the_reported_estimates(four):
     assert [runs.read(run, "", "test").reported for run in four] == ["model_w2"] * 3 + ["model_w0"]
