@@ -1,1 +1,1 @@
-"""Preparation of corpora and batches of waveforms, with numpy, grain, tensorflow-datasets and soundfile, without jax."""
+"""Preparation of corpora and batches of waveforms with numpy, grain, tensorflow-datasets and soundfile; never jax."""

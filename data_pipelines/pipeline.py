@@ -6,8 +6,7 @@ position in the data is a number of batches, and any batch can be computed again
 """
 
 import dataclasses
-import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from typing import Any
 
 import grain
@@ -15,7 +14,7 @@ import numpy as np
 
 from data_pipelines.prepared.corpus import Corpus
 from data_pipelines.processes import ignore_termination
-from data_pipelines.streams import Data, Recipe, Shape, Stream
+from data_pipelines.streams import Data, Recipe, Shape, open_corpora, stream_seed
 
 Batch = dict[str, dict[str, np.ndarray]]
 
@@ -101,24 +100,6 @@ class Pipeline:
 
     def _named(self, parts: tuple[dict[str, np.ndarray], ...]) -> Batch:
         return dict(zip(self._names, parts, strict=True))
-
-
-def stream_seed(seed: int, split: str, stream: str) -> int:
-    """The 32-bit seed of a stream. It depends on the split, so that validation does not repeat training."""
-    return zlib.crc32(f"{seed}/{split}/{stream}".encode())
-
-
-def open_corpora(name: str, stream: Stream, root: str, sample_rate: int, split: str) -> Iterator[Corpus]:
-    """Yield the corpora of the stream `name`, opened.
-
-    Raises:
-      ValueError: as `open_corpus`, with the name of the stream.
-    """
-    for corpus in stream.corpora:
-        try:
-            yield stream.open(root, corpus, sample_rate, split)
-        except ValueError as error:
-            raise ValueError(f"the stream '{name}': {error}") from None
 
 
 def _parse_flags() -> None:

@@ -1,6 +1,8 @@
-"""Where the examples of a run come from: corpora, recipes and shapes, as plain data."""
+"""The streams of examples of a run, as plain data: corpora, recipes and shapes."""
 
 import dataclasses
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from data_pipelines.prepared.corpus import Corpus, View, open_corpus
@@ -82,3 +84,21 @@ class Shape:
     samples: int
     sample_rate: int
     repeats: int = 1
+
+
+def stream_seed(seed: int, split: str, stream: str) -> int:
+    """The 32-bit seed of a stream. It depends on the split, so that validation does not repeat training."""
+    return zlib.crc32(f"{seed}/{split}/{stream}".encode())
+
+
+def open_corpora(name: str, stream: Stream, root: str, sample_rate: int, split: str) -> Iterator[Corpus]:
+    """Yield the corpora of the stream `name`, opened.
+
+    Raises:
+      ValueError: as `open_corpus`, with the name of the stream.
+    """
+    for corpus in stream.corpora:
+        try:
+            yield stream.open(root, corpus, sample_rate, split)
+        except ValueError as error:
+            raise ValueError(f"the stream '{name}': {error}") from None

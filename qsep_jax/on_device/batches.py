@@ -10,12 +10,11 @@ from flax import struct
 from jax import Array, lax
 from jax.sharding import Mesh, PartitionSpec
 
-from data_pipelines.pipeline import open_corpora, stream_seed
 from data_pipelines.recipes.instrument_pairs import InstrumentPairs
 from data_pipelines.recipes.mix_and_separate import MixAndSeparate
 from data_pipelines.recipes.mixing import MOST_DRAWS, RandomSplit, Remix
 from data_pipelines.recipes.unpaired import PairedExcerpt, SoloExcerpt, UnpairedMixture
-from data_pipelines.streams import Data, Shape
+from data_pipelines.streams import Data, Shape, open_corpora, stream_seed
 from qsep_jax.on_device.memory import AXIS, DoesNotFit, Index, RowLayout, available_bytes, read, replicate
 from qsep_jax.on_device.mixtures import (
     DrawnExcerpts,

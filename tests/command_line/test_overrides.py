@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from data_pipelines.pipeline import Recipe
 from data_pipelines.recipes.mixing import RandomSplit, Remix
+from data_pipelines.streams import Recipe
 from qsep_jax.command_line.train_options import parse
 from qsep_jax.models.resnet import ResNetSize
 from qsep_jax.runs.experiment import Experiment
@@ -105,7 +105,7 @@ def test_a_recipe_of_the_users_own_class_keeps_its_options(tmp_path):
 OWN_RECIPE = f"""
 import dataclasses
 
-from data_pipelines.pipeline import Data, Stream
+from data_pipelines.streams import Data, Stream
 from qsep_jax.runs.experiment import Experiment, load_config
 
 
