@@ -1,7 +1,7 @@
 """Cantisani et al. 2021 (UGOSA), "User-guided one-shot deep model adaptation for music source separation".
 
-A Conv-TasNet learns to separate from songs whose stems are known (Défossez et al. 2019). Then it is bent to one song,
-of which a user has said when each stem sounds: see `qsep_jax.systems.one_shot` and `qsep_jax.inference.adaptation`.
+A Conv-TasNet is trained on songs with known stems (Défossez et al. 2019). Then it is adapted to one song, for which a
+user has annotated when each stem is active: see `qsep_jax.systems.one_shot` and `qsep_jax.inference.adaptation`.
 """
 
 import dataclasses
@@ -20,30 +20,36 @@ from qsep_jax.nn.tcn import StoredActivations
 from qsep_jax.systems.base import Aux, Batch, BatchSpec, Optimizer, Phase, System, Variables
 from qsep_jax.systems.one_shot import Adaptation
 
-# Root mean square below which an example is not made louder any more (-60 dB re full scale).
+# Smallest standard deviation by which an example is normalised (-60 dB re full scale).
 QUIET = 1e-3
-# Strategy P-L3:D: the last repeat, the masks and the decoder.
+# Strategy P-L3:D trains the last repeat, the masks and the decoder.
 PUBLISHED = Adaptation(("tasnet/separator/repeat_4", "tasnet/separator/mask", "tasnet/decoder"))
 SPLITS = ("l1", "l2", "l3", "l4", "l5")
 
 
 @dataclasses.dataclass(frozen=True)
 class Cantisani2021(System):
-    """Conv-TasNet for music. The defaults are the published network: 10,977,872 parameters.
+    """Conv-TasNet for music. The defaults are those of the published network, which has 10,977,872 parameters.
 
     Attributes:
-      channels: of the audio, which the network hears together.
-      samples: T of a training example, published 1.8 s.
-      chunk: T of a stretch that is separated at once, published 10 s.
-      filters, window: of the encoder: N of them, of L samples, every L / 2 samples.
-      bottleneck, hidden, kernel, blocks, repeats: B, H, P, X and R of the paper of Conv-TasNet.
-      keep: what the backward pass finds stored of each block: `all`, `hidden` (computes the rest again) or `none`.
-      adaptation: how `adapt` bends a trained model to a song, unless it is told otherwise.
+      stems: Names of the outputs, in the order of the published weights.
+      channels: Number of audio channels, which the network takes together.
+      samples: T of a training example; 1.8 s in the published code.
+      chunk: T of a chunk of separation; 10 s in the published code.
+      filters: Number of filters of the encoder, N in the paper of Conv-TasNet.
+      window: Length of the filters in samples, L; the hop is L / 2.
+      bottleneck: Channels between the blocks, B.
+      hidden: Channels within a block, H.
+      kernel: Length of the dilated convolutions, P.
+      blocks: Number of blocks of a repeat, X.
+      repeats: Number of repeats, R.
+      keep: What is stored of each block for the backward pass: `all`, `hidden` (the rest is recomputed) or `none`.
+      optimizer: Optimizer of the training before adaptation.
+      adaptation: Settings of the adaptation to a song, which the options of `adapt` override.
     """
 
     cues: ClassVar[tuple[str, ...]] = ()
 
-    # The order of the published weights.
     stems: tuple[str, ...] = ("drums", "bass", "other", "vocals")
     sample_rate: int = 44_100
     channels: int = 2
@@ -91,11 +97,12 @@ class Cantisani2021(System):
         return (Phase("separation", ("tasnet",), self.loss, self.optimizer),)
 
     def loss(self, variables: Variables, batch: dict[str, Array], key: Array) -> tuple[Array, Aux]:
-        """Mean absolute error of `sources` `[B, S, T, C]` in `mixture` `[B, T, C]`, per unit of the mixture's loudness.
+        """Return the mean absolute error of `sources` `[B, S, T, C]` in `mixture` `[B, T, C]`.
 
-        # Departs from the paper: the unit is that of the example, where published each song has one.
+        Errors are divided by the standard deviation of the mixture.
         """
         estimates, mono = self._estimates(variables, batch[MIXTURE]), batch[MIXTURE].mean(-1)
+        # Departs from the paper: the standard deviation is that of the example; in the published code, of the song.
         unit = jnp.maximum(mono.std(-1), QUIET)[:, None, None, None]
         errors = jnp.abs((estimates - batch[SOURCES]) / unit).mean((0, 2, 3))
         return errors.mean(), Aux({f"mae_{stem}": errors[number] for number, stem in enumerate(self.stems)})
@@ -116,10 +123,10 @@ class Cantisani2021(System):
         return self._estimates(variables, mixture)
 
     def adaptation_presets(self) -> dict[str, tuple[str, ...]]:
-        """What each of the paper's strategies trains, as path prefixes: from a place on "to the decoder" (`:D`).
+        """Return the parameters that each strategy of the paper trains: from a layer "to the decoder" (`:D`).
 
-        `l1`, `l2`, `l3`: the last three, two and one repeats and what comes after; `l4`: the last matrix of the last
-        block, the masks' and the decoder; `l5`: the decoder alone.
+        `l1`, `l2` and `l3` train the last three, two and one repeats and all layers after them; `l4` trains the last
+        matrix of the last block, the matrix of the masks and the decoder; `l5` trains the decoder only.
 
         Raises:
           ValueError: if there are fewer than three repeats.
@@ -127,15 +134,15 @@ class Cantisani2021(System):
         if self.repeats < 3:
             raise ValueError(f"the strategies of the paper train up to three repeats; the network has {self.repeats}")
         end = ("tasnet/separator/mask", "tasnet/decoder")
-        found = {
+        starts = {
             f"l{4 - last}": tuple(f"tasnet/separator/repeat_{self.repeats - back}" for back in reversed(range(last)))
             for last in (3, 2, 1)
         }
-        found["l4"] = (f"tasnet/separator/repeat_{self.repeats}/block_{self.blocks}/contract",)
-        return {**{name: (*prefixes, *end) for name, prefixes in found.items()}, "l5": end[1:]}
+        starts["l4"] = (f"tasnet/separator/repeat_{self.repeats}/block_{self.blocks}/contract",)
+        return {**{name: (*prefixes, *end) for name, prefixes in starts.items()}, "l5": end[1:]}
 
     def from_file(self, network: str, path: Path) -> Variables:
-        """The published PyTorch network of demucs, version 1, or another of its kind, in the form of this system."""
+        """Return the weights of the published PyTorch network of demucs, version 1, or of one with other sizes."""
         if network != "tasnet":
             return super().from_file(network, path)
         return {
@@ -148,4 +155,5 @@ class Cantisani2021(System):
         return {"separation": {MIXTURE: sources.sum(1), SOURCES: sources}}
 
     def _estimates(self, variables: Variables, mixture: Array) -> Array:
+        """Separate mixtures of any length: `[B, T, C]` → `[B, S, T, C]`."""
         return apply_per_device(self.network.apply, {"params": variables["params"]["tasnet"]}, mixture)

@@ -1,8 +1,9 @@
-"""A residual network that learns to name the instrument of the player in a video frame.
+"""A residual network that classifies the instrument of the player in a video frame.
 
 Departs from the paper: Slizovskaia et al. 2021 start from a ResNet-50 that was trained on ImageNet. Where its weights
-are not at hand, this trains one on the frames themselves, and a run of it is given to `--train.weights.resnet`. What is
-on top of it is what turns a picture into probabilities in experiment 16, which can begin with that layer, too.
+are not available, this system trains one on the frames of the corpus, and `--train.weights.resnet RUN` loads it into a
+separator. The layer on top of the network is the one that computes the probabilities in experiment 16, which can be
+initialised with it, too.
 """
 
 import dataclasses
@@ -28,12 +29,17 @@ ADAM = Optimizer(learning_rate=1e-3)
 
 @dataclasses.dataclass(frozen=True)
 class FrameClassifier(System):
-    """ResNet and one layer, by cross-entropy over the frames of all players: batches are those of `MixAndSeparate`.
+    """A ResNet and one dense layer, trained by cross-entropy on the frames of all players.
+
+    It takes the batches of `MixAndSeparate`.
 
     Attributes:
-      samples: of the excerpts that frames are from.
-      size: height and width of frames, in pixels. They are scaled to 0…1 and no further, as the separators have them.
-      hidden: size of the vector that features are pooled to, as separators do.
+      samples: T of the excerpts that the frames are from.
+      size: Height and width of the frames in pixels. Frames are scaled to 0…1 and not normalised further, as in the
+        separators.
+      resnet: Size of the network.
+      hidden: Size of the vector that the features are pooled to, as in the separators.
+      optimizer: Optimizer of the network and the layer.
     """
 
     cues: ClassVar[tuple[str, ...]] = ()
@@ -76,29 +82,30 @@ class FrameClassifier(System):
         return (Phase("classifier", ("resnet", "probabilities"), self.loss, self.optimizer, stream=STREAM),)
 
     def loss(self, variables: Variables, batch: dict[str, Array], key: Array) -> tuple[Array, Aux]:
-        """Mean cross-entropy of the frames `[B, S, n, H, W, 3]` of the `slots` `[B, S]` that hold someone."""
-        loss, accuracy, updates = self._judge(variables, batch, train=True)
+        """Return the mean cross-entropy of the frames `[B, S, n, H, W, 3]` of all non-empty `slots` `[B, S]`."""
+        loss, accuracy, updates = self._classify(variables, batch, train=True)
         return loss, Aux({"accuracy": accuracy}, {"batch_stats": updates})
 
     def validate(self, variables: Variables, batch: Batch, key: Array) -> dict[str, Array]:
-        loss, accuracy, _ = self._judge(variables, batch[STREAM], train=False)
+        loss, accuracy, _ = self._classify(variables, batch[STREAM], train=False)
         return {"loss": loss, "accuracy": accuracy}
 
-    def _judge(
+    def _classify(
         self, variables: Variables, batch: dict[str, Array], *, train: bool
     ) -> tuple[Array, Array, dict[str, Any]]:
+        """Return cross-entropy, accuracy and the batch norm statistics after the batch."""
         frames = batch[FRAMES]
-        wanted = jnp.repeat(batch[SLOTS], frames.shape[2], axis=1).reshape(-1)
-        counts = wanted >= 0
+        classes = jnp.repeat(batch[SLOTS], frames.shape[2], axis=1).reshape(-1)
+        counts = classes >= 0
         features, updates = apply_to_frames(self.network, variables, frames, batch[SLOTS] >= 0, train)
         pooled = adaptive_max_pool(features, self.hidden)
         logits: Any = self.probabilities.apply({"params": variables["params"]["probabilities"]}, pooled)
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(wanted, 0))
-        right, total = logits.argmax(-1) == wanted, jnp.maximum(counts.sum(), 1)
-        return (losses * counts).sum() / total, (right & counts).sum() / total, updates
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(classes, 0))
+        correct, total = logits.argmax(-1) == classes, jnp.maximum(counts.sum(), 1)
+        return (losses * counts).sum() / total, (correct & counts).sum() / total, updates
 
     def preview(self, variables: Variables, batch: Batch) -> dict[str, Array]:
-        """Nothing sounds."""
+        """Return nothing: the system has no waveforms."""
         return {}
 
     def condition(self, variables: Variables, cues: dict[str, Array]) -> NoReturn:
@@ -109,12 +116,12 @@ class FrameClassifier(System):
 
     def _refuse(self) -> NoReturn:
         raise ValueError(
-            "a FrameClassifier names instruments and separates nothing: start a visual separator from it by "
+            "a FrameClassifier classifies instruments and does not separate: initialise a visual separator from it by "
             "--train.weights.resnet RUN"
         )
 
     def from_file(self, network: str, path: Path) -> Variables:
-        """ImageNet weights of the ResNet, in torchvision's or Hugging Face's names."""
+        """Return ImageNet weights of the ResNet from a file with the names of torchvision or Hugging Face."""
         if network != "resnet":
             return super().from_file(network, path)
         return torch_weights.resnet(torch_weights.read(path), self.network)

@@ -1,7 +1,8 @@
-"""Lee, Choi, Lee 2019, "Audio query-based music source separation": a query becomes a latent, the latent a mask.
+"""Lee, Choi, Lee 2019, "Audio query-based music source separation".
 
-A conditional variational autoencoder with latent regression. In training the target itself is the query; in use it is
-any audio that sounds like what is wanted, the mean of a class, or anything between two latents.
+A conditional variational autoencoder with latent regression: the Query-net encodes a query as a latent, and a U-Net
+estimates a mask from the mixture and the latent. In training, the query is the target itself. In inference, it is other
+audio of the same kind of source, and the latent may also be the mean of a class or an interpolation of two latents.
 """
 
 import dataclasses
@@ -23,20 +24,31 @@ from qsep_jax.systems.base import Aux, Batch, BatchSpec, Optimizer, Phase, Syste
 
 @dataclasses.dataclass(frozen=True)
 class Lee2019(System):
-    """Query-net and AdaIN U-Net. The defaults are the paper's; what it leaves open is said at the field.
+    """Query-net and AdaIN U-Net. The defaults are those of the paper; the fields say what the paper leaves open.
 
-    Several channels go through the network one by one with the same latent; a query is mixed down first.
+    Channels pass through the network one by one with the same latent; a query is mixed down first.
 
     Attributes:
-      frames: STFT frames of a training example and of a chunk. 256 frames of 256 samples are 2.97 of the paper's 3 s,
-        what nine halvings need.
-      compression: of the magnitudes that the networks see; masks and losses are always linear. The paper says only
-        "magnitude spectrogram".
-      initial_log_variance: of the latent, at initialisation. With 0 the first latents are mostly noise, which the
-        separator learns to ignore before the Query-net says anything; a small run cannot afford that detour.
-      mask_adain: whether AdaIN also comes before the sigmoid ("every layer of decoder part").
-      freeze_query_net: whether the latent regression leaves the Query-net alone, as in BicycleGAN, so that the two
+      window_length: Length of the STFT window in samples.
+      hop_length: Hop of the STFT in samples.
+      frames: Number of STFT frames of a training example and of a chunk. 256 frames of 256 samples are 2.97 s, where
+        the paper has 3 s: the nine layers halve the frames eight times.
+      compression: Compression of the magnitudes that the networks take; masks and losses are always linear. The paper
+        says only "magnitude spectrogram".
+      query_channels: Channels of the convolutions of the Query-net.
+      query_hidden: Size of the GRU of the Query-net.
+      latent_size: Size of the latent, Z.
+      initial_log_variance: Log variance of the latent at initialisation. With 0 the first latents are mostly noise, and
+        the separator learns to ignore them before the Query-net has learnt anything, which costs a small run too many
+        steps.
+      channels: Channels of the levels of the U-Net.
+      mask_adain: Whether AdaIN is also applied before the sigmoid ("every layer of decoder part").
+      reconstruction_weight: λ_R.
+      kl_weight: λ_KL.
+      latent_weight: λ_latent.
+      freeze_query_net: Whether the latent regression does not train the Query-net, as in BicycleGAN, so that the two
         networks cannot hide the latent in the output.
+      optimizer: Optimizer of both networks.
     """
 
     cues: ClassVar[tuple[str, ...]] = ("query",)
@@ -67,7 +79,7 @@ class Lee2019(System):
         if bins % 2**halvings or self.frames % 2 ** (halvings - 1):
             raise ValueError(
                 f"{halvings} layers halve {bins} bins {halvings} times and {self.frames} frames {halvings - 1} times, "
-                f"which must come out even: change channels, window_length or frames"
+                "which must give whole numbers: change channels, window_length or frames"
             )
 
     @property
@@ -100,9 +112,9 @@ class Lee2019(System):
         return (Phase("cvae", ("query_net", "separator"), self.loss, self.optimizer),)
 
     def loss(self, variables: Variables, batch: dict[str, Array], key: Array) -> tuple[Array, Aux]:
-        """`λ_R·L_R + λ_KL·L_KL + λ_latent·L_latent` (Eq. 3 to 6) of `{mixture, target}`, each `[B, T, C]`.
+        """Return `λ_R·L_R + λ_KL·L_KL + λ_latent·L_latent` (Eq. 3 to 6) of `{mixture, target}`, each `[B, T, C]`.
 
-        The target is its own query, unless the batch brings another one.
+        The query is the target, unless the batch has a `query`.
         """
         mixture, target, query = self._magnitudes(batch)
         posterior_key, prior_key = jax.random.split(key)
@@ -110,11 +122,11 @@ class Lee2019(System):
         latent = sample_normal(posterior_key, mean, log_variance)
         prior = jax.random.normal(prior_key, mean.shape)
         if self.latent_weight:
-            # One pass for both latents: nothing in the network looks across the batch. An example's two are neighbours,
-            # so that each device keeps its own examples.
+            # Both latents pass together, since the network processes examples independently. The two of an example are
+            # neighbours in the batch, so that each device keeps its own examples.
             latents = jnp.stack([latent, prior], axis=1).reshape(-1, self.latent_size)
-            both = self._estimate(variables, jnp.repeat(mixture, 2, axis=0), latents)
-            estimate, regressed = jnp.moveaxis(both.reshape(-1, 2, *both.shape[1:]), 1, 0)
+            estimates = self._estimate(variables, jnp.repeat(mixture, 2, axis=0), latents)
+            estimate, regressed = jnp.moveaxis(estimates.reshape(-1, 2, *estimates.shape[1:]), 1, 0)
             encoder = jax.lax.stop_gradient(variables) if self.freeze_query_net else variables
             latent_loss = l1(self._encode(encoder, regressed)[0], prior)
         else:
@@ -126,39 +138,39 @@ class Lee2019(System):
         return total, Aux({"reconstruction": reconstruction, "kl": divergence, "latent": latent_loss})
 
     def validate(self, variables: Variables, batch: Batch, key: Array) -> dict[str, Array]:
-        """The reconstruction with the mean of the latent, which alone is `loss`: better separation lowers it."""
+        """Return the reconstruction error with the mean of the latent as `loss`, and the divergence as `kl`."""
         mixture, target, query = self._magnitudes(batch["cvae"])
         mean, log_variance = self._encode(variables, query)
         estimate = self._estimate(variables, mixture, mean)
         return {"loss": l1(estimate, target), "kl": kl_to_standard_normal(mean, log_variance)}
 
     def preview(self, variables: Variables, batch: Batch) -> dict[str, Array]:
-        """The mixture, its target, and what the query gets out of it."""
+        """Return the mixture, its target, and the estimate of the target."""
         mixture, target = batch["cvae"][MIXTURE], batch["cvae"][TARGET]
         condition = self.condition(variables, {"query": batch["cvae"].get(QUERY, target)})
         estimate = self.separate(variables, mixture, condition)[:, 0]
         return {"mixture": mixture, "target": target, "estimate": estimate}
 
     def condition(self, variables: Variables, cues: dict[str, Array]) -> Array:
-        """Mean of the latent of `query` `[B, query_samples, C]`: `[B, Z]`."""
+        """Return the mean of the latent of `query` `[B, query_samples, C]`: `[B, Z]`."""
         return self._encode(variables, self._magnitude(cues["query"].mean(axis=-1)))[0]
 
     def separate(self, variables: Variables, mixture: Array, condition: Array) -> Array:
-        """The masked mixture with the mixture's phase: `[B, T, C]` → `[B, 1, T, C]`."""
+        """Mask the complex spectrogram of the mixture: `[B, T, C]` → `[B, 1, T, C]`."""
         batch, length, channels = mixture.shape
-        spectrogram = stft(_one_by_one(mixture), self.window_length, self.hop_length)
+        spectrogram = stft(_channels_as_examples(mixture), self.window_length, self.hop_length)
         latent = jnp.repeat(condition, channels, axis=0)
         magnitude = jnp.abs(spectrogram)[..., :-1]
         parameters = {"params": variables["params"]["separator"]}
         mask = apply_per_device(self.separator.apply, parameters, self._compress(magnitude), latent)
-        mask = jnp.pad(mask, ((0, 0), (0, 0), (0, 1)))  # the Nyquist bin, which the network never sees
+        mask = jnp.pad(mask, ((0, 0), (0, 0), (0, 1)))  # the Nyquist bin, which the network does not take
         estimate = istft(mask * spectrogram, self.window_length, self.hop_length)
         return estimate.reshape(batch, channels, length).swapaxes(1, 2)[:, None]
 
     def _magnitudes(self, batch: dict[str, Array]) -> tuple[Array, Array, Array]:
-        """Of mixture, target and query, each `[B · C, N, F]`."""
-        mixture, target = (self._magnitude(_one_by_one(batch[name])) for name in (MIXTURE, TARGET))
-        return mixture, target, self._magnitude(_one_by_one(batch[QUERY])) if QUERY in batch else target
+        """Return the magnitudes of mixture, target and query, each `[B · C, N, F]`."""
+        mixture, target = (self._magnitude(_channels_as_examples(batch[name])) for name in (MIXTURE, TARGET))
+        return mixture, target, self._magnitude(_channels_as_examples(batch[QUERY])) if QUERY in batch else target
 
     def _magnitude(self, signal: Array) -> Array:
         """`[B, T]` → magnitudes `[B, N, F]` without the Nyquist bin."""
@@ -168,15 +180,17 @@ class Lee2019(System):
         return jnp.log1p(magnitude) if self.compression == "log1p" else magnitude
 
     def _encode(self, variables: Variables, magnitude: Array) -> tuple[Array, Array]:
+        """Return mean and log variance of the latent `[B, Z]` of magnitudes `[B, N, F]`."""
         parameters = {"params": variables["params"]["query_net"]}
         return apply_per_device(self.query_net.apply, parameters, self._compress(magnitude))
 
     def _estimate(self, variables: Variables, magnitude: Array, latent: Array) -> Array:
+        """Return the masked magnitudes `[B, N, F]`."""
         parameters = {"params": variables["params"]["separator"]}
         mask = apply_per_device(self.separator.apply, parameters, self._compress(magnitude), latent)
         return mask * magnitude
 
 
-def _one_by_one(audio: Array) -> Array:
+def _channels_as_examples(audio: Array) -> Array:
     """`[B, T, C]` → `[B · C, T]`."""
     return audio.swapaxes(1, 2).reshape(-1, audio.shape[1])

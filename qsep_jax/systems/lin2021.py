@@ -1,8 +1,8 @@
 """Lin, Kong, Jiang, Xia 2021, "A unified model for zero-shot music source separation, transcription and synthesis".
 
-A query says which instrument of a mixture is wanted. Its notes are written down, its timbre is what else the encoder
-finds of it, and the decoder draws the source from the two: MSI. MSI-DIS learns to draw it from the timbre of the same
-instruments playing other pitches, and so can play any score with it. The paper's three baselines are here as well.
+A query selects one instrument of a mixture. The system transcribes its notes, extracts its timbre from the remaining
+features of the encoder, and decodes the source from notes and timbre: MSI. MSI-DIS is trained with the timbre of the
+same instruments at other pitches, so that it can synthesize any score. The paper's three baselines are here as well.
 """
 
 import dataclasses
@@ -38,22 +38,34 @@ class Lin2021(System):
     | MSI        | disentangled | yes           | no                     |
     | MSI-DIS    | disentangled | yes           | yes                    |
 
-    Several channels go through the network one by one with the same query; a query is mixed down first.
+    Channels pass through the network one by one with the same query; a query is mixed down first.
 
     Attributes:
-      frames: STFT frames of a training example and of a chunk: 3 s.
-      translation_invariance: pitch comes from the mixture, timbre from another one of the same instruments in other
-        pitch shifts, and the first is to be drawn; it takes the place of the separation loss.
-      second_mixture: in that other mixture `both` sources are shifted anew (the code) or the `target` alone (§3.4).
-      query_layers: convolutions in a block of the QueryNet: 1 (the code) or 2 (the paper).
-      pooling: `average` (the code) or `max` (the paper).
-      normalise_timbre: whether the TimbreFilter has batch normalisation and ReLU (the code) or neither (the paper).
-      query_form: of the query loss: `squared` (the code) or `norm` (Eq. 6).
-      query_clips: 4: two of each instrument, each instrument in turn is the anchor (the code); 3: two of the first and
-        one of the second (the paper).
-      margin: by which queries of different instruments are to differ.
-      joint: one optimiser for the sum of all losses; by default the query loss makes an update of its own before the
-        others do, with an optimiser of its own, as in the code.
+      window_length: Length of the STFT window in samples.
+      hop_length: Hop of the STFT in samples.
+      frames: Number of STFT frames of a training example and of a chunk: 3 s.
+      channels: Channels of the levels of encoder and decoder.
+      query_channels: Channels of the blocks of the QueryNet.
+      query_layers: Number of convolutions in a block of the QueryNet: 1 (the code) or 2 (the paper).
+      latent_size: Size of the latent of a query, Z.
+      transcriber_channels: Channels of the blocks of the transcriber.
+      decoding: What the decoder takes: `nothing` (there is no decoder), the features of the encoder (`skips`), or notes
+        and timbre (`disentangled`).
+      transcription: Whether there is a transcriber.
+      translation_invariance: Whether the separation loss is replaced by that of translation invariance: the pitch is
+        that of the mixture, the timbre that of a second mixture of the same instruments in other pitch shifts, and the
+        target is the source in the first mixture.
+      second_mixture: Sources that have other pitch shifts in the second mixture: `both` (the code) or only the `target`
+        (§3.4).
+      pooling: Pooling of the encoder, `average` (the code) or `max` (the paper).
+      normalise_timbre: Whether the TimbreFilter has batch normalisation and ReLU (the code) or neither (the paper).
+      query_form: Form of the query loss, `squared` (the code) or `norm` (Eq. 6).
+      query_clips: Number of query clips of a pair. 4: two of each instrument, and each instrument in turn is the anchor
+        (the code). 3: two of the first and one of the second (the paper).
+      margin: Margin of the query loss.
+      joint: Whether one optimizer minimises the sum of all losses. By default the query loss makes an update of its own
+        before the other losses, with an optimizer of its own, as in the code.
+      optimizer: Settings of each optimizer.
     """
 
     cues: ClassVar[tuple[str, ...]] = ("query", "score")
@@ -86,14 +98,14 @@ class Lin2021(System):
         if bins % 2**halvings or bins % 2 ** len(self.query_channels):
             raise ValueError(
                 f"{bins} bins are halved {halvings} times by encoder and transcriber and {len(self.query_channels)} "
-                "times by the QueryNet, which must come out even: change channels or window_length"
+                "times by the QueryNet, which must give whole numbers: change channels or window_length"
             )
         if self.frames < 2 ** len(self.query_channels):
             raise ValueError(f"the QueryNet needs {2 ** len(self.query_channels)} frames, not {self.frames}")
         if self.decoding == "nothing" and not self.transcription:
-            raise ValueError("with decoding = nothing and without transcription there is nothing to learn")
+            raise ValueError("the system has no task with decoding = nothing and without transcription")
         if self.decoding == "disentangled" and not self.transcription:
-            raise ValueError("decoding = disentangled draws from the notes that are written down: set transcription")
+            raise ValueError("decoding = disentangled decodes transcribed notes: set transcription")
         if self.translation_invariance and self.decoding != "disentangled":
             raise ValueError(f"translation_invariance needs decoding = disentangled, not {self.decoding}")
 
@@ -103,14 +115,14 @@ class Lin2021(System):
 
     @property
     def frame_rate(self) -> float:
-        """Frames per second."""
+        """Number of STFT frames per second."""
         return self.sample_rate / self.hop_length
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        able = {"separate": self.decoding != "nothing", "transcribe": self.transcription}
-        able |= dict.fromkeys(("separate_by_score", "synthesize"), self.decoding == "disentangled")
-        return tuple(task for task, can in able.items() if can)
+        tasks = {"separate": self.decoding != "nothing", "transcribe": self.transcription}
+        tasks |= dict.fromkeys(("separate_by_score", "synthesize"), self.decoding == "disentangled")
+        return tuple(task for task, possible in tasks.items() if possible)
 
     @property
     def networks(self) -> MSI:
@@ -128,11 +140,11 @@ class Lin2021(System):
         )
 
     def init(self, key: Array, spec: BatchSpec) -> Variables:
-        def everything(networks: MSI, magnitude: Array) -> None:
+        def all_networks(networks: MSI, magnitude: Array) -> None:
             networks(magnitude, networks.embed(magnitude, True)[:, None], True)
 
         magnitude = jnp.zeros((1, self.frames, self.window_length // 2))
-        return dict(self.networks.init(key, magnitude, method=everything))
+        return dict(self.networks.init(key, magnitude, method=all_networks))
 
     def phases(self) -> tuple[Phase, ...]:
         names = ["query_net", "encoder"] + ["transcriber"] * self.transcription
@@ -146,7 +158,7 @@ class Lin2021(System):
         )
 
     def query_loss(self, variables: Variables, batch: dict[str, Array], key: Array) -> tuple[Array, Aux]:
-        """The contrastive loss (Eq. 6) of `queries` `[B, 2, 2, T, C]`."""
+        """Return the contrastive loss (Eq. 6) of `queries` `[B, 2, 2, T, C]`."""
 
         def run(networks: MSI) -> Array:
             queries = self._magnitude(batch[QUERIES].mean(-1))
@@ -157,12 +169,15 @@ class Lin2021(System):
         return loss, Aux({}, updates)
 
     def task_loss(self, variables: Variables, batch: dict[str, Array], key: Array) -> tuple[Array, Aux]:
-        """Separation or translation invariance, plus transcription (Eq. 14 to 16), of a batch of `InstrumentPairs`."""
+        """Return the loss of separation or translation invariance plus that of transcription (Eq. 14 to 16).
+
+        The batch is one of `InstrumentPairs`.
+        """
         (terms, _), updates = self._train(variables, lambda networks: self._tasks(networks, batch, train=True))
         return sum(terms.values(), jnp.zeros(())), Aux(terms, updates)
 
     def joint_loss(self, variables: Variables, batch: dict[str, Array], key: Array) -> tuple[Array, Aux]:
-        """The sum of all."""
+        """Return the sum of the query loss and the losses of the tasks."""
 
         def run(networks: MSI) -> dict[str, Array]:
             terms, latents = self._tasks(networks, batch, train=True)
@@ -172,24 +187,24 @@ class Lin2021(System):
         return sum(terms.values(), jnp.zeros(())), Aux(terms, updates)
 
     def validate(self, variables: Variables, batch: Batch, key: Array) -> dict[str, Array]:
-        """The losses with running statistics; `loss` is the sum of the tasks'."""
+        """Return the losses with running statistics; `loss` is the sum of those of the tasks."""
 
         def run(networks: MSI) -> tuple[dict[str, Array], Array]:
             return self._tasks(networks, batch[STREAM], train=False)
 
-        found: Any = self.networks.apply(variables, method=run)
-        terms, latents = found
+        outputs: Any = self.networks.apply(variables, method=run)
+        terms, latents = outputs
         return {"loss": sum(terms.values(), jnp.zeros(())), **terms, "query": self._contrast(latents)}
 
     def _contrast(self, latents: Array) -> Array:
-        """Of latents `[B, 2, 2, Z]`: instruments, then clips."""
+        """Return the query loss of latents `[B, 2, 2, Z]`, by instrument and clip."""
         anchor, same, other = latents[:, :, 0], latents[:, :, 1], latents[:, ::-1, 0]
         if self.query_clips == 3:
             anchor, same, other = anchor[:, :1], same[:, :1], other[:, :1]
         return query_loss(anchor, same, other, self.margin, self.query_form)
 
     def _tasks(self, networks: MSI, batch: dict[str, Array], *, train: bool) -> tuple[dict[str, Array], Array]:
-        """The losses of the tasks by name, and the latents of the queries `[B, 2, 2, Z]`."""
+        """Return the losses of the tasks by name, and the latents of the queries `[B, 2, 2, Z]`."""
         sources, queries = _first_channel(batch[SOURCES]), _first_channel(batch[QUERIES])  # [B, 2, T], [B, 2, 2, T]
         clips = queries if self.joint or not train else queries[:, :, :1]
         magnitudes = self._magnitude(clips.reshape(-1, clips.shape[-1]))
@@ -200,7 +215,7 @@ class Lin2021(System):
             others = _first_channel(batch[OTHERS])
             if self.second_mixture == "both":
                 timbre = self._magnitude(others.sum(1))
-            else:  # each source shifted beside the other one as it was: two mixtures, asked once each
+            else:  # each source shifted beside the other one unshifted: two mixtures with one query each
                 shifted = self._magnitude(others + sources[:, ::-1])
                 timbre = shifted.reshape(-1, *shifted.shape[2:])
                 mixture = jnp.repeat(mixture, 2, axis=0)
@@ -217,49 +232,52 @@ class Lin2021(System):
         return terms, latents
 
     def _train(self, variables: Variables, run: Any) -> tuple[Any, dict[str, Any]]:
-        """What `run` makes of the networks, and the running statistics that they have after it."""
+        """Return what `run` returns of the networks, and their running statistics after it."""
         result: Any = self.networks.apply(variables, method=run, mutable=["batch_stats"])
         value, changed = result
         return value, {"batch_stats": changed["batch_stats"]}
 
     def preview(self, variables: Variables, batch: Batch) -> dict[str, Array]:
-        """The mixture, its first source, and what the first query gets out of it."""
+        """Return the mixture, its first source, and the estimate of that source."""
         sources = batch[STREAM][SOURCES]
         mixture = sources.sum(1)
-        found = {"mixture": mixture, "target": sources[:, 0]}
+        signals = {"mixture": mixture, "target": sources[:, 0]}
         if self.decoding != "nothing":
             condition = self.condition(variables, {"query": batch[STREAM][QUERIES][:, 0, 0]})
-            found["estimate"] = self.separate(variables, mixture, condition)[:, 0]
-        return found
+            signals["estimate"] = self.separate(variables, mixture, condition)[:, 0]
+        return signals
 
     def condition(self, variables: Variables, cues: dict[str, Array]) -> Array:
-        """The latent of `query` `[B, query_samples, C]`: `[B, Z]`."""
+        """Return the latent of `query` `[B, query_samples, C]`: `[B, Z]`."""
         magnitude = self._magnitude(cues["query"].mean(axis=-1))
         latent: Any = self.networks.apply(variables, magnitude, False, method=MSI.embed)
         return latent
 
     def separate(self, variables: Variables, mixture: Array, condition: Array) -> Array:
-        """The spectrogram that is drawn with the mixture's phase: `[B, T, C]` → `[B, 1, T, C]`.
+        """Decode the magnitudes of the source and take the mixture's phase: `[B, T, C]` → `[B, 1, T, C]`.
 
         Raises:
-          ValueError: if it has no decoder.
+          ValueError: if the system has no decoder.
         """
         self._need("separate")
-        return self._drawn(variables, mixture, condition, None)
+        return self._decoded(variables, mixture, condition, None)
 
     def separate_by_score(self, variables: Variables, mixture: Array, condition: Array, roll: Array) -> Array:
-        """The same with the notes of `roll`, one-hot `[B, N, K]`, instead of those that are written down: MSI-S."""
+        """Separate with the notes of `roll`, one-hot `[B, N, K]`, instead of transcribed ones: MSI-S."""
         self._need("separate_by_score")
-        return self._drawn(variables, mixture, condition, roll)
+        return self._decoded(variables, mixture, condition, roll)
 
     def transcribe(self, variables: Variables, mixture: Array, condition: Array) -> Array:
-        """Probabilities of the classes `[B, N, K]`, silence last, of the source in `[B, T, C]`, which is mixed down."""
+        """Return probabilities of the classes `[B, N, K]`, silence last, of the source in `[B, T, C]`, mixed down."""
         self._need("transcribe")
         logits = self._infer(variables, self._magnitude(mixture.mean(-1)), condition, None)[1]
         return jax.nn.softmax(logits)
 
     def synthesize(self, variables: Variables, mixture: Array, condition: Array, roll: Array) -> Array:
-        """Magnitudes `[B, N, window_length // 2 + 1]` of the source in `[B, T, C]` playing `roll` `[B, N, K]`."""
+        """Return magnitudes `[B, N, F]` of the source in `[B, T, C]` playing `roll` `[B, N, K]`.
+
+        F is `window_length // 2 + 1`, with the Nyquist bin.
+        """
         self._need("synthesize")
         estimate = self._infer(variables, self._magnitude(mixture.mean(-1)), condition, roll)[0]
         return jnp.pad(jnp.maximum(estimate, 0.0), ((0, 0), (0, 0), (0, 1)))
@@ -272,17 +290,19 @@ class Lin2021(System):
             )
 
     def _infer(self, variables: Variables, magnitude: Array, condition: Array, roll: Array | None) -> Any:
+        """Return estimate and logits of the networks, either of which may be None."""
         return self.networks.apply(variables, magnitude, condition[:, None], False, roll=roll)
 
-    def _drawn(self, variables: Variables, mixture: Array, condition: Array, roll: Array | None) -> Array:
+    def _decoded(self, variables: Variables, mixture: Array, condition: Array, roll: Array | None) -> Array:
+        """Return the source `[B, 1, T, C]` with the notes of `roll`, or with transcribed ones."""
         batch, length, channels = mixture.shape
         spectrogram = stft(mixture.swapaxes(1, 2).reshape(-1, length), self.window_length, self.hop_length)
         magnitude, latent = jnp.abs(spectrogram), jnp.repeat(condition, channels, axis=0)
         roll = None if roll is None else jnp.repeat(roll, channels, axis=0)
         estimate = self._infer(variables, magnitude[..., :-1], latent, roll)[0]
-        phase = spectrogram / jnp.maximum(magnitude, 1e-12)  # zero where there is nothing
-        drawn = jnp.pad(estimate, ((0, 0), (0, 0), (0, 1))) * phase  # the Nyquist bin, which is never drawn
-        signal = istft(drawn, self.window_length, self.hop_length)
+        phase = spectrogram / jnp.maximum(magnitude, 1e-12)  # zero where the mixture is silent
+        estimate = jnp.pad(estimate, ((0, 0), (0, 0), (0, 1)))  # the Nyquist bin, which is not decoded
+        signal = istft(estimate * phase, self.window_length, self.hop_length)
         return signal.reshape(batch, channels, length).swapaxes(1, 2)[:, None]
 
     def _magnitude(self, signal: Array) -> Array:
@@ -300,5 +320,5 @@ class Lin2021(System):
 
 
 def _first_channel(audio: Array) -> Array:
-    """Examples are mono: `[..., T, 1]` → `[..., T]`."""
+    """Drop the channel axis of mono examples: `[..., T, 1]` → `[..., T]`."""
     return audio[..., 0]

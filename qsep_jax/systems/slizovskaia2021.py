@@ -1,8 +1,9 @@
 """Slizovskaia, Haro, Gómez 2021, "Conditioned source separation for musical instrument performances".
 
-A U-Net gives a mask for each of 13 instruments, and may be told which of them play: by labels, by a picture of each
-player, or by several pictures of each. What it is told enters by FiLM at one of three places or multiplies the masks.
-The paper's experiments differ in the fields below; `configs/slizovskaia2021.py` has them by number.
+A U-Net estimates a mask for each of 13 instruments. It may be conditioned on which of them play: on labels, on one
+video frame of each player, or on several frames of each. The condition enters by FiLM at one of three places, or the
+masks are multiplied by it. The paper's experiments differ in the fields below; `configs/slizovskaia2021.py` has them by
+number.
 """
 
 import dataclasses
@@ -18,45 +19,50 @@ from jax import Array
 from data_pipelines.schema import FEATURES, FRAMES, INSTRUMENTS, SLOTS, SOURCES
 from qsep_jax.dsp.frequency_scale import to_linear, to_logarithmic
 from qsep_jax.dsp.level_scale import FLOOR, db_normalised, log_normalised
-from qsep_jax.dsp.per_device import apply_per_device
 from qsep_jax.dsp.stft import istft, stft
-from qsep_jax.losses import plateau
 from qsep_jax.losses.masks import binary_masks, ratio_masks, weighted_binary_cross_entropy
 from qsep_jax.models import torch_weights
 from qsep_jax.models.mask_unet import MaskUNet
-from qsep_jax.models.resnet import ResNet, apply_to_frames
-from qsep_jax.models.visual import InstrumentLogits, VisualContext
+from qsep_jax.systems import curriculum
 from qsep_jax.systems.base import Aux, Batch, BatchSpec, Optimizer, Phase, System, Variables
-from qsep_jax.systems.visual import Visual
+from qsep_jax.systems.visual import Visual, VisualEncoder
 
 STREAM = "separation"
 
 
 @dataclasses.dataclass(frozen=True)
 class Slizovskaia2021(System):
-    """U-Net or Multi-Head U-Net, conditioned or not. The defaults are experiment 6 as its code has it.
+    """U-Net or Multi-Head U-Net, conditioned or not. The defaults are experiment 6 as the published code has it.
 
-    Examples are 65,536 samples and not 65,535, since frames are centred in their hop.
+    Examples have 65,536 samples instead of 65,535, since frames are centred in their hop.
 
     Attributes:
-      frequency_scale: of what the network sees and masks; `logarithmic` has half as many bins.
-      level_scale: of what the network sees: `db` or natural logarithm (`log`), each over −1…1 in every example.
-      input_noise: standard deviation of noise added to that in training.
-      heads: whether each instrument has a decoder of its own.
-      output: `ratio` masks by L2; `binary` masks by cross-entropy in which a one weighs `positive_weight`; or the
-        `magnitude` itself by L2, relative to the mixture's largest (the paper's section 5.4).
-      competing: whether ratio masks are a softmax over the instruments. The code's are, except in its visual models,
-        whose masks are the maps as they are, 0 or more.
-      conditioning: where the condition enters. By `multiply` it is a factor of each instrument's map.
-      multiply: of the maps (`before` the softmax, as in the code, where an absent instrument gets a logit of 0) or of
-        the masks (`after`, as the paper says, where it gets silence).
-      visual: what is seen of the players; None for labels.
-      common_gain: whether `binary` masks and `magnitude` are wanted of sources that are divided by their number, as the
-        mixture is. The code's sources stay as loud as they were. Ratio masks are the same either way.
-      curriculum: whether mixtures begin with 2 sources, and get one more whenever the validation loss has not fallen
-        by 1e-4 for `curriculum_patience` steps. The recipe must always draw the most. The paper says 10,000 steps.
-      classifier_weight: of a loss that names the instruments from the bottleneck (the paper's section 5.4).
-      optimizer: rates and patience are the code's; the paper says 1e-5 and 25,000.
+      window_length: Length of the STFT window in samples.
+      hop_length: Hop of the STFT in samples.
+      frames: Number of STFT frames of a training example and of a chunk.
+      frequency_scale: Frequency axis of the input and the masks; `logarithmic` has half as many bins.
+      level_scale: Scale of the input: `db` or natural logarithm (`log`), each normalised to −1…1 in every example.
+      input_noise: Standard deviation of noise that is added to the input in training.
+      channels: Channels of the levels of the U-Net.
+      heads: Whether each instrument has a decoder of its own.
+      output: What the network estimates. `ratio`: masks, trained by L2. `binary`: masks, trained by cross-entropy in
+        which a one has the weight `positive_weight`. `magnitude`: the magnitudes, trained by L2, relative to the
+        largest of the mixture (the paper's section 5.4).
+      competing: Whether ratio masks are a softmax over the instruments, as in the published code. The visual models of
+        the code are an exception: their masks are the maps of the network, 0 or more.
+      positive_weight: Weight of a one in the cross-entropy of binary masks.
+      conditioning: Place where the condition enters. With `multiply` it is a factor of the map of each instrument.
+      multiply: Whether the condition multiplies the maps (`before` the softmax, as in the code, where an absent
+        instrument has a logit of 0) or the masks (`after`, as the paper says, where it has silence).
+      visual: Frames of the players that the system is conditioned on; None for labels.
+      common_gain: Whether the targets of `binary` masks and `magnitude` are the sources divided by their number, as the
+        mixture is. In the code the sources are not divided. Ratio masks do not depend on it.
+      curriculum: Whether mixtures start with 2 sources and have one more whenever the validation loss has not fallen by
+        1e-4 for `curriculum_patience` steps. The recipe must always draw the largest number.
+      curriculum_patience: Number of steps without improvement; the paper says 10,000.
+      classifier_weight: Weight of a loss that classifies the instruments from the bottleneck (the paper's section 5.4).
+      dropout: Dropout rate of the U-Net.
+      optimizer: Learning rate and patience are those of the code; the paper says 1e-5 and 25,000.
     """
 
     stems: tuple[str, ...] = tuple(INSTRUMENTS)
@@ -89,11 +95,11 @@ class Slizovskaia2021(System):
         halvings, bins = len(self.channels), self.bins
         if bins % 2**halvings or self.frames % 2**halvings:
             raise ValueError(
-                f"{halvings} levels halve {bins} bins and {self.frames} frames, which must come out even: change "
+                f"{halvings} levels halve {bins} bins and {self.frames} frames, which must give whole numbers: change "
                 f"channels, window_length or frames"
             )
         if self.visual and self.conditioning == "none":
-            raise ValueError("what is seen must enter somewhere: set conditioning, or leave visual out")
+            raise ValueError("visual needs a place where the condition enters: set conditioning, or leave visual out")
 
     @property
     def cues(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -103,12 +109,12 @@ class Slizovskaia2021(System):
 
     @property
     def asks_who_plays(self) -> bool:
-        """Whether what is seen becomes probabilities of the instruments, which masks are multiplied by."""
+        """Whether the condition is the probabilities of the instruments, estimated from video."""
         return self.visual is not None and self.conditioning == "multiply"
 
     @property
     def bins(self) -> int:
-        """That the network sees."""
+        """The number of frequency bins of the input and the masks."""
         linear = self.window_length // 2 + 1
         return linear // 2 if self.frequency_scale == "logarithmic" else linear
 
@@ -124,85 +130,46 @@ class Slizovskaia2021(System):
         return MaskUNet(len(self.stems), self.channels, self.heads, film, classes, self.dropout, dtype)
 
     @property
-    def seen(self) -> Visual:
-        if not self.visual:
-            raise ValueError("this model does not look: it has no visual networks")
-        return self.visual
-
-    @property
-    def resnet(self) -> ResNet:
-        return self.seen.resnet.network(self.compute_dtype)
-
-    @property
-    def context(self) -> VisualContext:
-        return VisualContext(self.seen.summary, self.seen.hidden, jnp.dtype(self.compute_dtype))
-
-    @property
-    def probabilities(self) -> InstrumentLogits:
-        return InstrumentLogits(len(self.stems), jnp.dtype(self.compute_dtype))
+    def encoder(self) -> VisualEncoder | None:
+        """The networks that compute the condition from video, if there are any."""
+        classes = len(self.stems) if self.conditioning == "multiply" else 0
+        return VisualEncoder(self.visual, classes, self.compute_dtype) if self.visual else None
 
     def init(self, key: Array, spec: BatchSpec) -> Variables:
         separator_key, *visual_keys = jax.random.split(key, 4)
         spectrogram = jnp.zeros((1, self.frames, self.bins))
-        params, statistics, size = {}, {}, len(self.stems)
-        if self.visual:
-            seen, size = self.visual, self.visual.hidden
-            resnet = self.resnet.init(visual_keys[0], jnp.zeros((1, seen.size, seen.size, 3)), False)
-            params["resnet"], statistics["resnet"] = resnet["params"], resnet["batch_stats"]
-            if seen.summary == "lstm":
-                features = jnp.zeros((1, seen.slots, seen.frames, seen.resnet.features))
-                params["context"] = self.context.init(visual_keys[1], features, jnp.ones((1, seen.slots)))["params"]
-            if self.conditioning == "multiply":
-                params["probabilities"] = self.probabilities.init(visual_keys[2], jnp.zeros((1, size)))["params"]
+        params, statistics = self.encoder.init(jnp.stack(visual_keys)) if self.encoder else ({}, {})
+        size = self.visual.hidden if self.visual else len(self.stems)
         condition = jnp.zeros((1, size)) if self.separator.film != "none" else None
         separator = self.separator.init(separator_key, spectrogram, condition, False, key)
         variables = {
             "params": {"separator": separator["params"], **params},
             "batch_stats": {"separator": separator["batch_stats"], **statistics},
         }
-        if self.curriculum:
-            begin = {"most": jnp.full((), 2.0), "lowest": jnp.full((), jnp.inf), "since": jnp.zeros(())}
-            variables["curriculum"] = {"mixtures": begin}
-        return variables
+        return {**variables, curriculum.COLLECTION: curriculum.initial()} if self.curriculum else variables
 
     def phases(self) -> tuple[Phase, ...]:
-        trained = ["separator"]
-        if self.visual:
-            trained += [] if self.visual.frozen else ["resnet"]
-            trained += ["context"] if self.visual.summary == "lstm" else []
-            trained += ["probabilities"] if self.conditioning == "multiply" else []
-        return (Phase(STREAM, tuple(trained), self.loss, self.optimizer),)
+        trainable = ("separator", *(self.encoder.trainable if self.encoder else ()))
+        return (Phase(STREAM, trainable, self.loss, self.optimizer),)
 
     def loss(self, variables: Variables, batch: dict[str, Array], key: Array) -> tuple[Array, Aux]:
-        """Of `sources` `[B, S, T, 1]` in `slots` `[B, S]` and what is seen of them (Eq. 6 or 7, as means)."""
+        """Return the loss (Eq. 6 or 7, as means) of `sources` `[B, S, T, 1]` in `slots` `[B, S]` with their frames."""
         count_key, noise_key, dropout_key = jax.random.split(key, 3)
         if self.curriculum:
-            most = variables["curriculum"]["mixtures"]["most"]
-            batch = _first_sources(
-                batch, 2 + jnp.floor(jax.random.uniform(count_key, (len(batch[SLOTS]),)) * (most - 1))
-            )
+            batch = curriculum.random_sources(batch, variables, count_key)
         return self._loss(variables, batch, noise_key, dropout_key, train=True)
 
     def validate(self, variables: Variables, batch: Batch, key: Array) -> dict[str, Array]:
-        """The same loss with running statistics, without noise and dropout."""
+        """Return the same loss with running statistics, without noise and dropout."""
         data = dict(batch[STREAM])
-        if self.curriculum:  # as many sources as there are now, half of the examples with fewer
-            most = variables["curriculum"]["mixtures"]["most"]
-            share = (jnp.arange(len(data[SLOTS])) + 0.5) / len(data[SLOTS])
-            data = _first_sources(data, 2 + jnp.floor(share * (most - 1)))
+        if self.curriculum:
+            data = curriculum.spread_sources(data, variables)
         loss, aux = self._loss(variables, data, key, key, train=False)
         return {"loss": loss, **aux.metrics}
 
     def observe(self, variables: Variables, loss: Array, updates: Array) -> Variables:
-        """The curriculum goes on where the loss does not."""
-        if not self.curriculum:
-            return variables
-        state = variables["curriculum"]["mixtures"]
-        patience, before = self.curriculum_patience, (state["lowest"], state["since"])
-        lowest, since, grows = plateau.watch(*before, loss, updates, threshold=1e-4, patience=patience)
-        lowest = jnp.where(grows, jnp.inf, lowest)  # more sources are harder
-        changed = {"most": jnp.minimum(state["most"] + grows, 7.0), "lowest": lowest, "since": since}
-        return {**variables, "curriculum": {"mixtures": changed}}
+        """Advance the curriculum if the validation loss stagnates."""
+        return curriculum.advance(variables, loss, updates, self.curriculum_patience) if self.curriculum else variables
 
     def _loss(
         self, variables: Variables, batch: dict[str, Array], noise_key: Array, dropout_key: Array, *, train: bool
@@ -211,57 +178,60 @@ class Slizovskaia2021(System):
         spectrograms = stft(batch[SOURCES][..., 0], self.window_length, self.hop_length)
         count = labels.sum((1, 2))
         mixture = spectrograms.sum(1) / count[:, None, None]
-        there = labels.sum(-1)[:, :, None, None]
-        magnitudes = there * (jnp.abs(spectrograms) + FLOOR)
+        present = labels.sum(-1)[:, :, None, None]
+        magnitudes = present * (jnp.abs(spectrograms) + FLOOR)
         sources = jnp.einsum("bsk,bsnf->bknf", labels, magnitudes)
         condition, updates = self._condition(variables, batch, labels.sum(1), train)
         magnitude = jnp.abs(mixture) + FLOOR
-        seen = self._scaled(magnitude)
+        inputs = self._scaled(magnitude)
         if train and self.input_noise:
-            seen = seen + self.input_noise * jax.random.normal(noise_key, seen.shape)
-        maps, logits, statistics = self._maps(variables, seen, condition, train, dropout_key)
+            inputs = inputs + self.input_noise * jax.random.normal(noise_key, inputs.shape)
+        maps, logits, statistics = self._maps(variables, inputs, condition, train, dropout_key)
         if self.frequency_scale == "logarithmic":
-            sources, magnitude = (to_logarithmic(each, self.bins) for each in (sources, magnitude))
-        wanted = sources / count[:, None, None, None] if self.common_gain else sources
-        if self.output == "binary":
-            loss = weighted_binary_cross_entropy(maps, binary_masks(wanted, magnitude), self.positive_weight)
-        elif self.output == "magnitude":
-            loss = jnp.square(maps - wanted / magnitude.max((1, 2))[:, None, None, None]).mean()
-        else:
-            loss = jnp.square(self._masks(maps, condition) - ratio_masks(sources)).mean()
+            sources, magnitude = to_logarithmic(sources, self.bins), to_logarithmic(magnitude, self.bins)
+        loss = self._mask_loss(maps, condition, sources, magnitude, count)
         metrics = {"masks": loss}
         if logits is not None:
             metrics["classes"] = optax.sigmoid_binary_cross_entropy(logits, labels.sum(1)).mean()
             loss = loss + self.classifier_weight * metrics["classes"]
         if self.curriculum:
-            metrics["most_sources"] = variables["curriculum"]["mixtures"]["most"]
+            metrics["most_sources"] = curriculum.most_sources(variables)
         return loss, Aux(metrics, {"batch_stats": {**statistics, **updates}} if train else {})
 
+    def _mask_loss(self, maps: Array, condition: Array | None, sources: Array, magnitude: Array, count: Array) -> Array:
+        """Compare maps with the magnitudes of sources, both `[B, K, N, bins]`; a mixture has `count` `[B]` of them."""
+        targets = sources / count[:, None, None, None] if self.common_gain else sources
+        if self.output == "binary":
+            return weighted_binary_cross_entropy(maps, binary_masks(targets, magnitude), self.positive_weight)
+        if self.output == "magnitude":
+            return jnp.square(maps - targets / magnitude.max((1, 2))[:, None, None, None]).mean()
+        return jnp.square(self._masks(maps, condition) - ratio_masks(sources)).mean()
+
     def _scaled(self, magnitude: Array) -> Array:
-        """Magnitudes `[B, N, F]` as the network sees them, `[B, N, bins]`."""
+        """Scale magnitudes `[B, N, F]` to the input of the network, `[B, N, bins]`."""
         if self.frequency_scale == "logarithmic":
             magnitude = to_logarithmic(magnitude, self.bins)
         return db_normalised(magnitude) if self.level_scale == "db" else log_normalised(magnitude)
 
     def _maps(
-        self, variables: Variables, seen: Array, condition: Array | None, train: bool, key: Array
+        self, variables: Variables, inputs: Array, condition: Array | None, train: bool, key: Array
     ) -> tuple[Array, Array | None, dict[str, Any]]:
-        """Maps `[B, K, N, bins]`, multiplied by the condition where that is its place, logits, and statistics."""
-        factors, steering = (condition, None) if self.conditioning == "multiply" else (None, condition)
+        """Return maps `[B, K, N, bins]`, multiplied by the condition if that is its place, logits, and statistics."""
+        factors, film = (condition, None) if self.conditioning == "multiply" else (None, condition)
         collections = {name: variables[name]["separator"] for name in ("params", "batch_stats")}
         if train:
-            result: Any = self.separator.apply(collections, seen, steering, True, key, mutable=["batch_stats"])
+            result: Any = self.separator.apply(collections, inputs, film, True, key, mutable=["batch_stats"])
             (maps, logits), changed = result
             statistics = {"separator": changed["batch_stats"]}
         else:
-            found: Any = self.separator.apply(collections, seen, steering, False, key)
-            (maps, logits), statistics = found, {}
+            outputs: Any = self.separator.apply(collections, inputs, film, False, key)
+            (maps, logits), statistics = outputs, {}
         if factors is not None and (self.multiply == "before" or self.output != "ratio"):
             maps = maps * factors[:, :, None, None]
         return maps, logits, statistics
 
     def _masks(self, maps: Array, condition: Array | None) -> Array:
-        """Ratio masks from maps, `[B, K, N, bins]`."""
+        """Return ratio masks `[B, K, N, bins]` from maps."""
         masks = jax.nn.softmax(maps, axis=1) if self.competing else maps
         if self.conditioning == "multiply" and self.multiply == "after" and condition is not None:
             masks = masks * condition[:, :, None, None]
@@ -270,68 +240,48 @@ class Slizovskaia2021(System):
     def _condition(
         self, variables: Variables, batch: dict[str, Array], labels: Array, train: bool
     ) -> tuple[Array | None, dict[str, Any]]:
-        """The condition `[B, Z]` of a batch, None without one, and the statistics of what made it."""
+        """Return the condition `[B, Z]` of a batch, None without one, and the batch norm statistics after the batch."""
         if self.conditioning == "none":
             return None, {}
-        if not self.visual:
-            return labels, {}
-        features, present, updates = self._features(variables, batch, train and not self.visual.frozen)
-        parameters = {"params": variables["params"].get("context", {})}
-        condition = apply_per_device(self.context.apply, parameters, features, present)
-        if self.conditioning == "multiply":
-            logits: Any = self.probabilities.apply({"params": variables["params"]["probabilities"]}, condition)
-            condition = jax.nn.softmax(logits)
-        return condition, updates
-
-    def _features(
-        self, variables: Variables, batch: dict[str, Array], train: bool
-    ) -> tuple[Array, Array, dict[str, Any]]:
-        """Features `[B, S, n, D]` of the frames, who is there `[B, S]`, and the statistics after them.
-
-        Images are numbers from 0 to 1, without ImageNet's normalisation, as published.
-        """
-        if FEATURES in batch:
-            features = batch[FEATURES]
-            return features, features.any((2, 3)), {}
-        frames = batch[FRAMES]
-        present = frames.any((2, 3, 4, 5))
-        found, updates = apply_to_frames(self.resnet, variables, frames, present, train)
-        return found.reshape(*frames.shape[:3], -1), present, updates
+        return self.encoder.condition(variables, batch, train) if self.encoder else (labels, {})
 
     def condition(self, variables: Variables, cues: dict[str, Array]) -> Any:
-        """`labels` `[B, K]`, or `frames` `[B, S, n, H, W, 3]` uint8 or their `features` → `[B, Z]`; () without any.
+        """Return the condition `[B, Z]`, or () of an unconditioned system.
+
+        Args:
+          cues: `labels` `[B, K]`, or `frames` `[B, S, n, H, W, 3]` uint8 or their `features`.
 
         Raises:
-          ValueError: if the model needs another cue.
+          ValueError: if the system is conditioned on another cue.
         """
         if not self.cues:
             return ()
-        known = {"labels"} if not self.visual else {FRAMES, FEATURES}
-        if not known & set(cues):
-            raise ValueError(f"this model is told by {self.cues[0]}, not by {', '.join(cues) or 'nothing'}")
+        accepted = {"labels"} if not self.visual else {FRAMES, FEATURES}
+        if not accepted & set(cues):
+            raise ValueError(f"this model is conditioned on {self.cues[0]}, not on {', '.join(cues) or 'nothing'}")
         return self._condition(variables, cues, cues.get("labels", jnp.zeros(())), False)[0]
 
     def separate(self, variables: Variables, mixture: Array, condition: Any) -> Array:
-        """Masked mixture, or drawn magnitudes with its phase: `[B, T, C]` → `[B, K, T, C]`, as the network gives them.
+        """Separate all instruments, with the phase of the mixture: `[B, T, C]` → `[B, K, T, C]`.
 
-        Instruments that the condition says are absent are not silenced here.
+        The estimates of instruments that are absent by the condition are those of the network; they are not silenced.
         """
         spectrograms = jnp.moveaxis(self.spectrograms(variables, mixture, condition), -1, 2)
         return jnp.moveaxis(istft(spectrograms, self.window_length, self.hop_length), 2, 3)
 
     def spectrograms(self, variables: Variables, mixture: Array, condition: Any) -> Array:
-        """What `separate` turns into sound, which a Wiener filter starts from: complex `[B, K, N, F, C]`."""
+        """Return the estimates of `separate` before the inverse STFT: complex `[B, K, N, F, C]`."""
         batch, length, channels = mixture.shape
         spectrogram = stft(mixture.swapaxes(1, 2).reshape(-1, length), self.window_length, self.hop_length)
-        told = None if isinstance(condition, tuple) else jnp.repeat(condition, channels, axis=0)
+        conditions = None if isinstance(condition, tuple) else jnp.repeat(condition, channels, axis=0)
         magnitude = jnp.abs(spectrogram) + FLOOR
-        maps = self._maps(variables, self._scaled(magnitude), told, False, jax.random.key(0))[0]
+        maps = self._maps(variables, self._scaled(magnitude), conditions, False, jax.random.key(0))[0]
         if self.output == "binary":
             masks = (maps > 0).astype(jnp.float32)  # a probability above one half
         elif self.output == "magnitude":
             masks = maps * magnitude.max((1, 2))[:, None, None, None]
         else:
-            masks = self._masks(maps, told)
+            masks = self._masks(maps, conditions)
         if self.frequency_scale == "logarithmic":
             masks = to_linear(masks, spectrogram.shape[-1])
         if self.output == "magnitude":
@@ -340,7 +290,7 @@ class Slizovskaia2021(System):
         return jnp.moveaxis(estimates.reshape(batch, channels, *estimates.shape[1:]), 1, -1)
 
     def preview(self, variables: Variables, batch: Batch) -> dict[str, Array]:
-        """The mixture, its first source, and the estimate of that."""
+        """Return the mixture, its first source, and the estimate of that source."""
         data = batch[STREAM]
         labels = jax.nn.one_hot(data[SLOTS], len(self.stems))
         gain = 1 / labels.sum((1, 2))[:, None, None]
@@ -352,30 +302,20 @@ class Slizovskaia2021(System):
         return {"mixture": mixture, "target": gain * data[SOURCES][:, 0], "estimate": estimate}
 
     def from_file(self, network: str, path: Path) -> Variables:
-        """ImageNet weights of the ResNet, in torchvision's or Hugging Face's names."""
-        if network != "resnet" or not self.visual:
+        """Return ImageNet weights of the ResNet from a file with the names of torchvision or Hugging Face."""
+        if network != "resnet" or not self.encoder:
             return super().from_file(network, path)
-        return torch_weights.resnet(torch_weights.read(path), self.resnet)
+        return torch_weights.resnet(torch_weights.read(path), self.encoder.resnet)
 
     def noise(self, rng: np.random.Generator, batch_size: int) -> Batch:
         slots = self.visual.slots if self.visual else 7
         audio = 0.1 * rng.standard_normal((batch_size, slots, self.chunk_samples, 1), np.float32)
         order = np.stack([rng.permutation(len(self.stems))[:slots] for _ in range(batch_size)]).astype(np.int32)
         order[:, slots - slots // 2 :] = -1
-        there = order >= 0
-        batch = {SOURCES: audio * there[:, :, None, None], SLOTS: order}
+        present = order >= 0
+        batch = {SOURCES: audio * present[:, :, None, None], SLOTS: order}
         if self.visual:
             shape = (batch_size, slots, self.visual.frames, self.visual.size, self.visual.size, 3)
             frames = rng.integers(0, 256, shape, np.uint8)
-            batch[FRAMES] = frames * there[:, :, None, None, None, None]
+            batch[FRAMES] = frames * present[:, :, None, None, None, None]
         return {STREAM: batch}
-
-
-def _first_sources(batch: dict[str, Array], count: Array) -> dict[str, Array]:
-    """Only the first `count` `[B]` slots of each example; the others are emptied."""
-    kept = jnp.arange(batch[SLOTS].shape[1])[None] < count[:, None]
-
-    def emptied(leaf: Array) -> Array:
-        return leaf * kept.reshape(*kept.shape, *[1] * (leaf.ndim - 2)).astype(leaf.dtype)
-
-    return {name: jnp.where(kept, leaf, -1) if name == SLOTS else emptied(leaf) for name, leaf in batch.items()}

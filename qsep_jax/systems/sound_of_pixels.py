@@ -1,7 +1,8 @@
-"""Zhao, Gan, Rouditchenko, Vondrick, McDermott, Torralba 2018, "The sound of pixels" (ECCV): the baseline with eyes.
+"""Zhao, Gan, Rouditchenko, Vondrick, McDermott, Torralba 2018, "The sound of pixels" (ECCV).
 
-A player's frames become K numbers, the mixture K maps, and their weighted sum a mask: each player is asked for by
-itself, and what instrument it is does not enter. Experiments 19 to 21 of Slizovskaia et al. 2021.
+A visual baseline: the frames of a player are encoded as K numbers and the mixture as K maps, and the sum of the maps
+with the numbers as weights is the mask of the player. Players are separated independently, and their instruments do not
+enter. Experiments 19 to 21 of Slizovskaia et al. 2021.
 """
 
 import dataclasses
@@ -27,7 +28,7 @@ from qsep_jax.systems.visual import PlayerFrames
 STREAM = "separation"
 SGD = Optimizer("sgd", learning_rate=1e-3, b1=0.9, l2=1e-4, rates=(("resnet", 0.1),))
 FLOOR = 1e-10
-# Of ImageNet's images, red, green and blue.
+# Mean and standard deviation of red, green and blue in ImageNet.
 IMAGE_MEAN, IMAGE_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -35,18 +36,27 @@ IMAGE_MEAN, IMAGE_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class SoundOfPixels(System):
     """Sound, frame and synthesizer networks. The defaults are those of the published weights.
 
-    Departs from the published code: neither are frames cropped and mirrored at random in training, nor sources clipped
-    to −1…1 after their volume was drawn; the rate is constant where it falls to a tenth after epochs 40 and 80 of 100.
+    Departs from the published code: in training, frames are not cropped and mirrored at random, and sources are not
+    clipped to −1…1 after their volume was drawn. The learning rate is constant; in the published code it falls to a
+    tenth after epochs 40 and 80 of 100.
 
     Attributes:
-      bins: of the logarithmic frequency axis, on which the networks work.
-      levels, channels, outputs: of `SoundNet`; `outputs` is K.
-      resnet: of the frame network, dilated.
-      frames_seen, spacing: frames of each player, and seconds between them: 24 frames at 8 per second.
-      size: height and width of frames, in pixels.
-      slots: most players of a mixture that can be asked for at once.
-      lowest_volume, highest_volume: each source of an example in training is multiplied by a number between them.
-      threshold: above which a mask's probability is taken for a one.
+      window_length: Length of the STFT window in samples.
+      hop_length: Hop of the STFT in samples.
+      frames: Number of STFT frames of a training example and of a chunk.
+      bins: Number of bins of the logarithmic frequency axis, on which the networks work.
+      levels: Number of levels of `SoundNet`.
+      channels: Channels of the outermost level of `SoundNet`.
+      outputs: Number of maps of `SoundNet`, K.
+      resnet: Size of the frame network, which is dilated.
+      frames_seen: Number of frames of each player.
+      spacing: Seconds between these frames: 24 frames at 8 per second.
+      size: Height and width of the frames in pixels.
+      slots: Largest number of players of a mixture.
+      lowest_volume: Smallest random factor of a source in training.
+      highest_volume: Largest random factor of a source in training.
+      threshold: Probability above which a mask is one.
+      optimizer: Optimizer of all networks.
     """
 
     cues: ClassVar[tuple[str, ...]] = ("frames",)
@@ -74,8 +84,8 @@ class SoundOfPixels(System):
     def __post_init__(self):
         if self.bins % 2**self.levels or self.frames % 2**self.levels:
             raise ValueError(
-                f"{self.levels} levels halve {self.bins} bins and {self.frames} frames, which must come out even: "
-                "change levels, bins or frames"
+                f"{self.levels} levels halve {self.bins} bins and {self.frames} frames, which must give whole "
+                "numbers: change levels, bins or frames"
             )
 
     @property
@@ -119,73 +129,75 @@ class SoundOfPixels(System):
         return (Phase(STREAM, ("resnet", "head", "sounds", "synthesizer"), self.loss, self.optimizer),)
 
     def loss(self, variables: Variables, batch: dict[str, Array], key: Array) -> tuple[Array, Aux]:
-        """Of `sources` `[B, S, T, 1]` in `slots` `[B, S]` with their `frames`: `_loss` at random volumes."""
+        """Return the loss of `sources` `[B, S, T, 1]` in `slots` `[B, S]` with their `frames`, at random volumes."""
         volumes = jax.random.uniform(key, batch[SLOTS].shape, minval=self.lowest_volume, maxval=self.highest_volume)
         loss, updates = self._loss(variables, batch, volumes, train=True)
         return loss, Aux({}, {"batch_stats": updates})
 
     def validate(self, variables: Variables, batch: Batch, key: Array) -> dict[str, Array]:
-        """The same with volumes as they are and running statistics."""
+        """Return the loss at the volumes of the recordings, with running statistics."""
         data = batch[STREAM]
         return {"loss": self._loss(variables, data, jnp.ones(data[SLOTS].shape), train=False)[0]}
 
     def _loss(
         self, variables: Variables, batch: dict[str, Array], volumes: Array, *, train: bool
     ) -> tuple[Array, dict[str, Any]]:
-        """Binary cross-entropy of the masks of those sources that are more than half of the mixture, `|S| > |Y| / 2`.
+        """Return the binary cross-entropy of masks, which are one where `|S| > |Y| / 2`, and the statistics.
 
-        Weighted by `log(1 + |Y|)`, from 0.001 to 10: the mean over all bins of all sources that are there.
+        It is weighted by `log(1 + |Y|)`, limited to 0.001…10, and averaged over all bins of all present sources.
         """
         present = (batch[SLOTS] >= 0).astype(jnp.float32)
         gains = present * volumes / jnp.maximum(present.sum(1, keepdims=True), 1.0)
         spectrograms = stft(gains[..., None] * batch[SOURCES][..., 0], self.window_length, self.hop_length)
         sources, mixture = jnp.abs(spectrograms), jnp.abs(spectrograms.sum(1)) + FLOOR
-        sources, mixture = (to_logarithmic(each, self.bins) for each in (sources, mixture))
-        images, seen = self._see(variables, batch[FRAMES], present, train)
-        sounds, heard = self._listen(variables, mixture, train)
+        sources, mixture = to_logarithmic(sources, self.bins), to_logarithmic(mixture, self.bins)
+        images, image_updates = self._encode_frames(variables, batch[FRAMES], present, train)
+        sounds, sound_updates = self._encode_mixture(variables, mixture, train)
         logits: Any = Synthesizer().apply({"params": variables["params"]["synthesizer"]}, images, sounds)
-        wanted = (sources > 0.5 * mixture[:, None]).astype(jnp.float32)
+        targets = (sources > 0.5 * mixture[:, None]).astype(jnp.float32)
         weight = jnp.clip(jnp.log1p(mixture), 1e-3, 10.0)[:, None]
-        by_source = (weight * optax.sigmoid_binary_cross_entropy(logits, wanted)).mean((2, 3))
-        return (present * by_source).sum() / jnp.maximum(present.sum(), 1.0), {**seen, **heard}
+        by_source = (weight * optax.sigmoid_binary_cross_entropy(logits, targets)).mean((2, 3))
+        return (present * by_source).sum() / jnp.maximum(present.sum(), 1.0), {**image_updates, **sound_updates}
 
-    def _see(self, variables: Variables, frames: Array, present: Array, train: bool) -> tuple[Array, dict[str, Any]]:
-        """K numbers of each player's frames, `[B, S, n, H, W, 3]` → `[B, S, K]`, and the statistics after them."""
+    def _encode_frames(
+        self, variables: Variables, frames: Array, present: Array, train: bool
+    ) -> tuple[Array, dict[str, Any]]:
+        """Encode the frames of each player, `[B, S, n, H, W, 3]` → `[B, S, K]`; also return the statistics."""
         normal = (IMAGE_MEAN, IMAGE_DEVIATION)
         maps, updates = apply_to_frames(self.frame_network, variables, frames, present, train, *normal)
         maps = maps.reshape(-1, frames.shape[2], *maps.shape[1:])
         numbers: Any = self.head.apply({"params": variables["params"]["head"]}, maps)
         return numbers.reshape(*present.shape, -1), updates
 
-    def _listen(self, variables: Variables, magnitude: Array, train: bool) -> tuple[Array, dict[str, Any]]:
-        """K maps of magnitudes `[B, N, bins]` above 0 → `[B, N, bins, K]`, and the statistics after them."""
+    def _encode_mixture(self, variables: Variables, magnitude: Array, train: bool) -> tuple[Array, dict[str, Any]]:
+        """Encode positive magnitudes, `[B, N, bins]` → `[B, N, bins, K]`; also return the statistics."""
         return _run(self.sounds, variables, "sounds", train, jnp.log(magnitude), train)
 
     def condition(self, variables: Variables, cues: dict[str, Array]) -> Condition:
-        """By stem what is seen of its player, `[B, 13, K]`, and whether there is one, `[B, 13]`.
+        """Return the encoded frames of each stem's player, `[B, 13, K]`, and whether it has one, `[B, 13]`.
 
         Args:
-          cues: `frames` uint8 `[B, S, n, H, W, 3]` and `slots` int32 `[B, S]`, which stem the player of each slot
-            plays. Players of one stem are seen as one in more frames.
+          cues: `frames` uint8 `[B, S, n, H, W, 3]` and `slots` int32 `[B, S]`, the stem that the player of each slot
+            plays. Several players of one stem count as one player with more frames.
 
         Raises:
           ValueError: if one of the two is missing.
         """
         missing = [name for name in (FRAMES, SLOTS) if name not in cues]
         if missing:
-            raise ValueError(f"this model is told by frames and slots; {' and '.join(missing)} are missing")
+            raise ValueError(f"this model is conditioned on frames and slots; {' and '.join(missing)} are missing")
         labels = jax.nn.one_hot(cues[SLOTS], len(self.stems))  # −1 is in no class
-        images, _ = self._see(variables, cues[FRAMES], labels.sum(-1), train=False)
-        features = (labels[..., None] * images[:, :, None]).max(1)  # of numbers above 0
+        images, _ = self._encode_frames(variables, cues[FRAMES], labels.sum(-1), train=False)
+        features = (labels[..., None] * images[:, :, None]).max(1)  # the numbers are above 0
         return {"features": features, "present": labels.max(1)}
 
     def separate(self, variables: Variables, mixture: Array, condition: Condition) -> Array:
-        """The mixture where each player's mask is one: `[B, T, C]` → `[B, 13, T, C]`; silence for who is not there."""
+        """Apply the binary mask of each player: `[B, T, C]` → `[B, 13, T, C]`; absent stems are silent."""
         batch, length, channels = mixture.shape
         spectrogram = stft(mixture.swapaxes(1, 2).reshape(-1, length), self.window_length, self.hop_length)
         features, present = (jnp.repeat(condition[name], channels, axis=0) for name in ("features", "present"))
         magnitude = to_logarithmic(jnp.abs(spectrogram) + FLOOR, self.bins)
-        sounds, _ = self._listen(variables, magnitude, train=False)
+        sounds, _ = self._encode_mixture(variables, magnitude, train=False)
         logits: Any = Synthesizer().apply({"params": variables["params"]["synthesizer"]}, features, sounds)
         masks = to_linear(jax.nn.sigmoid(logits), spectrogram.shape[-1]) > self.threshold
         masks = masks * present[..., None, None]
@@ -193,7 +205,7 @@ class SoundOfPixels(System):
         return estimates.reshape(batch, channels, -1, length).transpose(0, 2, 3, 1)
 
     def preview(self, variables: Variables, batch: Batch) -> dict[str, Array]:
-        """The mixture, its first source, and what the frames of its player get out of it."""
+        """Return the mixture, its first source, and the estimate of that source."""
         data = batch[STREAM]
         gain = 1.0 / jnp.maximum((data[SLOTS] >= 0).sum(1), 1)[:, None, None]
         mixture = gain * data[SOURCES].sum(1)
@@ -203,9 +215,9 @@ class SoundOfPixels(System):
         return {"mixture": mixture, "target": gain * data[SOURCES][:, 0], "estimate": estimate}
 
     def from_file(self, network: str, path: Path) -> Variables:
-        """Published weights: `resnet` and `head` are both in the file of the frame network.
+        """Return published weights; `resnet` and `head` are both in the file of the frame network.
 
-        `resnet` is also read from ImageNet weights of a ResNet-18, in torchvision's or Hugging Face's names.
+        `resnet` is also read from ImageNet weights of a ResNet-18 with the names of torchvision or Hugging Face.
         """
         if network == "resnet":
             return torch_weights.resnet(torch_weights.read(path), self.frame_network)
@@ -225,7 +237,7 @@ class SoundOfPixels(System):
 
 
 def _run(network: nn.Module, variables: Variables, name: str, train: bool, *inputs: Any) -> tuple[Any, dict[str, Any]]:
-    """What a network makes of its inputs, and the running statistics after them by its name, none but in training."""
+    """Apply a network; also return its running statistics by its name, which change only in training."""
     collections = {collection: variables[collection][name] for collection in ("params", "batch_stats")}
     if not train:
         return network.apply(collections, *inputs), {}

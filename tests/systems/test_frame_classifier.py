@@ -102,9 +102,9 @@ def test_only_players_who_are_there_count(batch, training):
 def test_it_refuses_to_separate(training):
     variables = training[0].variables
     assert TINY.tasks == ()
-    with pytest.raises(ValueError, match=r"separates nothing: .* --train.weights.resnet RUN"):
+    with pytest.raises(ValueError, match=r"does not separate: .* --train.weights.resnet RUN"):
         TINY.separate(variables, jnp.zeros((1, 64, 1)), ())
-    with pytest.raises(ValueError, match="names instruments"):
+    with pytest.raises(ValueError, match="classifies instruments and does not separate"):
         TINY.condition(variables, {})
 
 

@@ -101,5 +101,5 @@ def test_the_papers_weights_and_schedule_are_the_defaults():
 
 @pytest.mark.parametrize("change", [{"frames": 100}, {"window_length": 1000}, {"channels": (4,) * 12}])
 def test_sizes_that_do_not_halve_evenly_are_refused(change):
-    with pytest.raises(ValueError, match="must come out even"):
+    with pytest.raises(ValueError, match="must give whole numbers"):
         dataclasses.replace(Lee2019(), **change)

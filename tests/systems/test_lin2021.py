@@ -185,9 +185,9 @@ def test_what_is_written_down_and_played():
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"window_length": 72}, "must come out even"),
+        ({"window_length": 72}, "must give whole numbers"),
         ({"frames": 2}, "needs 4 frames, not 2"),
-        ({"decoding": "nothing", "transcription": False}, "nothing to learn"),
+        ({"decoding": "nothing", "transcription": False}, "has no task"),
         ({"transcription": False}, "set transcription"),
         ({"decoding": "skips", "translation_invariance": True}, "needs decoding = disentangled, not skips"),
     ],

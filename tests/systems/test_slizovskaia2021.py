@@ -72,16 +72,16 @@ def test_labels_multiply_maps_or_masks(multiply):
 
 def test_a_wrong_cue_is_named():
     system = dataclasses.replace(TINY, conditioning="encoder")
-    with pytest.raises(ValueError, match="this model is told by labels, not by frames"):
+    with pytest.raises(ValueError, match="this model is conditioned on labels, not on frames"):
         system.condition({}, {"frames": jnp.zeros(())})
-    with pytest.raises(ValueError, match="this model is told by frames, not by labels"):
+    with pytest.raises(ValueError, match="this model is conditioned on frames, not on labels"):
         SEEING.condition({}, {"labels": jnp.zeros(())})
 
 
 def test_impossible_forms_are_refused():
     with pytest.raises(ValueError, match="2 levels halve 64 bins and 18 frames"):
         dataclasses.replace(TINY, frames=18)
-    with pytest.raises(ValueError, match="what is seen must enter somewhere"):
+    with pytest.raises(ValueError, match="visual needs a place where the condition enters"):
         dataclasses.replace(TINY, visual=Visual())
 
 

@@ -186,7 +186,7 @@ def test_players_of_one_stem_are_one_player_in_more_frames(batch, variables):
 
 
 def test_what_it_must_be_told():
-    with pytest.raises(ValueError, match="told by frames and slots; slots are missing"):
+    with pytest.raises(ValueError, match="conditioned on frames and slots; slots are missing"):
         TINY.condition({}, {"frames": jnp.zeros((1, 1, 1, 24, 24, 3))})
     with pytest.raises(ValueError, match="4 levels halve 24 bins and 16 frames"):
         dataclasses.replace(TINY, bins=24, levels=4)
