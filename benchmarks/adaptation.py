@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.timing import rows
 from benchmarks.timing.memory import memory
 from qsep_jax.command_line import console
-from qsep_jax.inference.adaptation import How, Song, adapt
+from qsep_jax.inference.adaptation import Batching, Song, adapt
 from qsep_jax.inference.model import Model
 from qsep_jax.runs.experiment import load_config
 from qsep_jax.systems.base import System
@@ -59,7 +59,7 @@ def songs_of_noise(system: System, count: int, updates: int, settings: Adaptatio
     return songs
 
 
-def seconds_per_update(model: Model, songs: list[Song], settings: Adaptation, together: int, how: How) -> float:
+def seconds_per_update(model: Model, songs: list[Song], settings: Adaptation, together: int, how: Batching) -> float:
     """Seconds per update of a song, counted from the first progress report, which follows compilation."""
     reports: list[float] = []
 
@@ -85,7 +85,7 @@ def measure(options: AdaptationTime) -> list[rows.Row]:
         settings = dataclasses.replace(settings, trainable=system.adaptation_presets()[options.split])
     model = Model(system, jax.jit(lambda: system.init(jax.random.key(0), {}))())
     songs = songs_of_noise(system, options.songs, options.updates, settings)
-    modes: dict[str, tuple[int, How]] = {
+    modes: dict[str, tuple[int, Batching]] = {
         "one by one": (1, "map"),
         "map": (options.songs, "map"),
         "vmap": (options.songs, "vmap"),

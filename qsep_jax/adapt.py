@@ -27,7 +27,8 @@ from qsep_jax.command_line.songs import Annotations, PreparedSong, prepare
 from qsep_jax.evaluation.adaptation import median_sdr
 from qsep_jax.figures.adaptation import draw_activations, draw_losses
 from qsep_jax.inference import adaptation
-from qsep_jax.inference.adaptation import Adapted, How
+from qsep_jax.inference.adaptation import Adapted, Batching
+from qsep_jax.inference.adaptation_settings import settings_for
 from qsep_jax.inference.files import separate_file
 from qsep_jax.inference.model import Model
 from qsep_jax.runs import delta
@@ -95,7 +96,7 @@ class Adapt:
     shifts: int | None = None
     seed: int = 42
     together: int = 0
-    how: How = "map"
+    how: Batching = "map"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +123,7 @@ class _Task:
         """Write the results of a song; its report."""
         model, saved = self.separator.model, self.separator.saved
         before = self.separate(song, model, self.condition, "before")
-        changes = adaptation.changes(model, adapted, self.condition)
+        changes = adaptation.delta_parameters(model, adapted, self.condition)
         after = self.separate(song, adaptation.with_parameters(model, changes), changes.get(CONDITION), "after")
         delta.write(song.out / f"delta{delta.SUFFIX}", changes, self.stems, self.settings, saved, model)
         active, rate = any_channel(song.song.active), model.system.sample_rate
@@ -178,7 +179,7 @@ def main() -> None:
         for path in _write_templates(list(tracks), stems):
             print(path)
         return
-    settings = adaptation.settings_for(
+    settings = settings_for(
         separator.system,
         options.split,
         trainable=options.trainable,
@@ -194,7 +195,7 @@ def main() -> None:
     annotations = Annotations(options.activations, options.references, options.threshold)
     prepared = prepare(tracks, annotations, stems, separator.system, options.out)
     songs = [song.song for song in prepared]
-    updates = adaptation.updates_of(songs, separator.system, settings)
+    updates = adaptation.count_updates(songs, separator.system, settings)
     with Progress(f"adapting to {len(songs)} songs", updates, unit="update") as progress:
         results = adaptation.adapt(
             separator.model,

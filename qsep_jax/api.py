@@ -17,6 +17,7 @@ from qsep_jax.command_line.paths import output_paths
 from qsep_jax.command_line.requests import Outputs, Request
 from qsep_jax.evaluation.model_card import card
 from qsep_jax.inference import adaptation, conditions, files
+from qsep_jax.inference.adaptation_settings import settings_for
 from qsep_jax.inference.bank import Bank
 from qsep_jax.inference.files import Written
 from qsep_jax.inference.model import Model, cache_compilations
@@ -526,9 +527,7 @@ class Separator:
         """
         song = to_audio(audio, sample_rate, "the song")
         rate, channels = self.sample_rate, self.system.input_channels
-        chosen = adaptation.settings_for(
-            self.system, preset, trainable=tuple(trainable), learning_rate=learning_rate, **settings
-        )
+        chosen = settings_for(self.system, preset, trainable=tuple(trainable), learning_rate=learning_rate, **settings)
         stems, encoded = self.stems_to_adapt(labels, list(requests.recordings(queries, song.sample_rate).items()))
         mixture = resample(song.samples, song.sample_rate, rate)
         mixture = fit_channels(mixture, channels if channels > 1 else mixture.shape[1])
@@ -536,11 +535,11 @@ class Separator:
         active = activations.from_spans(spans, stems, len(mixture), rate)
         activations.check_has_rest(active, stems, source)
         songs = [adaptation.Song("song", mixture, active)]
-        total = adaptation.updates_of(songs, self.system, chosen)
+        total = adaptation.count_updates(songs, self.system, chosen)
         (result,) = adaptation.adapt(
             self.model, songs, chosen, conditions=encoded, seed=seed, advance=counter(progress, total)
         )
-        changed = adaptation.changes(self.model, result, encoded)
+        changed = adaptation.delta_parameters(self.model, result, encoded)
         adapted = Separator(self.saved)
         adapted._model = adaptation.with_parameters(self.model, changed)
         adapted._adaptation = _Adaptation(stems, changed, chosen)

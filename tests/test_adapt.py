@@ -1,4 +1,4 @@
-"""`adapt`, and `separate` with what it leaves behind."""
+"""`adapt`, and `separate` with the delta that it writes."""
 
 import json
 
@@ -12,7 +12,7 @@ from flax import traverse_util
 from data_pipelines.audio.reading import read_audio
 from qsep_jax import adapt, separate
 from qsep_jax.evaluation import adaptation
-from qsep_jax.inference.adaptation import moved
+from qsep_jax.inference.adaptation import changed_parameters
 from qsep_jax.runs import delta
 from qsep_jax.runs.bundle import Bundle, find_model
 from qsep_jax.runs.experiment import load_config
@@ -27,8 +27,8 @@ STEMS = ("drums", "bass", "other", "vocals")
 QUICK = ("--epochs", 1, "--hop", 1.0, "--rate", 1e-3)
 
 
-def write_bundle(config, folder, seed=0, **extra):
-    """Fresh weights of a config's debug variant."""
+def write_bundle(config, folder, seed=0):
+    """Write a bundle of a config with random weights."""
     experiment = load_config(f"{ROOT / 'configs' / config}")
     system = experiment.system
     variables = jax.jit(lambda: system.init(jax.random.key(seed), {}))()
@@ -51,7 +51,7 @@ def lee(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def sounds(tmp_path_factory):
-    """Two songs of 24-bit, stereo at 8 kHz and mono at 11 kHz, the true stems of both, and when they sound."""
+    """Two songs in 24 bits, stereo at 8 kHz and mono at 11 kHz, their stems, and the activations of their stems."""
     folder, rng = tmp_path_factory.mktemp("sounds"), np.random.default_rng(0)
     for name, rate, channels in (("a", RATE, 2), ("b", 11_025, 1)):
         stems = rng.normal(0, 0.02, (4, 5 * rate // 2, channels))
@@ -68,39 +68,38 @@ def sounds(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def adapted(model, sounds, tmp_path_factory):
-    """Both songs, with activations from files."""
+    """The output folder of an adaptation to both songs, with activations from files."""
     out = tmp_path_factory.mktemp("adapted")
     files = (sounds / "a.wav", sounds / "b.wav", "--activations", sounds / "a.csv", sounds / "b.txt")
     assert command(adapt, *files, "--model", model, "--out", out, "--split", "l4", *QUICK, "--epochs", 3) == 0
     return out
 
 
-def test_what_is_written(adapted, sounds):
+def test_outputs_have_the_format_of_the_song(adapted, sounds):
     for name, channels in (("a", 2), ("b", 1)):
-        written = soundfile.info(sounds / f"{name}.wav")
+        song = soundfile.info(sounds / f"{name}.wav")
         for folder in ("before", "after"):
             for stem in STEMS:
                 info = soundfile.info(adapted / name / folder / f"{stem}.wav")
-                assert (info.samplerate, info.frames, info.subtype) == (written.samplerate, written.frames, "PCM_24")
+                assert (info.samplerate, info.frames, info.subtype) == (song.samplerate, song.frames, "PCM_24")
                 assert info.channels == channels
         report = json.loads((adapted / name / "report.json").read_text())
-        assert (
-            report["updates"] == len(report["losses"]["loss"]) == 9
-        )  # 2.5 s in chunks of half a second, 1 s apart, three times
+        # Three epochs of three chunks: 2.5 s in chunks of half a second, 1 s apart.
+        assert report["updates"] == len(report["losses"]["loss"]) == 9
         assert report["skipped"] == 0
         for picture in ("activations.png", "loss.png"):
             assert (adapted / name / picture).read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_delta_holds_what_moved_and_separates_alike(adapted, model, sounds, tmp_path):
+def test_the_delta_holds_the_changed_parameters_and_separates_equally(adapted, model, sounds, tmp_path):
     source = find_model(str(model))
     before = model.joinpath("variables.safetensors").read_bytes()
     _, loaded = source.load()
-    found = delta.read(adapted / "a" / "delta.safetensors")
+    changes = delta.read(adapted / "a" / "delta.safetensors")
     system = loaded.system
-    assert found.stems == STEMS
-    assert set(found.parameters) == set(system.adaptation_presets()["l4"])
-    assert moved(loaded, found.parameters).keys() == found.parameters.keys()
+    assert changes.stems == STEMS
+    assert set(changes.parameters) == set(system.adaptation_presets()["l4"])
+    assert changed_parameters(loaded, changes.parameters).keys() == changes.parameters.keys()
     out = ("--model", model, "--out", tmp_path)
     assert command(separate, sounds / "a.wav", *out, "--delta", adapted / "a" / "delta.safetensors") == 0
     for stem in STEMS:
@@ -110,7 +109,7 @@ def test_the_delta_holds_what_moved_and_separates_alike(adapted, model, sounds, 
     assert model.joinpath("variables.safetensors").read_bytes() == before
 
 
-def test_true_stems_give_activations_and_scores(model, sounds, tmp_path, capsys):
+def test_references_give_activations_and_scores(model, sounds, tmp_path, capsys):
     options = ("--references", sounds / "stems", "--model", model, "--out", tmp_path)
     assert command(adapt, sounds / "a.wav", *options, *QUICK) == 0
     report = json.loads((tmp_path / "a" / "report.json").read_text())
@@ -120,17 +119,17 @@ def test_true_stems_give_activations_and_scores(model, sounds, tmp_path, capsys)
     )
 
 
-def test_stems_that_never_sound_together_are_scored_each_where_it_sounds(tmp_path):
+def test_stems_that_are_never_active_together_are_scored_where_each_is_active(tmp_path):
     rng, half = np.random.default_rng(0), 4 * RATE
     references = 0.1 * rng.standard_normal((3, 2 * half, 1)).astype(np.float32)
     references[0, :half], references[1, half:], references[2] = 0.0, 0.0, 0.0
     paths = [tmp_path / f"{stem}.wav" for stem in ("drums", "bass", "other")]
     for path, reference in zip(paths, references, strict=True):
         soundfile.write(path, reference + 0.01 * rng.standard_normal(reference.shape), RATE, subtype="FLOAT")
-    found = adaptation.median_sdr(paths, references, RATE, ("drums", "bass", "other"))
-    assert found["drums"] == pytest.approx(20.0, abs=1.0)
-    assert found["bass"] == pytest.approx(20.0, abs=1.0)
-    assert np.isnan(found["other"])
+    sdr = adaptation.median_sdr(paths, references, RATE, ("drums", "bass", "other"))
+    assert sdr["drums"] == pytest.approx(20.0, abs=1.0)
+    assert sdr["bass"] == pytest.approx(20.0, abs=1.0)
+    assert np.isnan(sdr["other"])
 
 
 def test_a_template_is_written_once_and_can_be_read(model, sounds, tmp_path, capsys):
@@ -145,9 +144,9 @@ def test_a_template_is_written_once_and_can_be_read(model, sounds, tmp_path, cap
     assert not (tmp_path / "out").exists()
 
 
-def test_a_model_that_is_asked_adapts_what_it_is_asked_with(lee, sounds, tmp_path, capsys):
+def test_a_query_based_model_is_adapted_by_its_conditions(lee, sounds, tmp_path, capsys):
     (tmp_path / "a.csv").write_text("stem,start,end\nbass,0.5,2.5\nvocals,0,1.5\n")
-    asked = [f"--query={sounds / 'stems' / 'a' / stem}.wav" for stem in ("bass", "vocals")]
+    queries = [f"--query={sounds / 'stems' / 'a' / stem}.wav" for stem in ("bass", "vocals")]
     options = (
         "--model",
         lee,
@@ -160,21 +159,35 @@ def test_a_model_that_is_asked_adapts_what_it_is_asked_with(lee, sounds, tmp_pat
         "--out",
         tmp_path / "out",
     )
-    assert command(adapt, sounds / "a.wav", *asked, *options) == 0
-    found = delta.read(tmp_path / "out" / "a" / "delta.safetensors")
-    assert found.parameters.keys() == {CONDITION}
-    assert found.stems == ("bass", "vocals")
+    assert command(adapt, sounds / "a.wav", *queries, *options) == 0
+    changes = delta.read(tmp_path / "out" / "a" / "delta.safetensors")
+    assert changes.parameters.keys() == {CONDITION}
+    assert changes.stems == ("bass", "vocals")
     with_delta = ("--model", lee, "--out", tmp_path / "sep", "--delta", tmp_path / "out" / "a" / "delta.safetensors")
     assert command(separate, sounds / "a.wav", *with_delta) == 0
-    for stem in found.stems:
+    for stem in changes.stems:
         pair = [read_audio(tmp_path / path / f"{stem}.wav")[0] for path in ("out/a/after", "sep/a")]
         np.testing.assert_array_equal(*pair)
-    refused(capsys, "the model was adapted to separate bass, vocals: leave out", separate, sounds / "a.wav", *with_delta, *asked[:1])
-    refused(capsys, "is adapted for two or more stems, labels or queries of different names", adapt, sounds / "a.wav", *asked[:1], *options)
+    refused(
+        capsys,
+        "the model was adapted to separate bass, vocals: leave out",
+        separate,
+        sounds / "a.wav",
+        *with_delta,
+        *queries[:1],
+    )
+    refused(
+        capsys,
+        "is adapted for two or more stems, labels or queries of different names",
+        adapt,
+        sounds / "a.wav",
+        *queries[:1],
+        *options,
+    )
 
 
 @pytest.mark.parametrize(
-    ("rows", "says"),
+    ("rows", "message"),
     [
         ("guitar,0,1", "guitar"),
         ("drums,0,1\ndrums,0.5,2", "overlap"),
@@ -182,29 +195,33 @@ def test_a_model_that_is_asked_adapts_what_it_is_asked_with(lee, sounds, tmp_pat
         ("drums,0,2.5\nvocals,0,2.5", "nothing to learn"),
     ],
 )
-def test_activations_that_are_no_good(model, sounds, tmp_path, capsys, rows, says):
+def test_unusable_activations_are_refused(model, sounds, tmp_path, capsys, rows, message):
     (tmp_path / "a.csv").write_text(f"stem,start,end\n{rows}\n")
     options = ("--model", model, "--activations", tmp_path / "a.csv", "--out", tmp_path / "out")
-    refused(capsys, says, adapt, sounds / "a.wav", *options)
+    refused(capsys, message, adapt, sounds / "a.wav", *options)
     assert not (tmp_path / "out").exists()
 
 
-def test_what_cannot_be(model, lee, sounds, tmp_path, capsys):
-    song, claimed = sounds / "a.wav", ("--activations", sounds / "a.csv")
+def test_unusable_options_are_refused(model, lee, sounds, tmp_path, capsys):
+    song, activations = sounds / "a.wav", ("--activations", sounds / "a.csv")
     with_model = ("--model", model, "--out", tmp_path / "out")
     refused(capsys, "no song to adapt to", adapt, *with_model)
-    refused(capsys, "which model is to be adapted", adapt, song, *claimed)
+    refused(capsys, "which model is to be adapted", adapt, song, *activations)
     refused(capsys, "Give --activations (--template writes", adapt, song, *with_model)
-    refused(capsys, "2 songs need as many --activations, not 1", adapt, song, sounds / "b.wav", *claimed, *with_model)
-    refused(capsys, "unknown split 'l9': Cantisani2021 has l1, l2", adapt, song, *claimed, *with_model, "--split", "l9")
-    refused(capsys, "shorter than the chunks of 9.00 s", adapt, song, *claimed, *with_model, "--seconds", 9)
+    refused(
+        capsys, "2 songs need as many --activations, not 1", adapt, song, sounds / "b.wav", *activations, *with_model
+    )
+    refused(
+        capsys, "unknown split 'l9': Cantisani2021 has l1, l2", adapt, song, *activations, *with_model, "--split", "l9"
+    )
+    refused(capsys, "shorter than the chunks of 9.00 s", adapt, song, *activations, *with_model, "--seconds", 9)
     refused(capsys, "no audio of the stem 'drums'", adapt, song, "--references", tmp_path, *with_model)
-    refused(capsys, "is not conditioned on queries", adapt, song, *claimed, *with_model, "--label", "drums")
+    refused(capsys, "is not conditioned on queries", adapt, song, *activations, *with_model, "--label", "drums")
     refused(capsys, "has neither a.csv nor a.txt, for", adapt, song, "--activations", tmp_path, *with_model)
     assert not (tmp_path / "out").exists()
 
 
-def test_deltas_that_do_not_fit(adapted, model, sounds, tmp_path, capsys):
+def test_unusable_deltas_are_refused(adapted, model, sounds, tmp_path, capsys):
     other = write_bundle("cantisani2021.py:debug", tmp_path / "other", seed=1)
     path = adapted / "a" / "delta.safetensors"
     options = ("--out", tmp_path / "out", "--model")
@@ -212,9 +229,11 @@ def test_deltas_that_do_not_fit(adapted, model, sounds, tmp_path, capsys):
     refused(capsys, "there is no delta", separate, sounds / "a.wav", "--delta", tmp_path / "x", *options, model)
     weights = model / "variables.safetensors"
     refused(capsys, "is no delta that adapt wrote", separate, sounds / "a.wav", "--delta", weights, *options, model)
-    (tmp_path / "half.safetensors").write_bytes(path.read_bytes()[:-40])
-    broken = ("--delta", tmp_path / "half.safetensors")
-    refused(capsys, "is no delta that adapt wrote, or is damaged", separate, sounds / "a.wav", *broken, *options, model)
+    (tmp_path / "truncated.safetensors").write_bytes(path.read_bytes()[:-40])
+    truncated = ("--delta", tmp_path / "truncated.safetensors")
+    refused(
+        capsys, "is no delta that adapt wrote, or is damaged", separate, sounds / "a.wav", *truncated, *options, model
+    )
 
 
 def test_the_published_settings_are_the_default(model):

@@ -1,4 +1,7 @@
-"""Adapting a trained model to songs: each gets its own copy of what is trained, and many go through one program."""
+"""Adaptation of a trained model to songs (Cantisani et al. 2021).
+
+Each song has its own copy of the trained parameters, and one compiled program updates the copies of several songs.
+"""
 
 import dataclasses
 import zlib
@@ -15,8 +18,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from data_pipelines.schema import ACTIVE, MIXTURE, UNIT
 from qsep_jax.inference.model import Model
 from qsep_jax.nn import xla
-from qsep_jax.systems.base import RANGER, Condition, System, Variables
-from qsep_jax.systems.capabilities import Adaptable
+from qsep_jax.systems.base import Condition, System, Variables
 from qsep_jax.systems.one_shot import CONDITION, Adaptation, phase
 from qsep_jax.training import optimizers
 from qsep_jax.training.partition import Flat, replace, select
@@ -25,21 +27,21 @@ from qsep_jax.training.sharding import make_mesh, replicated
 from qsep_jax.training.state import TrainState
 from qsep_jax.training.step import step_of
 
-# How songs share a program: with a leading axis in every operation, or one after the other in a loop.
-How = Literal["vmap", "map"]
-# Learning rate of a condition, which has far fewer parameters than a network.
-CONDITION_RATE = 1e-2
-# Share of an accelerator's memory that songs may fill.
-ROOM = 0.8
+# How one program updates several songs: every operation has an axis over songs (`vmap`), or a loop runs over them
+# (`map`).
+Batching = Literal["vmap", "map"]
+# Fraction of the memory of an accelerator that the songs of a group may use.
+MEMORY_FRACTION = 0.8
 
 
 @dataclasses.dataclass(frozen=True)
 class Song:
-    """What a model is adapted to, at its sample rate.
+    """A song that a model is adapted to, at the model's sample rate.
 
     Attributes:
-      mixture: float32 `[T, C]`, C as the system hears them.
-      active: where each stem sounds, bool `[S, T]` or `[S, T, C]`.
+      name: Name of the song; the seed of its pitch shifts depends on it.
+      mixture: float32 `[T, C]`, with the channels that the system separates together.
+      active: Whether each stem is active, bool `[S, T]` or `[S, T, C]`.
     """
 
     name: str
@@ -49,12 +51,13 @@ class Song:
 
 @dataclasses.dataclass(frozen=True)
 class Adapted:
-    """What came of a song.
+    """The result of the adaptation to a song.
 
     Attributes:
-      parameters: those that were trained, by path under `params`.
-      losses: of each update, by name: `loss`, `reconstruction`, `silent`.
-      skipped: updates that were not made because something was not finite.
+      name: Name of the song.
+      parameters: The trained parameters after the adaptation, by path under `params`.
+      losses: Values of each update by name: `loss`, `reconstruction`, `silent`.
+      skipped: Number of updates that were skipped because a loss or gradient was not finite.
     """
 
     name: str
@@ -71,54 +74,59 @@ def adapt(
     conditions: Condition = None,
     seed: int = 42,
     together: int = 0,
-    how: How = "map",
+    how: Batching = "map",
     advance: Callable[[int], None] = lambda updates: None,
 ) -> Iterator[Adapted]:
-    """Adapt the model to each of the songs by itself; the results in their order.
+    """Adapt the model to each song separately; yield the results in the order of the songs.
 
-    A song's result does not depend on the others, but for rounding: each begins from the model's own parameters, and
-    draws from a generator of its own.
+    The result of a song does not depend on the other songs, except for rounding: each adaptation starts from the
+    model's parameters and has its own random generator.
 
     Args:
-      conditions: of the stems, for a system that is told what to separate: a tree of `[S, …]`.
-      seed: of the pitch shifts.
-      together: songs that share a program and its memory; 0: one on CPU, and as many as the memory holds elsewhere.
-      how: whether songs pass one after the other within the program (`map`) or side by side (`vmap`).
-      advance: told how many updates were made, of all songs together.
+      conditions: Conditions of the stems of a query-based system, a tree of `[S, …]`.
+      seed: Seed of the pitch shifts.
+      together: Number of songs in a group, which one call of the program updates. 0 means one song on a CPU, and as
+        many as fit into memory on an accelerator.
+      how: How the program updates the songs of a group: one after the other (`map`) or side by side (`vmap`).
+      advance: Receives the number of updates since the last call, summed over songs.
 
     Raises:
-      ValueError: if a song is shorter than a chunk or silent, or `adaptation.trainable` names nothing.
+      ValueError: if a song is shorter than a chunk or silent, or no parameter matches `adaptation.trainable`.
     """
-    plans = [_Plan(song, model.system, adaptation, seed) for song in songs]
+    songs_batches = [_SongBatches(song, model.system, adaptation, seed) for song in songs]
     variables = model.variables
     if conditions is not None:
         variables = {**variables, "params": {**variables["params"], CONDITION: conditions}}
-    if not plans:
+    if not songs_batches:
         return
-    program = _Program(model.system, variables, adaptation, how)
-    together = together or program.fitting(plans[0], len(plans))
-    together = -(-min(together, len(plans)) // program.devices) * program.devices
-    for first in range(0, len(plans), together):
-        yield from program.run(plans[first : first + together], together, advance)
+    trainer = _GroupTrainer(model.system, variables, adaptation, how)
+    together = together or trainer.largest_group(songs_batches[0], len(songs_batches))
+    together = -(-min(together, len(songs_batches)) // trainer.devices) * trainer.devices
+    for first in range(0, len(songs_batches), together):
+        yield from trainer.run(songs_batches[first : first + together], together, advance)
 
 
-def updates_of(songs: Sequence[Song], system: System, adaptation: Adaptation) -> int:
-    """How many updates `adapt` makes, of all songs together.
+def count_updates(songs: Sequence[Song], system: System, adaptation: Adaptation) -> int:
+    """The number of updates that `adapt` makes, summed over songs.
 
     Raises:
       ValueError: if a song is shorter than a chunk or silent.
     """
-    return sum(_Plan(song, system, adaptation, 0).updates for song in songs)
+    return sum(_SongBatches(song, system, adaptation, 0).updates for song in songs)
 
 
-class _Plan:
-    """The batches of one song, in the order in which it sees them."""
+class _SongBatches:
+    """The batches of one song, in the order of its updates.
+
+    Attributes:
+      song: The song.
+      updates: Number of batches.
+    """
 
     def __init__(self, song: Song, system: System, adaptation: Adaptation, seed: int):
         self.song, self._rate, self._adaptation = song, system.sample_rate, adaptation
         self._samples = round(adaptation.seconds * self._rate) or system.chunk_samples
-        self._hop = round(adaptation.hop * self._rate)
-        length = len(song.mixture)
+        hop, length = round(adaptation.hop * self._rate), len(song.mixture)
         if length < self._samples:
             raise ValueError(
                 f"{song.name} is {length / self._rate:.2f} s long, shorter than the chunks of "
@@ -127,23 +135,23 @@ class _Plan:
         self._unit = song.mixture.mean(axis=1).std(keepdims=True)
         if not self._unit[0] > 0:
             raise ValueError(f"{song.name} is silent: there is nothing to adapt to")
-        self._starts = range(0, length - self._samples + 1, self._hop)
+        self._starts = range(0, length - self._samples + 1, hop)
         self._seed = [seed, zlib.crc32(song.name.encode())]
         self.updates = adaptation.epochs * len(self._starts) * (1 + adaptation.shifts)
 
     def batches(self) -> Iterator[dict[str, np.ndarray]]:
-        """Of a single example each: `mixture` `[1, T, C]`, `active` `[1, S, T, 1 or C]`, `unit` `[1]`."""
+        """Yield batches of one example: `mixture` `[1, T, C]`, `active` `[1, S, T, 1 or C]`, `unit` `[1]`."""
         rng, active = np.random.default_rng(self._seed), self.song.active
         active = active[..., None] if active.ndim == 2 else active
         for _ in range(self._adaptation.epochs):
             for start in self._starts:
                 chunk = self.song.mixture[start : start + self._samples]
-                sounds = active[:, start : start + self._samples]
+                chunk_active = active[:, start : start + self._samples]
                 for copy in range(1 + self._adaptation.shifts):
-                    heard = chunk if not copy else self._shifted(chunk, rng)
-                    yield {MIXTURE: heard[None], ACTIVE: sounds[None], UNIT: self._unit}
+                    mixture = self._pitch_shifted(chunk, rng) if copy else chunk
+                    yield {MIXTURE: mixture[None], ACTIVE: chunk_active[None], UNIT: self._unit}
 
-    def _shifted(self, chunk: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def _pitch_shifted(self, chunk: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         import librosa  # takes a second to import
 
         most = self._adaptation.semitones
@@ -151,76 +159,89 @@ class _Plan:
         return librosa.effects.pitch_shift(chunk.T, sr=self._rate, n_steps=semitones).T.astype(np.float32)
 
 
-class _Program:
-    """One update of several songs, compiled; the songs are split over all local devices."""
+class _GroupTrainer:
+    """The compiled program that makes one update of each song of a group; songs are split over all local devices.
 
-    def __init__(self, system: System, variables: Variables, adaptation: Adaptation, how: How):
+    The state of a group is `{part, optimizer, step, skipped}`, with an axis over the K songs in every leaf. `part`
+    holds the trained parameters.
+
+    Attributes:
+      devices: Number of local devices, which must divide the number of songs in a group.
+    """
+
+    def __init__(self, system: System, variables: Variables, adaptation: Adaptation, how: Batching):
         self._phase, self._how = phase(system, adaptation), how
         self._mesh = make_mesh(jax.local_devices())
         self.devices = self._mesh.size
-        everywhere = replicated(self._mesh)
-        self._variables = jax.tree.map(lambda leaf: jax.device_put(leaf, everywhere), variables)
+        on_every_device = replicated(self._mesh)
+        self._variables = jax.tree.map(lambda leaf: jax.device_put(leaf, on_every_device), variables)
         self._step = step_of((self._phase,), Train())
-        songs, same = PartitionSpec("data"), PartitionSpec()
-        many = jax.shard_map(
-            self._many, mesh=self._mesh, in_specs=(songs, same, songs, songs), out_specs=songs, check_vma=False
+        split, same = PartitionSpec("data"), PartitionSpec()
+        update_songs = jax.shard_map(
+            self._update_songs, mesh=self._mesh, in_specs=(split, same, split, split), out_specs=split, check_vma=False
         )
-        self._update = jax.jit(many, donate_argnums=0, compiler_options=xla.options())
-        self._spread = NamedSharding(self._mesh, songs)
+        self._update = jax.jit(update_songs, donate_argnums=0, compiler_options=xla.options())
+        self._sharding = NamedSharding(self._mesh, split)
 
-    def run(self, plans: list[_Plan], places: int, advance: Callable[[int], None]) -> Iterator[Adapted]:
-        """Adapt to a group of songs in so many places, of which those that are too many do nothing."""
-        state, said = self._begin(places), []
-        updates = np.array([plan.updates for plan in plans] + [0] * (places - len(plans)))
-        sources = [plan.batches() for plan in plans]
+    def run(self, group: list[_SongBatches], size: int, advance: Callable[[int], None]) -> Iterator[Adapted]:
+        """Adapt to a group of songs. The program has `size` places for songs; those left over make no updates."""
+        state, metrics_of_updates = self._initial_state(size), []
+        updates = np.array([song.updates for song in group] + [0] * (size - len(group)))
+        sources = [song.batches() for song in group]
         batches = [next(source) for source in sources]
-        batches += batches[-1:] * (places - len(plans))
-        for number in range(max(updates)):
-            live = number < updates
-            if number:
-                for place in np.flatnonzero(live):
+        batches += batches[-1:] * (size - len(group))
+        for update in range(max(updates)):
+            is_running = update < updates
+            if update:
+                for place in np.flatnonzero(is_running):
                     batches[place] = next(sources[place])
             batch = jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
-            state, metrics = self._update(state, self._variables, *jax.device_put((batch, live), self._spread))
-            said.append(metrics)
-            advance(int(live.sum()))
-        finished = jax.device_get(jax.jit(self._finished)(state))
-        names = [name for name in said[0] if name not in ("gradient_norm", "skipped")]
-        fetched = jax.device_get(said)
-        for place, plan in enumerate(plans):
-            losses = {name: np.array([each[name][place] for each in fetched[: plan.updates]]) for name in names}
-            parameters = {path: np.array(leaf[place]) for path, leaf in finished.items()}
-            yield Adapted(plan.song.name, parameters, losses, int(state["skipped"][place]))
+            state, metrics = self._update(state, self._variables, *jax.device_put((batch, is_running), self._sharding))
+            metrics_of_updates.append(metrics)
+            advance(int(is_running.sum()))
+        final = jax.device_get(jax.jit(self._final_parameters)(state))
+        names = [name for name in metrics_of_updates[0] if name not in ("gradient_norm", "skipped")]
+        fetched = jax.device_get(metrics_of_updates)
+        for place, song in enumerate(group):
+            losses = {name: np.array([metrics[name][place] for metrics in fetched[: song.updates]]) for name in names}
+            parameters = {path: np.array(leaf[place]) for path, leaf in final.items()}
+            yield Adapted(song.song.name, parameters, losses, int(state["skipped"][place]))
 
-    def fitting(self, plan: _Plan, songs: int) -> int:
-        """How many songs fit into the memory of the devices; one on CPU, where more at once gain nothing."""
+    def largest_group(self, song: _SongBatches, songs: int) -> int:
+        """The number of songs, of `songs`, that fit into the memory of the devices.
+
+        It is one on a CPU, where larger groups are not faster.
+
+        Raises:
+          ValueError: if the device does not report its memory.
+        """
         device = self._mesh.devices.flat[0]
         if device.platform == "cpu":
             return 1
-        batch = jax.tree.map(lambda leaf: np.stack([leaf] * self.devices), next(plan.batches()))
-        args = (self._begin(self.devices), self._variables, batch, np.ones(self.devices, bool))
-        needed = self._update.lower(*args).compile().memory_analysis()
+        batch = jax.tree.map(lambda leaf: np.stack([leaf] * self.devices), next(song.batches()))
+        args = (self._initial_state(self.devices), self._variables, batch, np.ones(self.devices, bool))
+        analysis = self._update.lower(*args).compile().memory_analysis()
         limit = (device.memory_stats() or {}).get("bytes_limit")
-        if needed is None or limit is None:
-            raise ValueError("this device does not say how much memory it has: give --together")
-        room = ROOM * limit - sum(leaf.nbytes for leaf in jax.tree.leaves(self._variables))
-        own = needed.temp_size_in_bytes + 2 * needed.output_size_in_bytes
-        return max(1, min(songs, int(room // own) * self.devices))
+        if analysis is None or limit is None:
+            raise ValueError("this device does not report how much memory it has: give --together")
+        available = MEMORY_FRACTION * limit - sum(leaf.nbytes for leaf in jax.tree.leaves(self._variables))
+        per_song = analysis.temp_size_in_bytes + 2 * analysis.output_size_in_bytes
+        return max(1, min(songs, int(available // per_song) * self.devices))
 
-    def _begin(self, places: int) -> dict[str, Any]:
-        """A fresh state for each song: `{part, optimizer, step, skipped}`, every leaf `[K, …]`."""
-
-        def begin() -> dict[str, Any]:
+    def _initial_state(self, songs: int) -> dict[str, Any]:
+        def initial_state() -> dict[str, Any]:
             part = select(self._variables["params"], self._phase.trainable)
-            none = jnp.zeros((), jnp.int32)
-            rule = optimizers.build(self._phase.optimizer, 1)
-            one = {"part": part, "optimizer": rule.init(part), "step": none, "skipped": none}
-            return jax.tree.map(lambda leaf: jnp.repeat(leaf[None], places, axis=0), one)
+            zero = jnp.zeros((), jnp.int32)
+            optimizer = optimizers.build(self._phase.optimizer, 1)
+            of_song = {"part": part, "optimizer": optimizer.init(part), "step": zero, "skipped": zero}
+            return jax.tree.map(lambda leaf: jnp.repeat(leaf[None], songs, axis=0), of_song)
 
-        return jax.jit(begin, out_shardings=self._spread)()
+        return jax.jit(initial_state, out_shardings=self._sharding)()
 
-    def _many(self, state: dict[str, Any], variables: Variables, batch: dict[str, Array], live: Array):
-        def one(state: dict[str, Any], batch: dict[str, Array], live: Array):
+    def _update_songs(self, state: dict[str, Any], variables: Variables, batch: dict[str, Array], is_running: Array):
+        """Make one update of each song `[K, …]` for which `is_running` `[K]` is true: the state and metrics by name."""
+
+        def update_song(state: dict[str, Any], batch: dict[str, Array], is_running: Array):
             params = replace(variables["params"], state["part"])
             opts = {self._phase.name: state["optimizer"]}
             full = TrainState(state["step"], {**variables, "params": params}, opts, {}, state["skipped"])
@@ -228,31 +249,34 @@ class _Program:
             part = select(full.variables["params"], self._phase.trainable)
             new = {"part": part, "optimizer": full.optimizer[self._phase.name], "step": full.step}
             new["skipped"] = full.skipped
-            new = jax.tree.map(lambda a, b: jnp.where(live, a, b), new, state)
+            new = jax.tree.map(lambda after, before: jnp.where(is_running, after, before), new, state)
             return new, {name.partition("/")[2]: value for name, value in metrics.items()}
 
         if self._how == "vmap":
-            return jax.vmap(one)(state, batch, live)
-        return lax.map(lambda each: one(*each), (state, batch, live))
+            return jax.vmap(update_song)(state, batch, is_running)
+        return lax.map(lambda song: update_song(*song), (state, batch, is_running))
 
-    def _finished(self, state: dict[str, Any]) -> Flat:
-        """What the songs are separated with: the slow copy of a lookahead, or the parameters themselves."""
+    def _final_parameters(self, state: dict[str, Any]) -> Flat:
+        """The parameters to separate with: the slow copy of an optimizer with lookahead, else the trained ones."""
         slow = jax.vmap(partial(optimizers.slow_parameters, optimizer=self._phase.optimizer))(state["optimizer"])
         return state["part"] if slow is None else slow
 
 
 def with_parameters(model: Model, parameters: dict[str, Any]) -> Model:
-    """The model with other parameters in their places; it shares all others with the one that it was made of."""
+    """The model with some parameters replaced; the two models share all others.
+
+    Raises:
+      ValueError: if a parameter belongs to no network of the model.
+    """
     params = model.variables["params"]
-    known = {CONDITION: None, **params}
-    unknown = {path.split("/")[0] for path in parameters} - set(known)
+    unknown = {path.split("/")[0] for path in parameters} - {CONDITION, *params}
     if unknown:
         raise ValueError(f"the model has no network '{min(unknown)}', but {', '.join(params)}")
     return Model(model.system, {**model.variables, "params": replace(params, parameters)})
 
 
-def moved(model: Model, parameters: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Those of the parameters that differ from the model's by a bit or more, and any that it does not have."""
+def changed_parameters(model: Model, parameters: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The parameters that differ from those of the model in at least one bit, or that the model does not have."""
     before = select(model.variables["params"], tuple(model.variables["params"]))
     return {
         path: leaf
@@ -261,50 +285,12 @@ def moved(model: Model, parameters: dict[str, np.ndarray]) -> dict[str, np.ndarr
     }
 
 
-def changes(model: Model, adapted: Adapted, conditions: Condition | None) -> dict[str, np.ndarray]:
-    """The parameters that an adaptation changed, by path under `params`.
+def delta_parameters(model: Model, adapted: Adapted, conditions: Condition | None) -> dict[str, np.ndarray]:
+    """The parameters by which the adapted model differs from `model`, by path under `params`.
 
-    The conditions `[S, …]` of a query-based model are among them, whether they were trained or not.
+    They include the conditions `[S, …]` of a query-based model, even if these were not trained.
     """
-    changed = moved(model, adapted.parameters)
+    changed = changed_parameters(model, adapted.parameters)
     if conditions is not None and CONDITION not in changed:
         changed[CONDITION] = np.asarray(conditions)
     return changed
-
-
-def settings_for(
-    system: System,
-    preset: str = "",
-    *,
-    trainable: tuple[str, ...] = (),
-    learning_rate: float | None = None,
-    **fields: Any,
-) -> Adaptation:
-    """How a system is adapted: by its own settings, or those for the condition of a query-based system, with changes.
-
-    Args:
-      preset: Which parameters are trained: a strategy of the system's paper.
-      trainable: The same as path prefixes under `params`.
-      fields: Other fields of `Adaptation`; None leaves one as it is.
-
-    Raises:
-      ValueError: if the system does not have the preset, or a value is out of its range.
-    """
-    if isinstance(system, Adaptable):
-        settings = system.adaptation
-    elif "query" in system.cues or trainable:
-        # Not centralised: the mean over stems would not move.
-        rule = dataclasses.replace(RANGER, learning_rate=CONDITION_RATE, centralize=False)
-        settings = Adaptation((CONDITION,), seconds=0.0, optimizer=rule)
-    else:
-        raise ValueError(f"{type(system).__name__} does not say what to adapt: name trainable parameters")
-    if preset:
-        presets = system.adaptation_presets() if isinstance(system, Adaptable) else {}
-        if preset not in presets:
-            known = ", ".join(presets) or "none"
-            raise ValueError(f"unknown split '{preset}': {type(system).__name__} has {known}")
-        settings = settings.changed(trainable=presets[preset])
-    unknown = set(fields) - {field.name for field in dataclasses.fields(Adaptation)}
-    if unknown:
-        raise ValueError(f"an adaptation has no field '{min(unknown)}'")
-    return settings.changed(learning_rate, trainable=trainable or None, **fields)

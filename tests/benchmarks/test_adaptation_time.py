@@ -3,7 +3,7 @@
 import json
 
 from benchmarks import adaptation
-from qsep_jax.inference.adaptation import updates_of
+from qsep_jax.inference.adaptation import count_updates
 from qsep_jax.runs.experiment import load_config
 from tests.commands import command, refused
 from tests.experiments import ROOT
@@ -14,7 +14,7 @@ CONFIG = f"{ROOT / 'configs' / 'cantisani2021.py'}:debug"
 def test_songs_have_as_many_chunks_as_updates():
     system = load_config(CONFIG).system
     songs = adaptation.songs_of_noise(system, 3, 4, system.adaptation)
-    assert updates_of(songs, system, system.adaptation) == 3 * 4 * system.adaptation.epochs
+    assert count_updates(songs, system, system.adaptation) == 3 * 4 * system.adaptation.epochs
     assert [song.active.all(axis=1).tolist().index(False) for song in songs] == [0, 1, 2]
 
 
