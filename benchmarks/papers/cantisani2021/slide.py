@@ -1,12 +1,11 @@
-"""The slide's table: `python -m benchmarks.papers.cantisani2021.slide --model runs/tasnet --corpus band_fluid`.
+"""The table of the slides: `python -m benchmarks.papers.cantisani2021.slide --model runs/tasnet --corpus band_fluid`.
 
-Test songs in which every stem has a quarter of silence of its own are separated by the model as it is (B0) and after it
-was adapted to each of them by each strategy (P-L1:D …), their activations being those of the true stems. Scores are
-kept song by song, so that the same command continues after an interruption.
+In each test song, every stem is silent in another quarter. The songs are separated by the model before adaptation (B0)
+and after adaptation to the song by each strategy (P-L1:D …), with the activations of the reference stems. The scores of
+each song are stored, so that the same command continues after an interruption.
 """
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 
 from benchmarks.papers.cantisani2021 import songs
 from data_pipelines.annotations import activations
-from data_pipelines.files import write_text
+from data_pipelines.files import read_json, write_json, write_text
 from data_pipelines.progress import Progress
 from qsep_jax.command_line import console
 from qsep_jax.inference import adaptation
@@ -33,8 +32,8 @@ from qsep_jax.training.partition import select
 
 EXAMPLE = "python -m benchmarks.papers.cantisani2021.slide --model runs/tasnet --corpus band_fluid --out runs/slide"
 BASE = "B0"
-# SDR in dB by strategy: other, bass, drums, vocals.
 STEMS = ("other", "bass", "drums", "vocals")
+# The published SDR in dB by strategy, in the order of `STEMS`.
 PAPER = {
     "l1": (6.1, 8.1, 7.4, 6.3),
     "l2": (6.2, 8.3, 7.4, 6.2),
@@ -43,10 +42,15 @@ PAPER = {
     "l5": (4.6, 7.7, 5.7, 6.1),
     BASE: (4.4, 7.9, 5.8, 6.3),
 }
+# The tables that are printed: title, and the metric and the aggregation over songs of each group of columns.
+TABLES = {
+    "SDR in dB, median over frames": {"mean": ("SDR", "mean"), "median": ("SDR", "median")},
+    "PES and EPS in dB, median over frames, mean over songs": {"PES": ("PES", "mean"), "EPS": ("EPS", "mean")},
+}
 PROTOCOL = Protocol("bss_eval_v4_sdr", window=2.0, hop=1.5)
-AT_SILENCE = Protocol("whole_track", window=2.0, hop=1.5)
-# Most seconds by which a song is shifted before it is separated, as published.
-SHIFT = 0.5
+SILENCE_PROTOCOL = Protocol("whole_track", window=2.0, hop=1.5)
+# Maximal shift of a song before its separation in seconds, as published.
+MAX_SHIFT_S = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,19 +58,22 @@ class Slide:
     """Adapt a model to test songs by each strategy of the paper, and score it before and after.
 
     Attributes:
-      model: a run folder or bundle of configs/cantisani2021.py.
-      root: folder of the prepared corpora; the run's own if left out.
-      corpus: whose songs; those that the run is judged on if left out.
-      split: of it.
-      songs: the first so many; 10 in the paper, 11 in its code.
-      seconds: of each song (0: all of it).
-      splits: strategies.
-      shifts: separations of a song, each shifted by up to half a second, that are averaged; 10 in the paper.
-      threshold: of the activations.
-      epochs, rate, hop: of the adaptation, in place of the model's own.
-      together: songs at a time (0: one on CPU, as many as the memory holds elsewhere).
-      seed: of silences, shifts and adaptation.
-      out: where scores and table go.
+      model: Run folder or bundle of configs/cantisani2021.py.
+      root: Folder of the prepared corpora (by default, the run's).
+      corpus: Corpus of the songs (by default, the one that evaluates the run).
+      split: Split of the corpus.
+      songs: Number of songs, the first by name; 10 in the paper, 11 in its code.
+      seconds: Length of the excerpt from the beginning of each song (0: the complete song).
+      splits: Strategies.
+      shifts: Number of separations of a song that are averaged, each with a random shift of up to half a second; 10 in
+        the paper.
+      threshold: Threshold of the activations.
+      epochs: Number of epochs of the adaptation (by default, the model's).
+      rate: Learning rate of the adaptation (by default, the model's).
+      hop: Hop between the chunks of the adaptation in seconds (by default, the model's).
+      together: Number of songs adapted at a time (0: one on CPU, elsewhere as many as fit into memory).
+      seed: Seed of silences, shifts and adaptation.
+      out: Folder for the scores and the table.
     """
 
     model: str = ""
@@ -87,109 +94,109 @@ class Slide:
 
 
 def settings_of(system: Cantisani2021, split: str, options: Slide) -> Adaptation:
-    """The adaptation of a strategy."""
+    """The adaptation settings of a strategy."""
     trainable = system.adaptation_presets()[split]
     return system.adaptation.changed(options.rate, trainable=trainable, epochs=options.epochs, hop=options.hop)
 
 
-def averaged(model: Model, mixture: np.ndarray, shifts: int, rng: np.random.Generator) -> np.ndarray:
-    """Estimates `[S, T, C]` of `[T, C]`, the mean over random shifts; with none, of the song as it is."""
+def separate_with_shifts(model: Model, mixture: np.ndarray, shifts: int, rng: np.random.Generator) -> np.ndarray:
+    """The estimates `[S, T, C]` of a mixture `[T, C]`, averaged over random shifts (0: without a shift)."""
     if not shifts:
         return separate(model, mixture, ())
-    most = round(SHIFT * model.system.sample_rate)
+    max_shift = round(MAX_SHIFT_S * model.system.sample_rate)
     total = np.zeros((len(model.system.stems), *mixture.shape), np.float32)
-    for offset in rng.integers(0, most + 1, shifts):
+    for offset in rng.integers(0, max_shift + 1, shifts):
         total += separate(model, np.pad(mixture, ((offset, 0), (0, 0))), ())[:, offset:]
     return total / shifts
 
 
 def score(
-    truth: np.ndarray, estimates: np.ndarray, stems: Sequence[str], rate: int
+    references: np.ndarray, estimates: np.ndarray, stems: Sequence[str], rate: int
 ) -> dict[str, dict[str, list[float]]]:
-    """SDR by frame, and PES and EPS, of each stem.
+    """The SDR by frame, PES and EPS of each stem.
 
-    Each stem is scored by itself, so that its frames count wherever it sounds. (A frame of museval counts only if all
-    stems sound in it; here one rests at any time, and only frames across the quarters' borders would be left.)
+    Each stem is scored alone, so that all frames count in which it sounds. (For museval, a frame counts only if all
+    stems sound in it. Here one stem is always silent, and only frames across the borders of quarters would count.)
     """
-    found = {}
-    for stem, true, made in zip(stems, truth[:, None], estimates[:, None], strict=True):
-        sdr = PROTOCOL.score(true, made, rate)["SDR"][0]
-        rest = AT_SILENCE.score(true, made, rate)
-        found[stem] = {"SDR": sdr.tolist(), "PES": rest["PES"][0].tolist(), "EPS": rest["EPS"][0].tolist()}
-    return found
+    scores = {}
+    for stem, reference, estimate in zip(stems, references[:, None], estimates[:, None], strict=True):
+        sdr = PROTOCOL.score(reference, estimate, rate)["SDR"][0]
+        silence = SILENCE_PROTOCOL.score(reference, estimate, rate)
+        scores[stem] = {"SDR": sdr.tolist(), "PES": silence["PES"][0].tolist(), "EPS": silence["EPS"][0].tolist()}
+    return scores
 
 
 def _as_cantisani2021(system: System, where: str) -> Cantisani2021:
-    """Narrow the system of a run to Cantisani2021; `where` names the run in the error."""
+    """The system of a run, checked to be a `Cantisani2021`; `where` names the run in the error message."""
     if not isinstance(system, Cantisani2021):
-        raise ValueError(f"{where} holds a {type(system).__name__}: this table is of configs/cantisani2021.py")
+        raise ValueError(f"{where} has a {type(system).__name__}: give a run of configs/cantisani2021.py")
     return system
 
 
 def measure(options: Slide) -> dict[str, dict[str, Any]]:
-    """`{strategy: {song: {stem: {metric: [frames]}}}}`, of gated estimates, too (`B0 gated`)."""
-    source = find_model(options.model)
-    experiment, model = source.load()
+    """The scores `{strategy: {song: {stem: {metric: [frames]}}}}`, also of gated estimates (`B0 gated`)."""
+    saved = find_model(options.model)
+    experiment, model = saved.load()
     system = _as_cantisani2021(model.system, options.model)
     unknown = set(options.splits) - set(SPLITS)
     if unknown:
-        raise ValueError(f"unknown strategy '{min(unknown)}': there are {', '.join(SPLITS)}")
-    judged, rate = experiment.judged, system.sample_rate
-    corpus = judged.open(
+        raise ValueError(f"unknown strategy '{min(unknown)}': choose from {', '.join(SPLITS)}")
+    stream, rate = experiment.judged, system.sample_rate
+    corpus = stream.open(
         options.root or experiment.data.root,
-        options.corpus or judged.corpora[0],
+        options.corpus or stream.corpora[0],
         rate,
         options.split,
         system.input_channels,
     )
-    truths = dict(songs.of_corpus(corpus, options.songs, options.seconds, options.seed))
-    heard = [
-        Song(name, truth.sum(0), activations.from_stems(truth, rate, threshold=options.threshold))
-        for name, truth in truths.items()
+    references = dict(songs.test_songs(corpus, options.songs, options.seconds, options.seed))
+    test_songs = [
+        Song(name, stems.sum(0), activations.from_stems(stems, rate, threshold=options.threshold))
+        for name, stems in references.items()
     ]
-    for song in heard:
+    for song in test_songs:
         activations.check_has_rest(np.max(song.active, axis=-1), system.stems, song.name)
-    found: dict[str, dict[str, Any]] = {}
+    results: dict[str, dict[str, Any]] = {}
     for strategy in (BASE, *options.splits):
-        missing = [song for song in heard if not _file(options, strategy, song.name).is_file()]
-        bent = _adapted(model, missing, strategy, options)
-        for song, changed in zip(missing, bent, strict=True):
-            estimates = averaged(changed, song.mixture, options.shifts, np.random.default_rng(options.seed))
-            gated = estimates * song.active
+        missing = [song for song in test_songs if not _file(options, strategy, song.name).is_file()]
+        adapted_models = _adapted_models(model, missing, strategy, options)
+        for song, adapted in zip(missing, adapted_models, strict=True):
+            rng = np.random.default_rng(options.seed)
+            estimates = separate_with_shifts(adapted, song.mixture, options.shifts, rng)
             scores = {
-                name: score(truths[song.name], each, system.stems, rate)
-                for name, each in (("raw", estimates), ("gated", gated))
+                name: score(references[song.name], outputs, system.stems, rate)
+                for name, outputs in (("raw", estimates), ("gated", estimates * song.active))
             }
-            write_text(_file(options, strategy, song.name), json.dumps(scores) + "\n")
-        for song in heard:
-            scores = json.loads(_file(options, strategy, song.name).read_text())
-            found.setdefault(strategy, {})[song.name] = scores["raw"]
-            found.setdefault(f"{strategy} gated", {})[song.name] = scores["gated"]
-    return found
+            write_json(_file(options, strategy, song.name), scores, indent=None)
+        for song in test_songs:
+            scores = read_json(_file(options, strategy, song.name), "delete the file to compute its scores again")
+            results.setdefault(strategy, {})[song.name] = scores["raw"]
+            results.setdefault(f"{strategy} gated", {})[song.name] = scores["gated"]
+    return results
 
 
 def _file(options: Slide, strategy: str, song: str) -> Path:
     return options.out / "scores" / strategy / f"{song.replace('/', '_')}.json"
 
 
-def _adapted(model: Model, heard: Sequence[Song], strategy: str, options: Slide) -> list[Model]:
-    """The model as it is, or bent to each song."""
+def _adapted_models(model: Model, songs: Sequence[Song], strategy: str, options: Slide) -> list[Model]:
+    """The model adapted to each song; for B0, the model itself."""
     system = _as_cantisani2021(model.system, options.model)
-    if strategy == BASE or not heard:
-        return [model] * len(heard)
+    if strategy == BASE or not songs:
+        return [model] * len(songs)
     settings = settings_of(system, strategy, options)
-    updates = adaptation.updates_of(heard, system, settings)
+    updates = adaptation.count_updates(songs, system, settings)
     with Progress(f"adapting by {strategy}", updates, unit="update") as progress:
         results: list[Adapted] = list(
             adaptation.adapt(
-                model, heard, settings, seed=options.seed, together=options.together, advance=progress.advance
+                model, songs, settings, seed=options.seed, together=options.together, advance=progress.advance
             )
         )
     return [adaptation.with_parameters(model, result.parameters) for result in results]
 
 
-def trainable(system: Cantisani2021, strategy: str) -> int:
-    """How many parameters a strategy trains."""
+def trained_parameters(system: Cantisani2021, strategy: str) -> int:
+    """The number of parameters that a strategy trains."""
     if strategy == BASE:
         return 0
     params = jax.eval_shape(lambda: system.init(jax.random.key(0), {}))["params"]
@@ -197,29 +204,33 @@ def trainable(system: Cantisani2021, strategy: str) -> int:
 
 
 def aggregate(scores: dict[str, Any], stem: str, metric: str, over: str) -> float:
-    """Median over frames, then median or mean over songs; songs in which the stem has no score do not count."""
+    """The median over frames, then median or mean over songs; songs without a score of the stem do not count."""
     medians = track_medians([np.array(song[stem][metric], float) for song in scores.values()])
     return float({"median": np.nanmedian, "mean": np.nanmean}[over](medians))
 
 
-def table(found: dict[str, dict[str, Any]], system: Cantisani2021) -> str:
-    """In the slide's form, by both aggregations, then PES and EPS, then what the slide has."""
+def table(results: dict[str, dict[str, Any]], system: Cantisani2021) -> str:
+    """The Markdown tables: SDR by both aggregations, PES and EPS, and the SDR on the slides.
+
+    The column #TP has the number of trained parameters.
+    """
+    first, *others = STEMS
     lines = []
-    for metric, over in (("SDR", "median"), ("SDR", "mean"), ("PES", "mean"), ("EPS", "mean")):
-        said = f"{metric} in dB, median over frames, {over} over songs" if metric == "SDR" else f"{metric}, mean, dB"
-        lines += [f"| {said} | #TP | {' | '.join(STEMS)} |", f"| --- | --: |{' --: |' * len(STEMS)}"]
-        for strategy, scores in found.items():
-            count = trainable(system, strategy.split()[0])
-            values = [aggregate(scores, stem, metric, over) for stem in STEMS]
+    for title, columns in TABLES.items():
+        heads = [name for label in columns for name in (f"{label}: {first}", *others)]
+        lines += [title, "", f"| | #TP | {' | '.join(heads)} |", f"| --- | --: |{' --: |' * len(heads)}"]
+        for strategy, scores in results.items():
+            count = trained_parameters(system, strategy.split()[0])
+            values = [aggregate(scores, stem, *column) for column in columns.values() for stem in STEMS]
             cells = ["–" if np.isnan(value) else f"{value:.2f}" for value in values]
-            lines.append(f"| {_called(strategy)} | {f'{count:,}' if count else '-'} | {' | '.join(cells)} |")
+            lines.append(f"| {_strategy_name(strategy)} | {f'{count:,}' if count else '–'} | {' | '.join(cells)} |")
         lines.append("")
     lines += [f"| SDR in dB, paper | {' | '.join(STEMS)} |", f"| --- |{' --: |' * len(STEMS)}"]
-    lines += [f"| {_called(strategy)} | {' | '.join(map(str, sdr))} |" for strategy, sdr in PAPER.items()]
+    lines += [f"| {_strategy_name(strategy)} | {' | '.join(map(str, sdr))} |" for strategy, sdr in PAPER.items()]
     return "\n".join(lines) + "\n"
 
 
-def _called(strategy: str) -> str:
+def _strategy_name(strategy: str) -> str:
     name, _, gated = strategy.partition(" ")
     return (name if name == BASE else f"P-{name.upper()}:D") + (f", {gated}" if gated else "")
 
@@ -227,14 +238,14 @@ def _called(strategy: str) -> str:
 def main() -> None:
     options = console.parse(Slide, "python -m benchmarks.papers.cantisani2021.slide", EXAMPLE)
     if not options.model:
-        raise ValueError(f"which model? Example: {EXAMPLE}")
+        raise ValueError(f"--model is needed. Example: {EXAMPLE}")
     console.cache_compilations()
-    found = measure(options)
+    results = measure(options)
     system = _as_cantisani2021(find_model(options.model).experiment().system, options.model)
-    made = table(found, system)
-    write_text(options.out / "table.md", made)
-    count = len(next(iter(found.values())))
-    print(f"{PROTOCOL}, {count} songs, each stem scored where it sounds, {options.shifts} shifts averaged\n\n{made}")
+    text = table(results, system)
+    write_text(options.out / "table.md", text)
+    count = len(next(iter(results.values())))
+    print(f"{PROTOCOL}, {count} songs, each stem scored where it sounds, {options.shifts} shifts averaged\n\n{text}")
 
 
 if __name__ == "__main__":

@@ -127,7 +127,7 @@ def read(workdir: Path, corpus: str, split: str) -> Run:
         for kind in sorted(folder.glob("*"))
     }
     if not any(scores.get(kind) for kind in ("model_w0", "model_w2")):
-        command = f"python -m qsep_jax.evaluate --workdir {workdir} --protocol segments --wiener 0 2"
+        command = f"qsep evaluate segments --workdir {workdir} --wiener 0 2"
         command += f" --corpus {corpus}" if corpus else ""
         raise ValueError(
             f"{workdir} has no scores of segments of {chosen}, {split} split. Compute them with:\n  {command}"

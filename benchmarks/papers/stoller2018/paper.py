@@ -1,6 +1,6 @@
-"""The table of the slides of Stoller et al. 2018, for rows beside ours: means over the songs of each test set in dB."""
+"""The table of the slides of Stoller et al. 2018, to be printed with ours: means over the songs of a test set in dB."""
 
-# Rows are these six; columns the pooled test set and its parts, each as the baseline, V and VA.
+# The rows are these six. The columns are the pooled test set and its parts, each for the baseline, V and VA.
 ROWS = (
     ("SDR", "accompaniment"),
     ("SDR", "vocals"),
@@ -22,7 +22,7 @@ SCORES = (
 
 
 def published() -> dict[tuple[str, str, str, str], float]:
-    """By metric, stem, test set and system."""
+    """The published scores by metric, stem, test set and system."""
     columns = [(corpus, system) for corpus in TEST_SETS for system in SYSTEMS]
     return {
         (*row, *column): float(score)

@@ -1,19 +1,19 @@
 """The table of the slides: `python -m benchmarks.papers.stoller2018.table --runs runs/supervised runs/v runs/va`.
 
-Of runs that were evaluated with `evaluate --protocol bss_eval_v3 --channels 1` on the same corpora: means over songs,
-all corpora together first, then each. Several runs of a system, of other seeds, are a mean with its spread.
+The runs must have been evaluated with `evaluate --protocol bss_eval_v3 --channels 1` on the same corpora. The table has
+means over songs, first over all corpora together, then for each corpus. Runs of the same system with different seeds
+are combined into a mean and the spread between runs.
 """
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.papers import published
 from benchmarks.papers.stoller2018 import paper
-from data_pipelines.files import write_text
 from qsep_jax.command_line import console
 from qsep_jax.metrics.tracks import TrackScores
 from qsep_jax.runs.bundle import find_model
@@ -26,12 +26,12 @@ METRICS = ("SDR", "SIR", "SAR")
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Set evaluated runs of configs/stoller2018.py in the form of the slides' table.
+    """Print evaluated runs of configs/stoller2018.py in the form of the slides' table.
 
     Attributes:
-      runs: run folders; those with the same critics are one system, trained from several seeds.
-      split: that they were evaluated on.
-      out: where table and rows go.
+      runs: Run folders; runs with the same critics count as one system, trained with several seeds.
+      split: Split of the evaluation.
+      out: Folder for the table and the rows.
     """
 
     runs: tuple[Path, ...] = ()
@@ -41,7 +41,7 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run and its scores: `{corpus: {song: {(metric, stem): dB}}}`, those of the untouched mixture beside them."""
+    """The scores of a run, `{corpus: {song: {(metric, stem): dB}}}`, and those of the unprocessed mixtures."""
 
     system: str
     scores: dict[str, dict[str, dict[tuple[str, str], float]]]
@@ -49,80 +49,80 @@ class Run:
 
 
 def system_of(system: Stoller2018) -> str:
-    """What the slides call it; by its critics where they have no name for it."""
+    """The slides' name of a system; a system that they do not have is named after its critics."""
     names = {(): "baseline", ("vocals",): "V", ("vocals", "accompaniment"): "VA"}
     return names.get(system.critics, "critics of " + ", ".join(system.critics))
 
 
 def read(workdir: Path, split: str) -> Run:
-    """What `evaluate` found of a run, on all corpora that it was tried on.
+    """The scores that `evaluate` has written for a run, on all corpora.
 
     Raises:
-      ValueError: if it is no such run, or was not evaluated.
+      ValueError: if the run is of another system, or if it has not been evaluated.
     """
-    source = find_model(str(workdir))
-    system = source.experiment().system
+    saved = find_model(str(workdir))
+    system = saved.experiment().system
     if not isinstance(system, Stoller2018):
-        raise ValueError(f"{workdir} holds a {type(system).__name__}: this table is of configs/stoller2018.py")
-    found: dict[str, dict[str, dict[str, dict[tuple[str, str], float]]]] = {"model": {}, "mixture": {}}
-    for folder in sorted(source.evaluation.glob(f"*_{split}_bss_eval_v3")):
+        raise ValueError(f"{workdir} has a {type(system).__name__}: give a run of configs/stoller2018.py")
+    scores: dict[str, dict[str, dict[str, dict[tuple[str, str], float]]]] = {"model": {}, "mixture": {}}
+    for folder in sorted(saved.evaluation.glob(f"*_{split}_bss_eval_v3")):
         corpus = folder.name.removesuffix(f"_{split}_bss_eval_v3")
-        for kind, corpora in found.items():
+        for kind, corpora in scores.items():
             paths = sorted((folder / "tracks" / kind).glob("*.json"))
             songs = [TrackScores.from_file(path) for path in paths]
             if songs:
-                corpora[corpus] = {song.track: _of_song(song) for song in songs}
-    if not found["model"]:
-        command = f"python -m qsep_jax.evaluate --workdir {workdir} --protocol bss_eval_v3 --channels 1"
+                corpora[corpus] = {song.track: _song_scores(song) for song in songs}
+    if not scores["model"]:
+        command = f"qsep evaluate tracks --workdir {workdir} --protocol bss_eval_v3 --channels 1"
         raise ValueError(f"{workdir} has no scores of the {split} split yet: run {command}")
-    return Run(system_of(system), found["model"], found["mixture"])
+    return Run(system_of(system), scores["model"], scores["mixture"])
 
 
-def _of_song(song: TrackScores) -> dict[tuple[str, str], float]:
+def _song_scores(song: TrackScores) -> dict[tuple[str, str], float]:
     return {(metric, stem): float(scores[metric][0]) for stem, scores in song.stems.items() for metric in METRICS}
 
 
 def means(scores: dict[str, dict[str, dict[tuple[str, str], float]]], corpus: str) -> dict[tuple[str, str], float]:
-    """Means over the songs of a corpus, or of all of them; a song without a score of a stem does not count there."""
-    songs = [song for name, found in scores.items() if corpus in (name, ALL) for song in found.values()]
+    """The means over the songs of a corpus (or of all); a song without a score of a stem is excluded for that stem."""
+    songs = [song for name, by_song in scores.items() if corpus in (name, ALL) for song in by_song.values()]
     keys = dict.fromkeys(key for song in songs for key in song)
     return {key: float(np.nanmean([song[key] for song in songs if key in song])) for key in keys}
 
 
-def rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """A row for each system, test set, metric and stem: mean over runs, its spread, and how many they are.
+def rows_of(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """A row for each system, test set, metric and stem: the mean over runs, its spread, and the number of runs.
 
     Raises:
-      ValueError: if the runs were not tried on the same songs.
+      ValueError: if the runs were not evaluated on the same songs.
     """
-    tried = [{corpus: sorted(songs) for corpus, songs in run.scores.items()} for run in runs]
-    if any(each != tried[0] for each in tried):
-        raise ValueError("the runs were not tried on the same songs: evaluate them alike")
-    corpora, found = [*([ALL] if len(tried[0]) > 1 else []), *tried[0]], []
+    songs_of_runs = [{corpus: sorted(songs) for corpus, songs in run.scores.items()} for run in runs]
+    if any(songs != songs_of_runs[0] for songs in songs_of_runs):
+        raise ValueError("the runs were not evaluated on the same songs: evaluate all of them on the same corpora")
+    corpora, rows = [*([ALL] if len(songs_of_runs[0]) > 1 else []), *songs_of_runs[0]], []
     by_system: dict[str, list[dict]] = {"mixture": [runs[0].mixtures]} if runs[0].mixtures else {}
     for run in runs:
         by_system.setdefault(run.system, []).append(run.scores)
     for corpus in corpora:
-        songs = sum(len(names) for name, names in tried[0].items() if corpus in (name, ALL))
-        for system, several in by_system.items():
-            each = [means(scores, corpus) for scores in several]
-            for metric, stem in each[0]:
-                values = [mean[metric, stem] for mean in each]
+        songs = sum(len(names) for name, names in songs_of_runs[0].items() if corpus in (name, ALL))
+        for system, scores_of_runs in by_system.items():
+            means_of_runs = [means(scores, corpus) for scores in scores_of_runs]
+            for metric, stem in means_of_runs[0]:
+                values = [run_means[metric, stem] for run_means in means_of_runs]
                 spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
                 facts = {"system": system, "corpus": corpus, "metric": metric, "stem": stem}
-                found.append(
+                rows.append(
                     {**facts, "mean": float(np.mean(values)), "spread": spread, "runs": len(values), "songs": songs}
                 )
-    return found
+    return rows
 
 
-def table(found: Sequence[dict[str, Any]]) -> str:
-    """In the slides' form: metrics and stems down, test sets and systems across."""
-    cells = {(row["metric"], row["stem"], row["corpus"], row["system"]): row for row in found}
-    order = {name: place for place, name in enumerate(("mixture", *paper.SYSTEMS))}
-    systems = sorted(dict.fromkeys(row["system"] for row in found), key=lambda name: order.get(name, len(order)))
-    corpora = list(dict.fromkeys((row["corpus"], row["songs"]) for row in found))
-    stems = sorted({row["stem"] for row in found}, key=lambda stem: (stem == "vocals", stem))
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """The Markdown table in the form of the slides: a line per metric and stem, a column per test set and system."""
+    cells = {(row["metric"], row["stem"], row["corpus"], row["system"]): row for row in rows}
+    order = {name: index for index, name in enumerate(("mixture", *paper.SYSTEMS))}
+    systems = sorted(dict.fromkeys(row["system"] for row in rows), key=lambda name: order.get(name, len(order)))
+    corpora = list(dict.fromkeys((row["corpus"], row["songs"]) for row in rows))
+    stems = sorted({row["stem"] for row in rows}, key=lambda stem: (stem == "vocals", stem))
     heads = [f"{corpus} ({songs}), {system}" for corpus, songs in corpora for system in systems]
     lines = [f"| dB | {' | '.join(heads)} |", f"| --- |{' --: |' * len(heads)}"]
     for metric in METRICS:
@@ -133,7 +133,7 @@ def table(found: Sequence[dict[str, Any]]) -> str:
 
 
 def paper_table() -> str:
-    """The slides' own numbers."""
+    """The Markdown table of the slides."""
     numbers = paper.published()
     heads = [f"{corpus}, {system}" for corpus in paper.TEST_SETS for system in paper.SYSTEMS]
     lines = [f"| dB, paper | {' | '.join(heads)} |", f"| --- |{' --: |' * len(heads)}"]
@@ -152,13 +152,11 @@ def _cell(row: dict[str, Any] | None) -> str:
 def main() -> None:
     options = console.parse(Table, "python -m benchmarks.papers.stoller2018.table", EXAMPLE)
     if not options.runs:
-        raise ValueError(f"--runs is missing. Example: {EXAMPLE}")
-    found = rows([read(workdir, options.split) for workdir in options.runs])
-    protocol = f"{options.split} split, BSS Eval v3, whole songs, no permutation; mean over songs, ± spread over runs"
-    text = f"{protocol}\n\n{table(found)}\n{paper_table()}"
-    write_text(options.out / "results.json", json.dumps(found, indent=2))
-    write_text(options.out / "table.md", text)
-    print(f"{text}\nwritten to {options.out}")
+        raise ValueError(f"--runs is needed. Example: {EXAMPLE}")
+    rows = rows_of([read(workdir, options.split) for workdir in options.runs])
+    protocol = f"{options.split} split, BSS Eval v3, complete songs, no permutation"
+    text = f"{protocol}; mean over songs ± standard deviation between runs\n\n{table(rows)}\n{paper_table()}"
+    published.publish(options.out, rows, text)
 
 
 if __name__ == "__main__":

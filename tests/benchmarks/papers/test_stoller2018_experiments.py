@@ -1,4 +1,4 @@
-"""The table of the slides from made-up scores, and what critics say on made-up songs."""
+"""Tests of the slides' table with invented scores, and of the critics' distances on songs of noise."""
 
 from typing import Any
 
@@ -7,46 +7,46 @@ import numpy as np
 import pytest
 
 from benchmarks.papers.stoller2018 import critic, paper
-from benchmarks.papers.stoller2018.table import Run, rows, system_of, table
+from benchmarks.papers.stoller2018.table import Run, rows_of, system_of, table
 from configs.stoller2018 import get_config
 from data_pipelines.schema import MIXTURE, SOURCES
 from qsep_jax.inference.model import Model
 
 
 def run(system: str, offset: float, songs: int = 2) -> Run:
-    """One song of a corpus, and `songs` of another; the voice is 1 dB better in each further song."""
+    """A run on one song of a corpus and `songs` songs of another; the voice is 1 dB better in each further song."""
 
-    def scored(count: int) -> dict[str, dict[tuple[str, str], float]]:
+    def scores(count: int) -> dict[str, dict[tuple[str, str], float]]:
         return {f"song{n}": {("SDR", "vocals"): offset + n, ("SDR", "accompaniment"): 10.0} for n in range(count)}
 
-    return Run(system, {"one": scored(1), "two": scored(songs)}, {})
+    return Run(system, {"one": scores(1), "two": scores(songs)}, {})
 
 
-def test_songs_of_all_corpora_count_alike_and_runs_are_a_mean_with_its_spread():
-    found = rows([run("baseline", 0.0), run("VA", 1.0), run("VA", 3.0)])
-    cells = {(row["system"], row["corpus"], row["stem"]): row for row in found}
+def test_songs_of_all_corpora_have_equal_weight_and_runs_have_mean_and_spread():
+    rows = rows_of([run("baseline", 0.0), run("VA", 1.0), run("VA", 3.0)])
+    cells = {(row["system"], row["corpus"], row["stem"]): row for row in rows}
     assert cells["baseline", "all", "vocals"]["mean"] == pytest.approx(1 / 3)  # 0; 0 and 1
     assert cells["baseline", "two", "vocals"]["mean"] == 0.5
     assert cells["baseline", "all", "vocals"]["spread"] is None
     assert cells["VA", "one", "vocals"]["mean"] == 2.0
     assert cells["VA", "one", "vocals"]["spread"] == pytest.approx(np.sqrt(2))
     assert (cells["VA", "all", "vocals"]["songs"], cells["VA", "all", "vocals"]["runs"]) == (3, 2)
-    lines = table(found).splitlines()
+    lines = table(rows).splitlines()
     assert lines[0].startswith("| dB | all (3), baseline | all (3), VA | one (1), baseline")
     assert lines[2].startswith("| SDR accompaniment | 10.00 | 10.00 ± 0.00 |")
     assert lines[3].startswith("| SDR vocals | 0.33 | 2.33 ± 1.41 |")
 
 
-def test_runs_on_other_songs_are_not_set_beside_each_other():
-    with pytest.raises(ValueError, match="not tried on the same songs"):
-        rows([run("baseline", 0.0), run("VA", 0.0, songs=3)])
+def test_runs_on_different_songs_are_refused():
+    with pytest.raises(ValueError, match="not evaluated on the same songs"):
+        rows_of([run("baseline", 0.0), run("VA", 0.0, songs=3)])
 
 
 def test_the_slides_have_ninety_numbers():
-    found = paper.published()
-    assert len(found) == 90
-    assert found["SDR", "vocals", "all", "VA"] == 7.47
-    assert found["SAR", "vocals", "ikala", "VA"] == 11.73
+    scores = paper.published()
+    assert len(scores) == 90
+    assert scores["SDR", "vocals", "all", "VA"] == 7.47
+    assert scores["SAR", "vocals", "ikala", "VA"] == 11.73
 
 
 @pytest.mark.parametrize(("variant", "name"), [("supervised", "baseline"), ("v", "V"), ("va", "VA")])
@@ -61,14 +61,14 @@ def test_distances_are_differences_of_mean_scores(tmp_path):
     rng = np.random.default_rng(0)
     sources = rng.standard_normal((3, 2, system.chunk_samples, 1), np.float32)
     songs = {MIXTURE: sources.sum(1), SOURCES: sources}
-    found = critic.distances(model, songs)
-    assert list(found) == ["vocals"]
+    distances = critic.distances(model, songs)
+    assert list(distances) == ["vocals"]
     params = jax.tree.map(lambda leaf: leaf[0], model.variables["params"]["critics"])
 
     def score(audio: np.ndarray) -> float:
         return float(jax.jit(system.critic.apply)({"params": params}, system.real_view(audio)).mean())
 
-    assert found["vocals"]["0 dB"] == pytest.approx(score(sources[:, 0]) - score(songs[MIXTURE]), abs=1e-5)
-    assert found["vocals"]["-40 dB"] == pytest.approx(0.0, abs=abs(found["vocals"]["0 dB"]))
-    critic.draw(model, songs, tmp_path / "critic.png")
+    assert distances["vocals"]["0 dB"] == pytest.approx(score(sources[:, 0]) - score(songs[MIXTURE]), abs=1e-5)
+    assert distances["vocals"]["-40 dB"] == pytest.approx(0.0, abs=abs(distances["vocals"]["0 dB"]))
+    critic.plot(model, songs, tmp_path / "critic.png")
     assert (tmp_path / "critic.png").stat().st_size > 10_000
