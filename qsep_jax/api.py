@@ -200,7 +200,7 @@ class Separator:
                 cache_compilations()
                 _, model = self.saved.load()
                 if self._delta:
-                    model, changes = delta_files.put_into(model, self.saved, self._delta)
+                    model, changes = delta_files.apply(model, self.saved, self._delta)
                     self._adaptation = _Adaptation(changes.stems, changes.parameters)
                 self._model = model
             return self._model

@@ -225,14 +225,23 @@ def test_unusable_deltas_are_refused(adapted, model, sounds, tmp_path, capsys):
     other = write_bundle("cantisani2021.py:debug", tmp_path / "other", seed=1)
     path = adapted / "a" / "delta.safetensors"
     options = ("--out", tmp_path / "out", "--model")
-    refused(capsys, "is of a model with the weights", separate, sounds / "a.wav", "--delta", path, *options, other)
+    refused(capsys, "belongs to a model with the weights", separate, sounds / "a.wav", "--delta", path, *options, other)
     refused(capsys, "there is no delta", separate, sounds / "a.wav", "--delta", tmp_path / "x", *options, model)
     weights = model / "variables.safetensors"
-    refused(capsys, "is no delta that adapt wrote", separate, sounds / "a.wav", "--delta", weights, *options, model)
+    refused(
+        capsys,
+        "is damaged or is no delta of `qsep adapt`",
+        separate,
+        sounds / "a.wav",
+        "--delta",
+        weights,
+        *options,
+        model,
+    )
     (tmp_path / "truncated.safetensors").write_bytes(path.read_bytes()[:-40])
     truncated = ("--delta", tmp_path / "truncated.safetensors")
     refused(
-        capsys, "is no delta that adapt wrote, or is damaged", separate, sounds / "a.wav", *truncated, *options, model
+        capsys, "is damaged or is no delta of `qsep adapt`", separate, sounds / "a.wav", *truncated, *options, model
     )
 
 

@@ -1,4 +1,4 @@
-"""A delta: what adapting a model to a song changed of it. A small file beside the model, which stays as it was."""
+"""Deltas: files of the parameters that an adaptation to a song changed. The model itself is not modified."""
 
 import dataclasses
 import json
@@ -20,11 +20,12 @@ SUFFIX = ".safetensors"
 
 @dataclasses.dataclass(frozen=True)
 class Delta:
-    """Parameters by path under `params`, as they are after the adaptation.
+    """The changes of an adaptation.
 
     Attributes:
-      stems: that the model then gives, in order.
-      base: the digest of the weights that they are to be put into.
+      parameters: The changed parameters after the adaptation, by path under `params`.
+      stems: The stems of the adapted model, in the order of its estimates.
+      base: Digest of the weights of the model that was adapted.
     """
 
     parameters: dict[str, np.ndarray]
@@ -37,46 +38,57 @@ def write(
     parameters: dict[str, np.ndarray],
     stems: tuple[str, ...],
     adaptation: Adaptation,
-    source: SavedModel,
+    saved: SavedModel,
     model: Model,
 ) -> None:
-    """Write the parameters that an adaptation of `model` changed; the file appears when it is whole."""
-    described = {
+    """Write a delta; the file appears when it is complete.
+
+    Args:
+      parameters: The changed parameters, by path under `params`.
+      stems: The stems of the adapted model.
+      adaptation: The settings of the adaptation, for the record.
+      saved: Where the model that was adapted is stored.
+      model: The model that was adapted.
+    """
+    facts = {
         "stems": list(stems),
-        "base": identity(source, model, None),
+        "base": identity(saved, model, None),
         "adaptation": dataclasses.asdict(adaptation),
     }
-    metadata = {name: json.dumps(value) for name, value in described.items()}
+    metadata = {name: json.dumps(value) for name, value in facts.items()}
     with atomic_write(path) as unfinished:
         safetensors.numpy.save_file(parameters, unfinished, metadata)
 
 
 def read(path: Path) -> Delta:
-    """A delta from its file.
+    """Read a delta.
 
     Raises:
-      ValueError: if there is none, or it is damaged or something else.
+      ValueError: if the file is missing, damaged or no delta.
     """
     if not path.is_file():
-        raise ValueError(f"there is no delta {path}: python -m qsep_jax.adapt writes one for each song")
+        raise ValueError(f"there is no delta {path}: `qsep adapt` writes one for each song")
     try:
         with safe_open(path, "numpy") as file:
             metadata: dict[str, Any] = file.metadata() or {}
-            parameters = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+            parameters = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (the file is no mapping)
         return Delta(parameters, tuple(json.loads(metadata["stems"])), json.loads(metadata["base"])["weights"])
     except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{path} is no delta that adapt wrote, or is damaged ({error}): adapt again") from None
+        raise ValueError(
+            f"{path} is damaged or is no delta of `qsep adapt` ({error}): adapt the model to the song again"
+        ) from None
 
 
-def put_into(model: Model, source: SavedModel, path: Path) -> tuple[Model, Delta]:
-    """A model with a delta in it, and the delta.
+def apply(model: Model, saved: SavedModel, path: Path) -> tuple[Model, Delta]:
+    """Apply the delta in the file `path` to a model: the adapted model and the delta.
 
     Raises:
-      ValueError: if the delta cannot be read, or is of another model.
+      ValueError: if the delta cannot be read, or belongs to a model with other weights.
     """
-    delta, here = read(path), identity(source, model, None)["weights"]
-    if delta.base != here:
+    delta, weights = read(path), identity(saved, model, None)["weights"]
+    if delta.base != weights:
         raise ValueError(
-            f"{path} is of a model with the weights {delta.base}, not of {source.path} ({here}): give its own --model"
+            f"{path} belongs to a model with the weights {delta.base}, but those of {saved.path} are {weights}: "
+            "give the --model that was adapted"
         )
     return with_parameters(model, delta.parameters), delta

@@ -1,10 +1,10 @@
-"""A run folder: everything that a run leaves behind, and all that the inference commands need.
+"""Run folders: all files of a run, which include those that the inference commands need.
 
 config.json        the resolved experiment
-environment.json   versions, devices and git commit of each time it was started
+environment.json   versions, devices and git commit of each start of the run
 metrics.jsonl, tensorboard/, checkpoints/
 sources/           the config file, if it defines the system or a recipe
-conditions.npz     conditions of the training tracks, for class means and retrieval
+conditions.npz     conditions of the training tracks of a query-based model, for class means and retrieval
 evaluation/        results.json, table.md, audio, figure
 """
 
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 
-from data_pipelines.files import write_text
+from data_pipelines.files import read_json, write_json
 from qsep_jax.inference.bank import Bank
 from qsep_jax.inference.model import Model, on_all_devices
 from qsep_jax.runs.experiment import Experiment
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from qsep_jax.training.checkpoint import Checkpoints
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-# What may change between two starts of the same run: none of it changes a number that training computes.
+# Fields that may change between two starts of the same run, because training does not depend on them.
 MAY_CHANGE = (
     "data.root",
     "evaluation",
@@ -71,10 +71,11 @@ class RunFolder:
         return self.path / "evaluation"
 
     def create_or_check(self, experiment: Experiment) -> None:
-        """Create the folder for an experiment, or make sure that it holds the same one.
+        """Create the folder for an experiment, or check that an existing one belongs to the same experiment.
 
         Raises:
-          ValueError: if it holds another experiment (names the first field that differs), or something else.
+          ValueError: if the folder belongs to another experiment (the message names the first field that differs), or
+            holds other files.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         if self.config.exists():
@@ -94,14 +95,14 @@ class RunFolder:
             raise ValueError(f"{self.path} is not empty and holds no run (no config.json): give another --workdir")
         write_config(self.config, experiment)
         path = self.path / "environment.json"
-        starts = json.loads(path.read_text()) if path.exists() else []
-        write_text(path, json.dumps([*starts, environment()], indent=2))
+        starts = read_json(path, "remove it, and this start is recorded in a new file") if path.exists() else []
+        write_json(path, [*starts, environment()])
 
     def experiment(self) -> Experiment:
         """The experiment of the run.
 
         Raises:
-          ValueError: if there is no run here, or one of another version.
+          ValueError: if the folder is no run folder, or its config is damaged or of another version.
         """
         if not self.config.is_file():
             raise ValueError(f"{self.path} is no run folder: it has no config.json")
@@ -111,7 +112,7 @@ class RunFolder:
         """The experiment and the model of a checkpoint, by default the best one, on all local devices.
 
         Raises:
-          ValueError: if there is no run or no whole checkpoint here, or it is damaged.
+          ValueError: if the folder is no run folder or has no complete checkpoint, or the checkpoint is damaged.
         """
         experiment, step = self.experiment(), self.best_step() if step is None else step
         with self._checkpoints() as checkpoints:
@@ -119,7 +120,7 @@ class RunFolder:
         return experiment, on_all_devices(with_precision(experiment.system, experiment.train.precision), variables)
 
     def steps(self) -> list[int]:
-        """The steps of all whole checkpoints, in order."""
+        """The steps of all complete checkpoints, in ascending order."""
         if not self.checkpoints.is_dir():
             return []
         with self._checkpoints() as checkpoints:
@@ -129,14 +130,14 @@ class RunFolder:
         """The step of the best checkpoint.
 
         Raises:
-          ValueError: if there is no whole checkpoint here.
+          ValueError: if there is no complete checkpoint.
         """
         if not self.checkpoints.is_dir():
             raise ValueError(f"{self.path} holds no checkpoint yet: train it first")
         with self._checkpoints() as checkpoints:
             step = checkpoints.best()
         if step is None:
-            raise ValueError(f"{self.path} holds no whole checkpoint yet: train it first")
+            raise ValueError(f"{self.path} holds no complete checkpoint yet: train it first")
         return step
 
     def _checkpoints(self) -> "Checkpoints":
@@ -148,20 +149,24 @@ class RunFolder:
         """The conditions of the training tracks.
 
         Raises:
-          ValueError: if training has not come to its end, or the file is damaged.
+          ValueError: if training has not finished, or the file is damaged.
         """
         return bank_of(self.conditions, model)
 
 
 def bank_of(path: Path, model: Model) -> Bank:
-    """The conditions in a file, in the form that the model has them."""
+    """The conditions of the training tracks in a file, with the structure of the model's conditions.
+
+    Raises:
+      ValueError: if the file is missing or damaged.
+    """
     query = jax.ShapeDtypeStruct((1, model.system.query_samples, 1), jnp.float32)
     like = jax.eval_shape(lambda cue: model.system.condition(model.variables, {"query": cue}), query)
     return Bank.load(path, like)
 
 
 def commit() -> str | None:
-    """The git commit that this is, `-dirty` where files have changed; None outside of a repository."""
+    """The git commit of this code, followed by `-dirty` if files have changed; None outside of a repository."""
     described = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=40"],
         cwd=Path(__file__).parent,
@@ -173,7 +178,7 @@ def commit() -> str | None:
 
 
 def environment() -> dict[str, object]:
-    """Where and with what this process runs."""
+    """Versions, platform, devices and git commit of this process."""
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "python": platform.python_version(),
@@ -190,11 +195,12 @@ def _is_one_of(field: str, names: tuple[str, ...]) -> bool:
 
 
 def _differences(before: object, now: object, name: str = "") -> list[tuple[str, object, object]]:
+    """The fields that differ, by their dotted names, with both values."""
     if isinstance(before, dict) and isinstance(now, dict):
         keys = dict.fromkeys([*before, *now])
         return [
-            found
+            difference
             for key in keys
-            for found in _differences(before.get(key), now.get(key), f"{name}.{key}" if name else str(key))
+            for difference in _differences(before.get(key), now.get(key), f"{name}.{key}" if name else str(key))
         ]
     return [] if before == now else [(name, before, now)]

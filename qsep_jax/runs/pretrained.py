@@ -1,4 +1,4 @@
-"""Networks that do not start from scratch: their weights from a run, a bundle or a published file."""
+"""Pretrained networks: initial weights from a run folder, a bundle or a file of published weights."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,44 +13,54 @@ from qsep_jax.systems.base import System, Variables
 
 
 def begin_with(system: System, weights: dict[str, str]) -> Callable[[Variables], Variables]:
-    """Puts the networks that `weights` names, by what is in their files, into fresh variables.
+    """Return a function that replaces networks of freshly initialised variables by pretrained ones.
 
-    What is found is what the run depends on, so it is read at once.
+    The files are read by this call, so that errors occur before training starts.
+
+    Args:
+      weights: Path of a run folder, a bundle or a file of published weights, by name of the network.
 
     Raises:
-      ValueError: if a file cannot be read or holds no such network.
+      ValueError: if a path cannot be read or does not have the network; the returned function raises it if the arrays
+        do not match those of the system.
     """
-    found = {network: _read(system, network, Path(place)) for network, place in weights.items()}
+    pretrained = {network: _read(system, network, Path(path)) for network, path in weights.items()}
 
-    def begin(variables: Variables) -> Variables:
-        changed = dict(variables)
-        for network, collections in found.items():
-            there = [name for name in variables if network in variables[name]]
-            if not there:
+    def load_weights(variables: Variables) -> Variables:
+        replaced = dict(variables)
+        for network, collections in pretrained.items():
+            names = [name for name in variables if network in variables[name]]
+            if not names:
                 raise ValueError(f"train.weights names '{network}'; the networks are {', '.join(variables['params'])}")
-            for name in there:
-                fitted = _fitted(collections.get(name, {}), variables[name][network], f"{weights[network]}: {network}")
-                changed[name] = {**changed[name], network: fitted}
-        return changed
+            for name in names:
+                where = f"{weights[network]}: {network}"
+                arrays = _matched(collections.get(name, {}), variables[name][network], where)
+                replaced[name] = {**replaced[name], network: arrays}
+        return replaced
 
-    return begin
+    return load_weights
 
 
 def _read(system: System, network: str, path: Path) -> Variables:
+    """The variables `{collection: tree}` of a network."""
     if path.is_dir() or not path.exists():
         model = find_model(str(path)).load()[1]
         variables = jax.device_get(model.variables)
-        found = {name: networks[network] for name, networks in variables.items() if network in networks}
-        if not found:
+        collections = {name: networks[network] for name, networks in variables.items() if network in networks}
+        if not collections:
             raise ValueError(f"{path} has no network '{network}'; it has {', '.join(variables['params'])}")
-        return found
+        return collections
     return system.from_file(network, path)
 
 
-def _fitted(found: Any, wanted: Any, where: str) -> Any:
-    """The arrays of `found` in the places of `wanted`."""
-    flat: dict[str, Any] = dict(flatten_dict(found, sep="/"))
-    expected: dict[str, Any] = dict(flatten_dict(wanted, sep="/"))
+def _matched(arrays: Any, like: Any, where: str) -> Any:
+    """The tree `arrays` with the dtypes of the tree `like`.
+
+    Raises:
+      ValueError: if their paths or shapes differ; the message begins with `where`.
+    """
+    flat: dict[str, Any] = dict(flatten_dict(arrays, sep="/"))
+    expected: dict[str, Any] = dict(flatten_dict(like, sep="/"))
     if missing := sorted(set(flat) ^ set(expected)):
         raise ValueError(f"{where} is of another form: '{missing[0]}' is in only one of file and model")
     for path, leaf in expected.items():
