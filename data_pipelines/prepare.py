@@ -1,4 +1,4 @@
-"""Prepare a corpus: `python -m data_pipelines.prepare chamber --out data --sample-rate 22050`.
+"""Prepare a corpus: `qsep prepare chamber --out data --sample-rate 22050`.
 
 The same command continues a killed run, because each finished track is kept in a staging folder. A corpus appears under
 its name only when it is complete. It stores a fingerprint of its options and its input, so that the same command does

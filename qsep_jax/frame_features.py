@@ -1,6 +1,6 @@
 """What a frozen ResNet makes of the frames of a corpus, computed once for all trainings that only look at it.
 
-`python -m qsep_jax.frame_features --model RUN --root ROOT --corpus NAME --name FEATURES`
+`qsep frame-features --model RUN --root ROOT --corpus NAME --name FEATURES`
 """
 
 import dataclasses

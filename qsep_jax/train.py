@@ -1,4 +1,4 @@
-"""Train a system: `python -m qsep_jax.train --config configs/quickstart.py --workdir runs/quickstart`.
+"""Train a system: `qsep train --config configs/quickstart.py --workdir runs/quickstart`.
 
 The same command continues a run that was stopped or killed. Every field of the experiment can be overridden:
 `--train.steps 100 --system.latent-size 64`. On several hosts, start it on each of them with `--distributed.enabled`.

@@ -190,7 +190,7 @@ def test_mistakes_in_training_are_one_line(run, capsys, tmp_path, monkeypatch):
     config = ("--config", config_of("lee2019.py"), "--workdir", tmp_path / "run", "--train.batch-size", "8")
     refused(capsys, "did you mean '--train.steps'?", train, *config, *data, "--train.stepz", "3")
     refused(capsys, "cannot be split over 8 devices; choose 8", train, *config[:4], *data, "--train.batch-size", "3")
-    remedy = "python -m data_pipelines.prepare musdb18 --source DIR --out nowhere --sample-rate 22050"
+    remedy = "qsep prepare musdb18 --source DIR --out nowhere --sample-rate 22050"
     assert command(train, *config, "--data.root", "nowhere") == 2
     assert remedy in capsys.readouterr().err
     refused(capsys, "there is no config file 'nowhere.py'", train, "--config", "nowhere.py", "--workdir", tmp_path)

@@ -10,13 +10,13 @@ def prepare_command(root: Path | str, name: str, sample_rate: int) -> str:
     kind, options = (BUILT_IN | NAMED_CORPORA).get(name, (name, {"source": "DIR"}))
     options = {"name": name, **options} if kind != name else options
     words = [_option(option, value) for option, value in options.items()]
-    return " ".join(["python -m data_pipelines.prepare", kind, *words, f"--out {root} --sample-rate {sample_rate}"])
+    return " ".join(["qsep prepare", kind, *words, f"--out {root} --sample-rate {sample_rate}"])
 
 
 def frame_features_command(root: Path | str, corpus: str, sample_rate: int, features: str) -> str:
     """The command that computes the frame features `features` of a prepared corpus, with a placeholder for the run."""
     return (
-        f"python -m qsep_jax.frame_features --model RUN --root {root} --corpus {corpus} --name {features} "
+        f"qsep frame-features --model RUN --root {root} --corpus {corpus} --name {features} "
         f"--sample-rate {sample_rate}"
     )
 

@@ -138,5 +138,5 @@ def test_streams_that_do_not_match(toy):
 
 
 def test_a_corpus_that_is_not_prepared(toy):
-    with pytest.raises(ValueError, match=r"not prepared at 16000 Hz .*\n  python -m data_pipelines.prepare toy"):
+    with pytest.raises(ValueError, match=r"not prepared at 16000 Hz .*\n  qsep prepare toy"):
         Pipeline(Data(str(toy.root), {"x": Stream("toy")}), {"x": Shape(SAMPLES, 16_000)}, "train", 4, 0)

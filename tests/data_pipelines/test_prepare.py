@@ -292,10 +292,10 @@ def test_an_error_is_one_line(tmp_path):
 def test_the_suggested_command_prepares_the_corpus_that_training_would(name, monkeypatch, tmp_path):
     """Otherwise, `train` would refuse the corpus after a user followed its advice."""
     words = prepare_command(tmp_path, name, 16_000).split()
-    assert words[:3] == ["python", "-m", "data_pipelines.prepare"]
+    assert words[:2] == ["qsep", "prepare"]
     calls = []
     monkeypatch.setattr(prepare, "build", lambda corpus, root, **options: calls.append((corpus, root, options)))
-    monkeypatch.setattr(sys, "argv", words[2:])
+    monkeypatch.setattr(sys, "argv", words[1:])
     prepare.main()
     ((corpus, root, options),) = calls
     expected = prepare.built_in_corpus(name)
@@ -307,8 +307,7 @@ def test_the_suggested_command_prepares_the_corpus_that_training_would(name, mon
 
 def test_the_command_of_the_shifted_corpus():
     assert prepare_command("data", "chamber_shifted", 16_000) == (
-        "python -m data_pipelines.prepare chamber --name chamber_shifted --works 60 --longest 60 --shifts 4 "
-        "--out data --sample-rate 16000"
+        "qsep prepare chamber --name chamber_shifted --works 60 --longest 60 --shifts 4 --out data --sample-rate 16000"
     )
     assert prepare.built_in_corpus("chamber_shifted") == Chamber(works=60, longest=60.0, shifts=4)
     assert prepare.built_in_corpus("urmp") is None

@@ -64,7 +64,7 @@ def test_what_is_not_audio_is_refused(samples, message):
 
 @pytest.mark.parametrize("rate", [0, -44_100, 7_999, 192_001, 44_100.5, float("nan"), float("inf"), None, "44100"])
 def test_sample_rates_out_of_range_are_refused(rate):
-    with pytest.raises(ValueError, match="sample rate of the mixture is .*: give a whole number of 8000 to 192000 Hz"):
+    with pytest.raises(ValueError, match=r"sample rate of the mixture is .*: give a whole number of 8000 to 192000 Hz"):
         to_audio(np.zeros(100), rate, "the mixture")
 
 

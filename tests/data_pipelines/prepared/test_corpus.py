@@ -151,7 +151,7 @@ def test_a_corpus_that_is_not_prepared(tmp_path):
     for name, source in {"chamber": "", "musdb18": " --source DIR"}.items():
         with pytest.raises(ValueError, match="is not prepared at 22050 Hz") as error_info:
             open_corpus(tmp_path, name, 22_050, "train")
-        command = f"python -m data_pipelines.prepare {name}{source} --out {tmp_path} --sample-rate 22050"
+        command = f"qsep prepare {name}{source} --out {tmp_path} --sample-rate 22050"
         assert str(error_info.value).endswith(f"Prepare it with:\n  {command}")
         assert prepare_command(tmp_path, name, 22_050) == command
 

@@ -195,7 +195,7 @@ def test_features_are_looked_up_by_stem_and_time(chamber):
     ) as error_info:
         chamber.features("t0", "flute", [0.0], "net")
     root = chamber.folder.parents[1]
-    command = f"python -m qsep_jax.frame_features --model RUN --root {root} --corpus chamber --name net"
+    command = f"qsep frame-features --model RUN --root {root} --corpus chamber --name net"
     command += f" --sample-rate {chamber.sample_rate}"
     assert str(error_info.value).endswith(f"\n  {command}")
     rows = np.arange(24, dtype=np.float32).reshape(8, 3)
