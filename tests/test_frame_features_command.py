@@ -1,4 +1,4 @@
-"""`frame_features`: what is computed for which frames, by which network, and what is refused."""
+"""`frame_features`: the features of each frame, the networks that can compute them, and errors."""
 
 import dataclasses
 
@@ -29,7 +29,7 @@ LENGTHS = {"cello": 2100, "flute": 3000}
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """A corpus whose players are drawn from their notes: two tracks of 2.1 and 3 s, one of each split."""
+    """A corpus with rendered players: a track in each of two splits, with stems of 2.1 and 3 s."""
     root = tmp_path_factory.mktemp("corpora")
 
     def tracks(split):
@@ -44,7 +44,7 @@ def root(tmp_path_factory):
 
 
 def bundle(system: System, folder):
-    """The variables of a fresh system, as a bundle."""
+    """Write a bundle of a system with random variables, and return the variables."""
     folder.mkdir(parents=True)
     variables = jax.device_get(jax.jit(lambda: system.init(jax.random.key(0), {}))())
     (folder / "config.json").write_text(to_json(Experiment(system, Data())))
@@ -54,20 +54,20 @@ def bundle(system: System, folder):
 
 def test_the_features_of_a_classifier(root, tmp_path):
     variables = bundle(CLASSIFIER, tmp_path / "classifier")
-    asked = ("--root", root, "--corpus", "toy", "--name", "seen", "--rate", 4, "--sample-rate", RATE)
-    assert command(frame_features, "--model", tmp_path / "classifier", *asked) == 0
-    found = cache.read(store.corpus_folder(root, "toy", RATE), "seen")
-    assert (found.rate, found.rows.shape[1]) == (4.0, SIZE.features)
-    assert found.mark.startswith("classifier ")
-    assert found.mark.endswith(", 32 pixels")
-    counts = {key: count for key, (_, count) in found.index.items()}
-    expected = {"cello": 9, "flute": 12}  # at 0, 0.25, …, as long as it lasts
+    options = ("--root", root, "--corpus", "toy", "--name", "frozen", "--rate", 4, "--sample-rate", RATE)
+    assert command(frame_features, "--model", tmp_path / "classifier", *options) == 0
+    stored = cache.read(store.corpus_folder(root, "toy", RATE), "frozen")
+    assert (stored.rate, stored.rows.shape[1]) == (4.0, SIZE.features)
+    assert stored.mark.startswith("classifier ")
+    assert stored.mark.endswith(", 32 pixels")
+    counts = {key: count for key, (_, count) in stored.index.items()}
+    expected = {"cello": 9, "flute": 12}  # at 0, 0.25, … s, up to the end of the stem
     assert counts == {(s, f"{s}0", stem): expected[stem] for s in ("train", "test") for stem in LENGTHS}
     corpus, times = open_corpus(root, "toy", RATE, "test"), np.arange(9) / 4
     frames = corpus.frames("test0", "cello", times, 32)
     collections = {name: variables[name]["resnet"] for name in ("params", "batch_stats")}
     features = jax.jit(lambda x: CLASSIFIER.network.apply(collections, x, False))(frames / np.float32(255))
-    np.testing.assert_allclose(corpus.features("test0", "cello", times, "seen"), features, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(corpus.features("test0", "cello", times, "frozen"), features, rtol=1e-4, atol=1e-6)
     assert np.abs(features[0] - features[3]).max() > 1e-4  # the player moves
 
 
@@ -75,11 +75,11 @@ def test_the_features_of_a_classifier(root, tmp_path):
 def test_the_features_of_a_file_of_weights(root, tmp_path, monkeypatch):
     from tests.models.torch_resnet import TorchResNet, randomised, to_torch, weights_of
 
-    monkeypatch.setattr(frame_features, "ResNetSize", lambda: SIZE)  # ResNet-50 takes its time
+    monkeypatch.setattr(frame_features, "ResNetSize", lambda: SIZE)  # ResNet-50 is slow
     network = randomised(TorchResNet((1, 1), 4, True, classes=3))
     safetensors.numpy.save_file(weights_of(network), tmp_path / "resnet.safetensors")
-    asked = ("--root", root, "--corpus", "toy", "--name", "imagenet", "--size", 24, "--sample-rate", RATE)
-    assert command(frame_features, "--model", tmp_path / "resnet.safetensors", *asked) == 0
+    options = ("--root", root, "--corpus", "toy", "--name", "imagenet", "--size", 24, "--sample-rate", RATE)
+    assert command(frame_features, "--model", tmp_path / "resnet.safetensors", *options) == 0
     corpus = open_corpus(root, "toy", RATE, "train")
     frames = corpus.frames("train0", "flute", [1.0], 24) / np.float32(255)
     expected = network(to_torch(frames)).detach().numpy()
@@ -87,7 +87,7 @@ def test_the_features_of_a_file_of_weights(root, tmp_path, monkeypatch):
     assert "24 pixels" in cache.read(corpus.folder, "imagenet").mark
 
 
-def test_the_mark_tells_weights_and_sizes_apart(tmp_path):
+def test_the_mark_depends_on_weights_and_size(tmp_path):
     variables = bundle(CLASSIFIER, tmp_path / "classifier")
     encoder = frame_features.load_frame_encoder(str(tmp_path / "classifier"))
     other = jax.tree.map(lambda leaf: leaf + 1e-3, {name: tree["resnet"] for name, tree in variables.items()})
@@ -97,10 +97,10 @@ def test_the_mark_tells_weights_and_sizes_apart(tmp_path):
     assert marks[2] == encoder.mark
 
 
-def test_mistakes(root, tmp_path, capsys):
+def test_unusable_models_and_corpora_are_refused(root, tmp_path, capsys):
     bundle(CLASSIFIER, tmp_path / "classifier")
     bundle(Lee2019(frames=8, window_length=32, hop_length=16, channels=(2,), query_channels=(2,)), tmp_path / "lee")
-    model, rest = ("--model", tmp_path / "classifier"), ("--root", root, "--name", "seen", "--sample-rate", RATE)
+    model, rest = ("--model", tmp_path / "classifier"), ("--root", root, "--name", "frozen", "--sample-rate", RATE)
     toy = (*rest, "--corpus", "toy")
     refused(
         capsys,
@@ -115,5 +115,5 @@ def test_mistakes(root, tmp_path, capsys):
     refused(capsys, "there is no file", frame_features, "--model", tmp_path / "nothing.pth", *toy)
     refused(capsys, "--rate must be positive, not 0", frame_features, *model, *toy, "--rate", 0)
     safetensors.numpy.save_file({"conv1.weight": np.zeros((64, 1, 7, 7))}, tmp_path / "grey.safetensors")
-    says = "'conv1.weight' has shape [64, 1, 7, 7], expected [64, 3, 7, 7]"
-    refused(capsys, says, frame_features, "--model", tmp_path / "grey.safetensors", *toy)
+    message = "'conv1.weight' has shape [64, 1, 7, 7], expected [64, 3, 7, 7]"
+    refused(capsys, message, frame_features, "--model", tmp_path / "grey.safetensors", *toy)
