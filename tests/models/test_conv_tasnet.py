@@ -136,11 +136,11 @@ def assert_equal(actual, expected):
 
 def test_conversion_round_trip(params):
     assert_equal(
-        tasnet_weights.from_published(tasnet_weights.to_published(params, TINY), TINY, CHANNELS, "there"), params
+        tasnet_weights.from_published(tasnet_weights.to_published(params, TINY), TINY, CHANNELS, "a.pth"), params
     )
     weights = random_weights(TINY)
     assert_equal(
-        tasnet_weights.to_published(tasnet_weights.from_published(weights, TINY, CHANNELS, "there"), TINY), weights
+        tasnet_weights.to_published(tasnet_weights.from_published(weights, TINY, CHANNELS, "a.pth"), TINY), weights
     )
 
 
@@ -154,7 +154,7 @@ def test_published_weights_give_the_same_output_as_in_pytorch():
     twin = Twin(SYSTEM)
     twin.tasnet.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     mixture, stride = signal(203), SYSTEM.window // 2
-    estimates = run(tasnet_weights.from_published(weights, SYSTEM.network, CHANNELS, "here"), mixture, SYSTEM.network)
+    estimates = run(tasnet_weights.from_published(weights, SYSTEM.network, CHANNELS, "a.pth"), mixture, SYSTEM.network)
     with torch.no_grad():
         tensor = torch.from_numpy(mixture)
         expected = twin(tensor).numpy()

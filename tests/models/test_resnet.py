@@ -53,9 +53,9 @@ def torch_twin(case):
 
     torch.manual_seed(0)
     blocks, width, bottleneck, dilated, _ = case
-    theirs = randomised(TorchResNet(blocks, width, bottleneck, dilated))
+    torch_network = randomised(TorchResNet(blocks, width, bottleneck, dilated))
     ours = ResNet(blocks, width, bottleneck, dilated)
-    return theirs, ours, torch_weights.resnet(weights_of(theirs), ours)
+    return torch_network, ours, torch_weights.resnet(weights_of(torch_network), ours)
 
 
 @pytest.mark.torch
@@ -63,9 +63,9 @@ def torch_twin(case):
 def test_equals_pytorch(case):
     from tests.models.torch_resnet import to_torch
 
-    theirs, ours, variables = torch_twin(case)
+    torch_network, ours, variables = torch_twin(case)
     images = images_of(case[-1])
-    expected = theirs(to_torch(images)).detach().numpy()
+    expected = torch_network(to_torch(images)).detach().numpy()
     expected = np.moveaxis(expected, 1, -1) if case[3] else expected
     output = jax.jit(lambda x: ours.apply(variables, x, False))(images)
     assert output.dtype == np.float32
@@ -80,10 +80,10 @@ def test_training_updates_the_same_statistics_and_gives_the_same_gradients(case)
 
     from tests.models.torch_resnet import to_torch, weights_of
 
-    theirs, ours, variables = torch_twin(case)
+    torch_network, ours, variables = torch_twin(case)
     images = images_of(case[-1])
-    theirs.train()
-    loss = torch.sin(theirs(to_torch(images))).sum()
+    torch_network.train()
+    loss = torch.sin(torch_network(to_torch(images))).sum()
     loss.backward()
 
     @jax.jit
@@ -96,7 +96,7 @@ def test_training_updates_the_same_statistics_and_gives_the_same_gradients(case)
 
     (value, changed), ours_gradients = gradients(variables["params"])
     assert float(value) == pytest.approx(loss.item(), rel=1e-4, abs=1e-3)
-    torch_statistics = torch_weights.resnet(weights_of(theirs), ours)["batch_stats"]
+    torch_statistics = torch_weights.resnet(weights_of(torch_network), ours)["batch_stats"]
     for name, before in variables["batch_stats"]["stem_norm"].items():
         after, expected = changed["batch_stats"]["stem_norm"][name], torch_statistics["stem_norm"][name]
         if name == "var":
@@ -107,12 +107,12 @@ def test_training_updates_the_same_statistics_and_gives_the_same_gradients(case)
     for path in (("stage_3_block_0", "norm_0"), ("stage_3_block_0", "shortcut_norm")):
         after, expected = (tree[path[0]][path[1]]["mean"] for tree in (changed["batch_stats"], torch_statistics))
         np.testing.assert_allclose(after, expected, rtol=1e-4, atol=1e-4)
-    named = {name: parameter.grad for name, parameter in theirs.named_parameters()}
-    for name, tensor in theirs.state_dict().items():
+    named = {name: parameter.grad for name, parameter in torch_network.named_parameters()}
+    for name, tensor in torch_network.state_dict().items():
         named.setdefault(name, tensor)
-    theirs_gradients = torch_weights.resnet({name: value.numpy() for name, value in named.items()}, ours)["params"]
-    for ours_leaf, theirs_leaf in zip(jax.tree.leaves(ours_gradients), jax.tree.leaves(theirs_gradients), strict=True):
-        np.testing.assert_allclose(ours_leaf, theirs_leaf, rtol=1e-2, atol=1e-3 * np.abs(theirs_leaf).max())
+    torch_gradients = torch_weights.resnet({name: value.numpy() for name, value in named.items()}, ours)["params"]
+    for ours_leaf, torch_leaf in zip(jax.tree.leaves(ours_gradients), jax.tree.leaves(torch_gradients), strict=True):
+        np.testing.assert_allclose(ours_leaf, torch_leaf, rtol=1e-2, atol=1e-3 * np.abs(torch_leaf).max())
 
 
 @pytest.mark.parametrize("size", [(6, 8), (7, 5)])

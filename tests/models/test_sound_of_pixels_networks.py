@@ -35,11 +35,11 @@ def test_the_sound_network_equals_pytorch(levels):
     from tests.models.torch_sound_of_pixels import TorchSoundNet
 
     torch.manual_seed(0)
-    theirs, ours = randomised(TorchSoundNet(levels, 4, 6)), SoundNet(levels, 4, 6)
-    variables = torch_weights.sound_net(weights_of(theirs), ours)
+    torch_network, ours = randomised(TorchSoundNet(levels, 4, 6)), SoundNet(levels, 4, 6)
+    variables = torch_weights.sound_net(weights_of(torch_network), ours)
     size = 2**levels
     magnitude = np.random.default_rng(0).standard_normal((2, 2 * size, size)).astype(np.float32)  # time, frequency
-    expected = theirs(torch.from_numpy(magnitude.swapaxes(1, 2)[:, None].copy())).detach().numpy()
+    expected = torch_network(torch.from_numpy(magnitude.swapaxes(1, 2)[:, None].copy())).detach().numpy()
     output = jax.jit(lambda x: ours.apply(variables, x, False))(magnitude)
     expected = expected.transpose(0, 3, 2, 1)
     np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
@@ -54,8 +54,8 @@ def test_the_frame_network_equals_pytorch():
 
     torch.manual_seed(0)
     blocks, width, frames = (1, 1, 1, 2), 8, 3
-    theirs = randomised(TorchFrameNet(blocks, width, 6))
-    weights, resnet, head = weights_of(theirs), ResNet(blocks, width, False, dilated=True), FrameHead(6)
+    torch_network = randomised(TorchFrameNet(blocks, width, 6))
+    weights, resnet, head = weights_of(torch_network), ResNet(blocks, width, False, dilated=True), FrameHead(6)
     parts = torch_weights.resnet(weights, resnet), torch_weights.frame_head(weights, head, 64)
     images = np.random.default_rng(0).random((2 * frames, 48, 48, 3), np.float32)
 
@@ -64,7 +64,7 @@ def test_the_frame_network_equals_pytorch():
         maps = resnet.apply(parts[0], images, False)
         return head.apply(parts[1], maps.reshape(2, frames, *maps.shape[1:]))
 
-    np.testing.assert_allclose(run(images), theirs(to_torch(images), frames).detach().numpy(), rtol=1e-4)
+    np.testing.assert_allclose(run(images), torch_network(to_torch(images), frames).detach().numpy(), rtol=1e-4)
 
 
 @pytest.mark.torch
@@ -75,14 +75,16 @@ def test_the_synthesizer_equals_pytorch():
     from tests.models.torch_sound_of_pixels import TorchSynthesizer
 
     torch.manual_seed(0)
-    theirs = TorchSynthesizer(6)
-    for parameter in theirs.parameters():
+    torch_network = TorchSynthesizer(6)
+    for parameter in torch_network.parameters():
         parameter.data = torch.randn(parameter.shape)
     rng = np.random.default_rng(0)
     image, sound = rng.random((2, 3, 6), np.float32), rng.standard_normal((2, 4, 5, 6)).astype(np.float32)
-    logits = Synthesizer().apply(torch_weights.synthesizer(weights_of(theirs), 6), image, sound)
+    logits = Synthesizer().apply(torch_weights.synthesizer(weights_of(torch_network), 6), image, sound)
     for player in range(3):
-        expected = theirs(torch.from_numpy(image[:, player]), torch.from_numpy(sound.transpose(0, 3, 2, 1).copy()))
+        expected = torch_network(
+            torch.from_numpy(image[:, player]), torch.from_numpy(sound.transpose(0, 3, 2, 1).copy())
+        )
         np.testing.assert_allclose(logits[:, player], expected.detach().numpy().swapaxes(1, 2), rtol=1e-4, atol=1e-5)
 
 

@@ -47,8 +47,8 @@ def test_the_lstm_equals_pytorch():
     import torch
 
     torch.manual_seed(0)
-    theirs = torch.nn.LSTM(12, 7, batch_first=True)
-    weights = {name: value.detach().numpy() for name, value in theirs.named_parameters()}
+    torch_network = torch.nn.LSTM(12, 7, batch_first=True)
+    weights = {name: value.detach().numpy() for name, value in torch_network.named_parameters()}
     inputs, recurrent = (np.split(weights[f"weight_{kind}_l0"], 4) for kind in ("ih", "hh"))
     biases = np.split(weights["bias_ih_l0"] + weights["bias_hh_l0"], 4)
     cell = {}
@@ -56,7 +56,7 @@ def test_the_lstm_equals_pytorch():
         cell |= {f"i{gate}": {"kernel": ih.T}, f"h{gate}": {"kernel": hh.T, "bias": bias}}
     context = VisualContext("lstm", 7).apply({"params": {"lstm": cell}}, FEATURES, PRESENT)
     sequence = FEATURES * PRESENT[..., None, None]
-    _, (state, _) = theirs(torch.from_numpy(sequence.reshape(2, 12, 12)))  # slot by slot, each in order of time
+    _, (state, _) = torch_network(torch.from_numpy(sequence.reshape(2, 12, 12)))  # slot by slot, each in order of time
     np.testing.assert_allclose(context, state[0].detach().numpy(), rtol=1e-4, atol=1e-6)
 
 

@@ -166,12 +166,12 @@ def test_notes_are_those_of_the_excerpt(root):
     drawn = batches(root, InstrumentPairs(shifts=2, most_notes=3), {}, 1, batch_size=100).batch(0)["s"]
     notes, sources = drawn[NOTES].reshape(-1, 3, 3), drawn[SOURCES].reshape(-1, SAMPLES)
     for rows in notes:
-        held = rows[rows[:, 2] > 0]
-        assert (np.diff(held[:, 0]) >= 0).all()
-        assert (held[:, 1] > held[:, 0]).all()
-        assert held[:, :2].min(initial=0.0) >= 0
-        assert held[:, :2].max(initial=0.0) <= SAMPLES / RATE
-        assert not rows[len(held) :].any()
+        sounding = rows[rows[:, 2] > 0]
+        assert (np.diff(sounding[:, 0]) >= 0).all()
+        assert (sounding[:, 1] > sounding[:, 0]).all()
+        assert sounding[:, :2].min(initial=0.0) >= 0
+        assert sounding[:, :2].max(initial=0.0) <= SAMPLES / RATE
+        assert not rows[len(sounding) :].any()
     assert len({tuple(row) for rows in notes for row in rows}) > 20
     assert np.isfinite(sources).all()
 
