@@ -1,4 +1,4 @@
-"""Lee 2019: which term trains what, and where the latent comes from."""
+"""Lee 2019: the terms of the loss and what each of them trains, and the query of a training example."""
 
 import dataclasses
 from functools import partial
@@ -57,22 +57,22 @@ def test_latent_regression_trains_the_query_net_only_when_it_is_not_frozen(varia
     assert norm(free["query_net"]) > 0
 
 
-def test_without_latent_regression_nothing_else_changes(variables, batch):
-    with_it, terms = loss(TINY, variables, batch)
+def test_without_latent_regression_the_other_terms_stay(variables, batch):
+    total, terms = loss(TINY, variables, batch)
     without, _ = loss(dataclasses.replace(TINY, latent_weight=0.0), variables, batch)
-    assert without == pytest.approx(float(with_it - 0.5 * terms["latent"]), rel=1e-5)
+    assert without == pytest.approx(float(total - 0.5 * terms["latent"]), rel=1e-5)
 
 
-def test_a_query_of_its_own_takes_the_place_of_the_target(variables, batch):
-    own, _ = loss(TINY, variables, batch)
+def test_a_query_of_the_batch_replaces_the_target(variables, batch):
+    default, _ = loss(TINY, variables, batch)
     same, _ = loss(TINY, variables, {**batch, QUERY: batch[TARGET]})
     other, _ = loss(TINY, variables, {**batch, QUERY: batch[TARGET][::-1]})
-    assert same == pytest.approx(float(own), rel=1e-6)
-    assert abs(other - own) > 1e-4 * own
+    assert same == pytest.approx(float(default), rel=1e-6)
+    assert abs(other - default) > 1e-4 * default
 
 
 def test_the_reconstruction_is_of_linear_magnitudes(variables, batch):
-    """Twice as loud a batch has twice the reconstruction error through the same mask, whatever the networks see."""
+    """With the same masks, doubling the batch doubles the reconstruction error, also with compressed inputs."""
     log = dataclasses.replace(TINY, compression="log1p", latent_weight=0.0)
     constant = jax.tree.map(jnp.zeros_like, variables)  # all masks are 0.5
     _, one = loss(log, constant, batch)
@@ -80,8 +80,8 @@ def test_the_reconstruction_is_of_linear_magnitudes(variables, batch):
     assert two["reconstruction"] == pytest.approx(2 * float(one["reconstruction"]), rel=1e-5)
 
 
-def test_channels_are_separated_alike(variables):
-    """Stereo is two monos with one latent."""
+def test_channels_are_separated_independently(variables):
+    """A stereo mixture gives the estimates of its two channels with the same latent."""
     mixture = jax.random.normal(KEY, (1, TINY.chunk_samples, 2))
     latent = jax.random.normal(KEY, (1, TINY.latent_size))
     separate = jax.jit(TINY.separate)

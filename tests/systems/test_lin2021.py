@@ -1,4 +1,4 @@
-"""Lin 2021: which losses each of the five systems has, and what they compare."""
+"""Lin 2021: the losses of the five systems, what they compare, and the tasks of each system."""
 
 import dataclasses
 from functools import partial
@@ -49,9 +49,9 @@ def query_loss(system, variables, batch):
 )
 def test_the_losses_of_the_five_systems(name, terms, batch):
     system = SYSTEMS[name]
-    total, found = task_loss(system, variables_of(system), batch)
-    assert set(found) == terms
-    assert total == pytest.approx(float(sum(found.values())), rel=1e-5)
+    total, losses = task_loss(system, variables_of(system), batch)
+    assert set(losses) == terms
+    assert total == pytest.approx(float(sum(losses.values())), rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -63,11 +63,11 @@ def test_the_losses_of_the_five_systems(name, terms, batch):
         ("msi", ("separate", "transcribe", "separate_by_score", "synthesize")),
     ],
 )
-def test_what_each_system_can_do(name, tasks):
+def test_the_tasks_of_each_system(name, tasks):
     assert SYSTEMS[name].tasks == tasks
 
 
-def test_what_a_system_cannot_do_is_said():
+def test_other_tasks_are_refused():
     mixture, latent = jnp.zeros((1, TINY.chunk_samples, 1)), jnp.zeros((1, TINY.latent_size))
     with pytest.raises(ValueError, match=r"cannot separate \(decoding = nothing.*it can transcribe"):
         SYSTEMS["amt"].separate({}, mixture, latent)
@@ -77,30 +77,29 @@ def test_what_a_system_cannot_do_is_said():
         SYSTEMS["multitask"].synthesize({}, mixture, latent, jnp.zeros((1, TINY.frames, CLASSES)))
 
 
-def test_timbre_comes_from_the_other_mixture_and_notes_from_the_first(batch):
-    """Only MSI-DIS looks at `others`; what it writes down does not depend on them."""
+def test_timbre_is_that_of_the_second_mixture_and_notes_are_those_of_the_first(batch):
+    """Only MSI-DIS takes `others`; its transcription does not depend on them."""
     other = {**batch, OTHERS: batch[OTHERS][::-1]}
-    for name, changes in (("msi", False), ("msi_dis", True)):
+    for name, depends in (("msi", False), ("msi_dis", True)):
         variables = variables_of(SYSTEMS[name])
         (total, terms), (changed, again) = (task_loss(SYSTEMS[name], variables, data) for data in (batch, other))
-        assert (abs(changed - total) > 1e-6) == changes
+        assert (abs(changed - total) > 1e-6) == depends
         assert again["transcription"] == pytest.approx(float(terms["transcription"]), abs=1e-6)
 
 
-def test_only_the_target_is_shifted_in_the_papers_second_mixture(batch):
-    """With `target`, a second clip of the same sound gives the first mixture again, for each of the two sources."""
+def test_only_the_target_is_shifted_in_the_second_mixture_of_the_paper(batch):
+    """With `target` and unshifted sources, the second mixture is the first one, for each of the two sources."""
     system = dataclasses.replace(SYSTEMS["msi_dis"], second_mixture="target")
     variables = variables_of(system)
     same = {**batch, OTHERS: batch[SOURCES]}
     assert task_loss(system, variables, same)[1]["translation"] == pytest.approx(
         float(task_loss(SYSTEMS["msi_dis"], variables, same)[1]["translation"]), rel=1e-4
     )
-    both, target = (task_loss(each, variables, batch)[0] for each in (SYSTEMS["msi_dis"], system))
+    both, target = (task_loss(variant, variables, batch)[0] for variant in (SYSTEMS["msi_dis"], system))
     assert abs(both - target) > 1e-6
 
 
-def test_sources_in_another_order_lose_the_same(batch):
-    """Nothing depends on which of the two instruments comes first."""
+def test_the_order_of_the_sources_does_not_matter(batch):
     swapped = {name: leaf[:, ::-1] for name, leaf in batch.items()}
     variables = variables_of(TINY)
     assert task_loss(TINY, variables, swapped)[0] == pytest.approx(
@@ -109,22 +108,22 @@ def test_sources_in_another_order_lose_the_same(batch):
     assert query_loss(TINY, variables, swapped) == pytest.approx(float(query_loss(TINY, variables, batch)), rel=1e-4)
 
 
-def test_queries_alike_cost_the_margin_and_three_clips_see_one_anchor(batch):
+def test_equal_queries_cost_the_margin_and_three_clips_have_one_anchor(batch):
     variables = variables_of(TINY)
-    alike = {**batch, QUERIES: jnp.broadcast_to(batch[QUERIES][:1, :1, :1], batch[QUERIES].shape)}
-    assert query_loss(TINY, variables, alike) == pytest.approx(0.125, abs=1e-5)
+    equal = {**batch, QUERIES: jnp.broadcast_to(batch[QUERIES][:1, :1, :1], batch[QUERIES].shape)}
+    assert query_loss(TINY, variables, equal) == pytest.approx(0.125, abs=1e-5)
     three = dataclasses.replace(TINY, query_clips=3)
-    second = batch[QUERIES].copy()
-    second[:, 1, 1] *= 2.0 + np.sin(np.arange(second.shape[3]))[:, None]
-    later = {**batch, QUERIES: second}
-    # Only batch statistics see the fourth clip, the anchor's own distances hardly change.
+    queries = batch[QUERIES].copy()
+    queries[:, 1, 1] *= 2.0 + np.sin(np.arange(queries.shape[3]))[:, None]
+    changed = {**batch, QUERIES: queries}
+    # With three clips, only batch statistics depend on the fourth clip: the distances of the anchor hardly change.
     changes = [
-        abs(query_loss(system, variables, later) - query_loss(system, variables, batch)) for system in (TINY, three)
+        abs(query_loss(system, variables, changed) - query_loss(system, variables, batch)) for system in (TINY, three)
     ]
     assert changes[1] < changes[0]
 
 
-def test_the_query_phase_moves_the_query_net_alone():
+def test_the_query_phase_trains_the_query_net_only():
     query, tasks = TINY.phases()
     assert (query.name, query.trainable, query.streams) == ("query", ("query_net",), (STREAM,))
     assert set(tasks.trainable) == {
@@ -139,26 +138,26 @@ def test_the_query_phase_moves_the_query_net_alone():
     assert set(joint.trainable) == set(tasks.trainable)
 
 
-def test_running_statistics_move_in_both_phases(batch):
+def test_both_phases_update_their_running_statistics(batch):
     variables = variables_of(TINY)
-    for loss, moved in ((TINY.query_loss, {"query_net"}), (TINY.task_loss, set(variables["batch_stats"]))):
+    for loss, networks in ((TINY.query_loss, {"query_net"}), (TINY.task_loss, set(variables["batch_stats"]))):
         _, aux = jax.jit(loss)(variables, batch, KEY)
         after = aux.updates["batch_stats"]
         assert {
             name
             for name, tree in variables["batch_stats"].items()
             if not jax.tree.all(jax.tree.map(np.array_equal, tree, after[name]))
-        } == moved
+        } == networks
 
 
-def test_true_notes_are_what_transcription_is_measured_by(batch):
+def test_the_transcription_loss_depends_on_the_notes(batch):
     variables, silent = variables_of(TINY), {**batch, NOTES: jnp.zeros_like(batch[NOTES])}
     assert task_loss(TINY, variables, silent)[1]["transcription"] != pytest.approx(
         float(task_loss(TINY, variables, batch)[1]["transcription"]), rel=1e-3
     )
 
 
-def test_channels_are_separated_alike_and_by_score():
+def test_channels_are_separated_independently():
     variables = variables_of(TINY)
     mixture = jax.random.normal(KEY, (1, TINY.chunk_samples, 2))
     latent = jax.random.uniform(KEY, (1, TINY.latent_size))
@@ -170,7 +169,7 @@ def test_channels_are_separated_alike_and_by_score():
             np.testing.assert_allclose(stereo[..., channel], mono[..., 0], atol=1e-5)
 
 
-def test_what_is_written_down_and_played():
+def test_shapes_of_transcription_and_synthesis():
     variables = variables_of(TINY)
     mixture = jax.random.normal(KEY, (2, TINY.chunk_samples, 1))
     latent = jax.random.uniform(KEY, (2, TINY.latent_size))
@@ -183,7 +182,7 @@ def test_what_is_written_down_and_played():
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"window_length": 72}, "must give whole numbers"),
         ({"frames": 2}, "needs 4 frames, not 2"),
@@ -192,8 +191,8 @@ def test_what_is_written_down_and_played():
         ({"decoding": "skips", "translation_invariance": True}, "needs decoding = disentangled, not skips"),
     ],
 )
-def test_fields_that_do_not_go_together(change, said):
-    with pytest.raises(ValueError, match=said):
+def test_contradictory_fields_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
         dataclasses.replace(TINY, **change)
 
 

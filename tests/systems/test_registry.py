@@ -52,7 +52,7 @@ def mark(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def config(tmp_path: Path, mark: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A config file with a system, on a machine that has never seen it."""
+    """A config file with a system, on a machine where it was never used."""
     monkeypatch.setattr(source_files, "_trusted_folder", lambda: tmp_path / "trusted")
     monkeypatch.setattr(source_files, "_executed", {})
     monkeypatch.setattr(source_files, "_named", [])

@@ -1,4 +1,4 @@
-"""Slizovskaia 2021: how mixtures are made, what labels and curricula do to them, and which forms there are."""
+"""Slizovskaia 2021: mixtures from slots, the effect of labels and of the curriculum, and its configurations."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ from qsep_jax.systems.slizovskaia2021 import STREAM, Slizovskaia2021
 from qsep_jax.systems.visual import Visual
 
 TINY: Slizovskaia2021 = get_config("exp6,debug").system  # pyright: ignore[reportAssignmentType]
-SEEING: Slizovskaia2021 = get_config("exp13,debug").system  # pyright: ignore[reportAssignmentType]
+VISUAL: Slizovskaia2021 = get_config("exp13,debug").system  # pyright: ignore[reportAssignmentType]
 KEY = jax.random.key(0)
 
 
@@ -34,19 +34,21 @@ def variables():
     return variables_of(TINY)
 
 
-def validated(system, variables, batch):
+def validation_loss(system, variables, batch):
     return float(jax.jit(system.validate)(variables, {STREAM: batch}, KEY)["loss"])
 
 
-def test_slots_may_stand_in_any_order(variables):
+def test_the_order_of_the_slots_does_not_matter(variables):
     batch = batch_of(TINY)
-    turned = {SOURCES: batch[SOURCES][:, ::-1], SLOTS: batch[SLOTS][:, ::-1]}
-    assert validated(TINY, variables, turned) == pytest.approx(validated(TINY, variables, batch), rel=1e-4)
+    reversed_slots = {SOURCES: batch[SOURCES][:, ::-1], SLOTS: batch[SLOTS][:, ::-1]}
+    assert validation_loss(TINY, variables, reversed_slots) == pytest.approx(
+        validation_loss(TINY, variables, batch), rel=1e-4
+    )
     other = {**batch, SLOTS: jnp.where(batch[SLOTS] >= 0, (batch[SLOTS] + 1) % 13, -1)}
-    assert validated(TINY, variables, other) != pytest.approx(validated(TINY, variables, batch), rel=1e-3)
+    assert validation_loss(TINY, variables, other) != pytest.approx(validation_loss(TINY, variables, batch), rel=1e-3)
 
 
-def test_masks_share_out_the_mixture(variables):
+def test_masks_sum_to_one(variables):
     mixture = jax.random.normal(KEY, (2, TINY.chunk_samples, 2))
     estimates = jax.jit(TINY.separate)(variables, mixture, ())
     np.testing.assert_allclose(estimates.sum(1), mixture, atol=1e-4)
@@ -56,7 +58,7 @@ def test_masks_share_out_the_mixture(variables):
 
 @pytest.mark.parametrize("multiply", ["before", "after"])
 def test_labels_multiply_maps_or_masks(multiply):
-    """An absent instrument has an even share before the softmax, and nothing after it."""
+    """An absent instrument has an even share if the maps are multiplied, and silence if the masks are."""
     system = dataclasses.replace(TINY, conditioning="multiply", multiply=multiply)
     variables, mixture = variables_of(system), jax.random.normal(KEY, (1, system.chunk_samples, 1))
     labels = jnp.zeros((1, 13)).at[0, 4].set(1.0)
@@ -75,10 +77,10 @@ def test_a_wrong_cue_is_named():
     with pytest.raises(ValueError, match="this model is conditioned on labels, not on frames"):
         system.condition({}, {"frames": jnp.zeros(())})
     with pytest.raises(ValueError, match="this model is conditioned on frames, not on labels"):
-        SEEING.condition({}, {"labels": jnp.zeros(())})
+        VISUAL.condition({}, {"labels": jnp.zeros(())})
 
 
-def test_impossible_forms_are_refused():
+def test_impossible_configurations_are_refused():
     with pytest.raises(ValueError, match="2 levels halve 64 bins and 18 frames"):
         dataclasses.replace(TINY, frames=18)
     with pytest.raises(ValueError, match="visual needs a place where the condition enters"):
@@ -86,27 +88,27 @@ def test_impossible_forms_are_refused():
 
 
 @pytest.mark.parametrize("output", ["ratio", "binary", "magnitude"])
-def test_the_gain_of_the_mixture_may_be_that_of_its_sources(variables, output):
-    """All but ratio masks tell sources that were divided by their number from the code's, which were not."""
+def test_sources_may_have_the_gain_of_the_mixture(variables, output):
+    """All outputs but ratio masks depend on whether sources are divided by their number; in the code they are not."""
     published = dataclasses.replace(TINY, output=output, competing=output == "ratio")
     common = dataclasses.replace(published, common_gain=True)
     batch = batch_of(TINY)
-    one, other = (validated(system, variables, batch) for system in (published, common))
+    one, other = (validation_loss(system, variables, batch) for system in (published, common))
     assert (one == pytest.approx(other, rel=1e-6)) == (output == "ratio")
-    if output == "magnitude":  # of maps that are all zero the loss is the energy wanted, here k² times as much
+    if output == "magnitude":  # with maps of zeros the loss is the energy of the targets, here k² times as much
         silent = jax.tree.map(jnp.zeros_like, variables["params"])
-        one, other = (validated(system, {**variables, "params": silent}, batch) for system in (published, common))
+        one, other = (validation_loss(system, {**variables, "params": silent}, batch) for system in (published, common))
         count = float((batch[SLOTS][0] >= 0).sum())
         assert one / other == pytest.approx(count**2, rel=1e-4)
 
 
-def test_the_curriculum_takes_so_many_sources_and_grows_on_plateaus():
+def test_the_curriculum_limits_the_sources_and_advances_on_plateaus():
     system = dataclasses.replace(TINY, curriculum=True, curriculum_patience=20)
     variables, batch = variables_of(system), batch_of(system)
     order = jnp.stack([jax.random.permutation(key, 13)[:7] for key in jax.random.split(KEY, 4)])
     batch = {SOURCES: jax.random.normal(KEY, batch[SOURCES].shape), SLOTS: order}
     first = {SOURCES: batch[SOURCES].at[:, 2:].set(0.0), SLOTS: order.at[:, 2:].set(-1)}
-    # With two as the most, every example is its first two sources, whatever the others are.
+    # At the start, every example has its first two sources only.
     assert float(loss_of(system, variables, batch)[0]) == pytest.approx(
         float(loss_of(system, variables, first)[0]), rel=1e-5
     )
@@ -114,12 +116,12 @@ def test_the_curriculum_takes_so_many_sources_and_grows_on_plateaus():
     def most(variables) -> float:
         return float(variables["curriculum"]["mixtures"]["most"])
 
-    seen = []
+    counts = []
     for loss in (1.0, 0.5, 0.49995, 0.5, 3.0, 2.9, 3.0, 3.0):
         variables = system.observe(variables, jnp.float32(loss), jnp.float32(10.0))
-        seen.append(most(variables))
-    # 0.5 is the lowest; two validations without progress add a source, whose first loss is a new start.
-    assert seen == [2.0, 2.0, 2.0, 3.0, 3.0, 3.0, 3.0, 4.0]
+        counts.append(most(variables))
+    # 0.5 is the lowest; two validations without progress add a source, after which any loss is the lowest.
+    assert counts == [2.0, 2.0, 2.0, 3.0, 3.0, 3.0, 3.0, 4.0]
     grown = {**variables, "curriculum": {"mixtures": {**variables["curriculum"]["mixtures"], "most": jnp.float32(7.0)}}}
     assert float(loss_of(system, grown, batch)[0]) != float(loss_of(system, grown, first)[0])
     for _ in range(20):
@@ -127,28 +129,30 @@ def test_the_curriculum_takes_so_many_sources_and_grows_on_plateaus():
     assert most(variables) == 7.0
 
 
-def test_input_noise_is_for_training(variables):
+def test_input_noise_is_added_in_training_only(variables):
     system, batch = dataclasses.replace(TINY, input_noise=1.0, dropout=0.0), batch_of(TINY)
     first, other = (float(loss_of(system, variables, batch, jax.random.key(seed))[0]) for seed in (1, 2))
     assert first != other
-    assert validated(system, variables, batch) == validated(TINY, variables, batch)
+    assert validation_loss(system, variables, batch) == validation_loss(TINY, variables, batch)
 
 
-def test_frames_count_only_where_somebody_is():
-    """Frames and what the network makes of them are the same cue; an empty slot is nobody."""
-    variables, batch = variables_of(SEEING), batch_of(SEEING)
-    condition = jax.jit(SEEING.condition)(variables, {FRAMES: batch[FRAMES]})
-    shape = (4, SEEING.seen.slots, SEEING.seen.frames)
+def test_frames_of_empty_slots_do_not_count():
+    """Frames and their features give the same condition; features of empty slots count as zero."""
+    variables, batch = variables_of(VISUAL), batch_of(VISUAL)
+    condition = jax.jit(VISUAL.condition)(variables, {FRAMES: batch[FRAMES]})
+    encoder = VISUAL.encoder
+    assert encoder is not None
+    shape = (4, encoder.visual.slots, encoder.visual.frames)
     images = batch[FRAMES].reshape(-1, *batch[FRAMES].shape[3:]).astype(jnp.float32) / 255.0
     collections = {name: variables[name]["resnet"] for name in ("params", "batch_stats")}
-    features = SEEING.resnet.apply(collections, images, False).reshape(*shape, -1)
+    features = encoder.resnet.apply(collections, images, False).reshape(*shape, -1)
     features = features * (batch[SLOTS] >= 0)[:, :, None, None]
-    np.testing.assert_allclose(SEEING.condition(variables, {FEATURES: features}), condition, atol=1e-5)
+    np.testing.assert_allclose(VISUAL.condition(variables, {FEATURES: features}), condition, atol=1e-5)
     assert (batch[SLOTS] < 0).any()
 
 
 def test_a_frozen_network_is_not_trained():
-    (phase,) = SEEING.phases()
+    (phase,) = VISUAL.phases()
     assert phase.trainable == ("separator", "context")
-    _, aux = loss_of(SEEING, variables_of(SEEING), batch_of(SEEING))
+    _, aux = loss_of(VISUAL, variables_of(VISUAL), batch_of(VISUAL))
     assert set(aux.updates["batch_stats"]) == {"separator"}

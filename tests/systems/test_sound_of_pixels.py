@@ -1,4 +1,4 @@
-"""Sound of Pixels: what is learned from whom, who comes out silent, and its published files."""
+"""Sound of Pixels: its loss, its conditions from frames, silent stems, and its published weights."""
 
 import dataclasses
 from functools import partial
@@ -39,7 +39,7 @@ TINY = SoundOfPixels(
 
 @pytest.fixture(scope="module")
 def batch():
-    """Two players in three slots: tones of their own, frames of a colour of their own."""
+    """Two players in three slots; each has its own tone and frames in its own colour."""
     rng = np.random.default_rng(0)
     slots = np.array([[3, 8, -1], [8, 0, -1]], np.int32)
     time = np.arange(TINY.chunk_samples)
@@ -79,26 +79,26 @@ condition_of, separate = (
 
 @pytest.fixture(scope="module")
 def trained(batch):
-    """The metrics of 20 steps on one batch, faster than published, and the state before and after."""
+    """The state before and after 20 steps on one batch, at a larger learning rate than published, and the metrics."""
     system = dataclasses.replace(TINY, optimizer=Optimizer(learning_rate=1e-2))
     train = Train(steps=20, batch_size=2)
     state = before = jax.jit(lambda: create_state(system, train, batch))()
     step, metrics = jax.jit(make_step(system, train)), []
     for _ in range(20):
-        state, said = step(state, batch, KEY)
-        metrics.append(jax.device_get(said))
+        state, step_metrics = step(state, batch, KEY)
+        metrics.append(jax.device_get(step_metrics))
     return before, state, metrics
 
 
 def test_the_loss_falls_on_one_batch(trained):
     _, _, metrics = trained
     assert metrics[0]["separation/skipped"] == 0
-    losses = [said["separation/loss"] for said in metrics]
+    losses = [step["separation/loss"] for step in metrics]
     assert np.mean(losses[-3:]) < 0.8 * np.mean(losses[:3]), losses
 
 
-def test_the_published_optimizer_moves_the_resnet_a_tenth_as_fast(variables):
-    """A step of SGD is rate · (gradient + 1e-4 · parameter)."""
+def test_the_published_optimizer_trains_the_resnet_at_a_tenth_of_the_learning_rate(variables):
+    """A step of SGD is learning rate · (gradient + 1e-4 · parameter)."""
     (phase,) = TINY.phases()
     part = select(variables["params"], phase.trainable)
     rule = optimizers.build(phase.optimizer, 1)
@@ -109,7 +109,7 @@ def test_the_published_optimizer_moves_the_resnet_a_tenth_as_fast(variables):
         np.testing.assert_allclose(change, -rates[path] * (1 + 1e-4 * part[path]), rtol=1e-6)
 
 
-def test_running_statistics_move(batch, variables):
+def test_training_updates_the_running_statistics(batch, variables):
     _, updates = loss(TINY, variables, batch[STREAM])
     assert jax.tree.structure(updates["batch_stats"]) == jax.tree.structure(variables["batch_stats"])
     for network in ("resnet", "sounds"):
@@ -117,10 +117,10 @@ def test_running_statistics_move(batch, variables):
         assert all(np.abs(new - old).max() > 0 for new, old in zip(*pairs, strict=True))
 
 
-def test_the_loss_by_hand(batch, variables):
-    """A synthesizer that says nothing gives masks of one half everywhere: log 2, weighted."""
+def test_the_loss_of_constant_masks(batch, variables):
+    """A synthesizer of zeros gives masks of one half: the loss is log 2 times the weights."""
     params = {**variables["params"], "synthesizer": {"scale": jnp.zeros(4), "bias": jnp.zeros(1)}}
-    found = validate(TINY, {**variables, "params": params}, batch)
+    loss = validate(TINY, {**variables, "params": params}, batch)
     sources = batch[STREAM][SOURCES][..., 0] / 2
 
     @jax.jit
@@ -129,33 +129,33 @@ def test_the_loss_by_hand(batch, variables):
 
     magnitude = np.asarray(magnitudes(sources.sum(1, keepdims=True)))
     weight = np.clip(np.log1p(magnitude), 1e-3, 10)
-    assert float(found) == pytest.approx(np.log(2) * weight.mean(), rel=1e-4)
+    assert float(loss) == pytest.approx(np.log(2) * weight.mean(), rel=1e-4)
     biased = {**variables, "params": {**params, "synthesizer": {"scale": jnp.zeros(4), "bias": jnp.full(1, 50.0)}}}
     wrong = np.asarray(magnitudes(sources[:, :2])) <= 0.5 * magnitude
-    found = validate(TINY, biased, batch)
-    assert float(found) == pytest.approx(50 * (weight * wrong).mean(), rel=1e-3)
+    loss = validate(TINY, biased, batch)
+    assert float(loss) == pytest.approx(50 * (weight * wrong).mean(), rel=1e-3)
 
 
 def test_an_empty_slot_changes_nothing(batch, variables):
     data = batch[STREAM]
     without = {name: leaf[:, :2] for name, leaf in data.items()}
     filled = {**data, SOURCES: data[SOURCES] + (data[SLOTS] < 0)[..., None, None].astype(np.float32)}
-    first, second, third = (validate(TINY, variables, {STREAM: each}) for each in (data, without, filled))
+    first, second, third = (validate(TINY, variables, {STREAM: version}) for version in (data, without, filled))
     assert float(first) == pytest.approx(float(second), rel=1e-5)
     assert float(first) == pytest.approx(float(third), rel=1e-5)
-    shown = np.where(data[SLOTS][..., None, None, None, None] < 0, 255, data[FRAMES]).astype(np.uint8)
-    (value, updates), (same, same_updates) = (loss(TINY, variables, {**data, FRAMES: f}) for f in (data[FRAMES], shown))
+    white = np.where(data[SLOTS][..., None, None, None, None] < 0, 255, data[FRAMES]).astype(np.uint8)
+    (value, updates), (same, same_updates) = (loss(TINY, variables, {**data, FRAMES: f}) for f in (data[FRAMES], white))
     assert float(value) == pytest.approx(float(same), rel=1e-5)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), updates, same_updates)
 
 
-def test_volumes_are_drawn_with_the_key(batch, variables):
+def test_volumes_depend_on_the_key(batch, variables):
     one, same, other = (float(loss(TINY, variables, batch[STREAM], jax.random.key(k))[0]) for k in (1, 1, 2))
     assert one == same
     assert one != other
 
 
-def test_who_is_not_there_is_silent_and_the_others_are_parts_of_the_mixture(batch, trained):
+def test_absent_stems_are_silent_and_the_others_are_masked_mixtures(batch, trained):
     variables, data = trained[1].variables, batch[STREAM]
     condition = condition_of(TINY, variables, data)
     params = {**variables["params"], "synthesizer": {"scale": jnp.ones(4), "bias": jnp.full(1, 1e3)}}
@@ -163,18 +163,18 @@ def test_who_is_not_there_is_silent_and_the_others_are_parts_of_the_mixture(batc
     np.testing.assert_array_equal(condition["present"].argsort(-1)[:, -2:] % 13, [[3, 8], [0, 8]])
     np.testing.assert_array_equal(condition["features"][condition["present"] == 0], 0)
     mixture = jnp.concatenate([data[SOURCES].sum(1), data[SOURCES][:, 0]], axis=-1)
-    found = separate(TINY, variables, mixture, condition)
-    assert found.shape == (2, 13, TINY.chunk_samples, 2)
-    assert found.dtype == np.float32
-    np.testing.assert_array_equal(np.abs(found).max((2, 3)) > 0, condition["present"] > 0)
-    everything = separate(TINY, {**variables, "params": params}, mixture, condition)  # masks of one, wherever allowed
+    estimates = separate(TINY, variables, mixture, condition)
+    assert estimates.shape == (2, 13, TINY.chunk_samples, 2)
+    assert estimates.dtype == np.float32
+    np.testing.assert_array_equal(np.abs(estimates).max((2, 3)) > 0, condition["present"] > 0)
+    unmasked = separate(TINY, {**variables, "params": params}, mixture, condition)  # masks of one for present stems
     expected = condition["present"][..., None, None] * mixture[:, None]
-    np.testing.assert_allclose(everything, expected, atol=1e-4)
-    alone = separate(TINY, variables, mixture[..., :1], condition)
-    np.testing.assert_allclose(found[..., :1], alone, atol=1e-5)
+    np.testing.assert_allclose(unmasked, expected, atol=1e-4)
+    mono = separate(TINY, variables, mixture[..., :1], condition)
+    np.testing.assert_allclose(estimates[..., :1], mono, atol=1e-5)
 
 
-def test_players_of_one_stem_are_one_player_in_more_frames(batch, variables):
+def test_players_of_one_stem_count_as_one_player_with_more_frames(batch, variables):
     data, condition = batch[STREAM], partial(condition_of, TINY)
     twice = {FRAMES: data[FRAMES], SLOTS: np.array([[5, 5, -1], [5, 5, -1]], np.int32)}
     one, other = (
@@ -185,7 +185,7 @@ def test_players_of_one_stem_are_one_player_in_more_frames(batch, variables):
     np.testing.assert_allclose(condition(variables, twice)["features"], expected, rtol=1e-5)
 
 
-def test_what_it_must_be_told():
+def test_missing_cues_and_impossible_sizes_are_refused():
     with pytest.raises(ValueError, match="conditioned on frames and slots; slots are missing"):
         TINY.condition({}, {"frames": jnp.zeros((1, 1, 1, 24, 24, 3))})
     with pytest.raises(ValueError, match="4 levels halve 24 bins and 16 frames"):
@@ -194,19 +194,19 @@ def test_what_it_must_be_told():
 
 
 def test_a_preview_and_noise(batch, variables):
-    found = jax.jit(TINY.preview)(variables, batch)
-    assert set(found) == {"mixture", "target", "estimate"}
-    assert {audio.shape for audio in found.values()} == {(2, TINY.chunk_samples, 1)}
-    np.testing.assert_allclose(found["mixture"], batch[STREAM][SOURCES].sum(1) / 2, atol=1e-6)
+    signals = jax.jit(TINY.preview)(variables, batch)
+    assert set(signals) == {"mixture", "target", "estimate"}
+    assert {audio.shape for audio in signals.values()} == {(2, TINY.chunk_samples, 1)}
+    np.testing.assert_allclose(signals["mixture"], batch[STREAM][SOURCES].sum(1) / 2, atol=1e-6)
     noise = TINY.noise(np.random.default_rng(0), 2)
     assert np.isfinite(validate(TINY, variables, noise))
 
 
 def test_bfloat16_is_close(batch, trained):
     half = dataclasses.replace(TINY, compute_dtype="bfloat16")
-    found = [validate(system, trained[1].variables, batch) for system in (TINY, half)]
-    assert float(found[1]) == pytest.approx(float(found[0]), rel=0.05)
-    assert found[0] != found[1]
+    wide, narrow = (validate(system, trained[1].variables, batch) for system in (TINY, half))
+    assert float(narrow) == pytest.approx(float(wide), rel=0.05)
+    assert narrow != wide
 
 
 def test_the_published_size():
@@ -216,7 +216,7 @@ def test_the_published_size():
 
 
 @pytest.mark.torch
-def test_published_files_of_the_same_weights(tmp_path, variables, batch):
+def test_published_weights_give_the_outputs_of_the_published_network(tmp_path, variables, batch):
     import torch
 
     from tests.models.torch_resnet import randomised, to_torch, weights_of
@@ -229,14 +229,14 @@ def test_published_files_of_the_same_weights(tmp_path, variables, batch):
         safetensors.numpy.save_file(weights_of(network, "module."), tmp_path / f"{name}.safetensors")
     files = {"resnet": "frame", "head": "frame", "sounds": "sound", "synthesizer": "synthesizer"}
     loaded = {network: TINY.from_file(network, tmp_path / f"{name}.safetensors") for network, name in files.items()}
-    both = {
+    merged = {
         collection: {network: tree[collection] for network, tree in loaded.items() if collection in tree}
         for collection in variables
     }
-    assert jax.tree.structure(both) == jax.tree.structure(jax.device_get(variables))
+    assert jax.tree.structure(merged) == jax.tree.structure(jax.device_get(variables))
     with pytest.raises(ValueError, match="there are no published weights of 'masks'"):
         TINY.from_file("masks", tmp_path / "frame.safetensors")
-    found = condition_of(TINY, both, batch[STREAM])["features"]
+    features = condition_of(TINY, merged, batch[STREAM])["features"]
     images = batch[STREAM][FRAMES][0, 0] / np.float32(255)
     images = (images - np.float32([0.485, 0.456, 0.406])) / np.float32([0.229, 0.224, 0.225])
-    np.testing.assert_allclose(found[0, 3], frame(to_torch(images), 2)[0].detach().numpy(), rtol=1e-4)
+    np.testing.assert_allclose(features[0, 3], frame(to_torch(images), 2)[0].detach().numpy(), rtol=1e-4)

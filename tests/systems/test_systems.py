@@ -1,4 +1,4 @@
-"""What every system must do, over the debug variant of every config."""
+"""The contract of every system, on the debug variant of every config."""
 
 import dataclasses
 
@@ -27,43 +27,43 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module")
 def training(case):
-    """Steps on one batch: the variables before and after the first of 20, and the metrics of all."""
+    """The phases, the variables before and after the first of 20 steps on one batch, and the metrics of all steps."""
     experiment, batch = case
-    quick = {"learning_rate": 3e-3, "warmup": 0, "schedule": "constant"}
+    settings = {"learning_rate": 3e-3, "warmup": 0, "schedule": "constant"}
     fields = {field.name: getattr(experiment.system, field.name) for field in dataclasses.fields(experiment.system)}
     optimizers = {name: value for name, value in fields.items() if isinstance(value, Optimizer)}
-    changed = {name: dataclasses.replace(optimizer, **quick) for name, optimizer in optimizers.items()}
+    changed = {name: dataclasses.replace(optimizer, **settings) for name, optimizer in optimizers.items()}
     system = dataclasses.replace(experiment.system, **changed)
     train = dataclasses.replace(experiment.train, steps=20)
     state = jax.jit(lambda: create_state(system, train, batch))()
     step, metrics = jax.jit(make_step(system, train)), []
     variables = [state.variables]
     for _ in range(20):
-        state, said = step(state, batch, KEY)
+        state, step_metrics = step(state, batch, KEY)
         variables = [*variables, state.variables][:2]
-        metrics.append(jax.device_get(said))
+        metrics.append(jax.device_get(step_metrics))
     assert state.step == 20
     return system.phases(), variables, metrics
 
 
-def test_one_step_is_finite_and_moves_only_what_it_trains(training):
+def test_a_step_is_finite_and_changes_only_the_trained_parameters(training):
     phases, (before, after), metrics = training
     for phase in phases:
         assert metrics[0][f"{phase.name}/skipped"] == 0
         assert metrics[0][f"{phase.name}/gradient_norm"] > 0
     assert all(np.isfinite(value) for value in metrics[0].values())
     trained = {path for phase in phases for path in select(before["params"], phase.trainable)}
-    everything = tuple(before["params"])
-    old, new = (select(variables["params"], everything) for variables in (before, after))
-    moved = {path for path in old if not np.array_equal(old[path], new[path])}
-    assert moved <= trained
-    assert len(moved) > 0.9 * len(trained)  # a dead unit may stand still for a step
+    networks = tuple(before["params"])
+    old, new = (select(variables["params"], networks) for variables in (before, after))
+    changed = {path for path in old if not np.array_equal(old[path], new[path])}
+    assert changed <= trained
+    assert len(changed) > 0.9 * len(trained)  # a dead unit has no gradient
 
 
 def test_the_loss_falls_on_one_batch(training):
     phases, _, metrics = training
     for phase in phases:
-        losses = [said[f"{phase.name}/loss"] for said in metrics]
+        losses = [step[f"{phase.name}/loss"] for step in metrics]
         assert np.mean(losses[-3:]) < 0.95 * np.mean(losses[:3]), losses
 
 
@@ -79,12 +79,12 @@ def test_bfloat16_stays_close_to_float32(case):
     assert narrow != wide
 
 
-def test_separation_keeps_the_shape_and_adds_nothing_for_silence(case):
+def test_separation_has_the_right_shape_and_keeps_silence(case):
     experiment, batch = case
     system = experiment.system
     variables = jax.jit(lambda: system.init(KEY, batch))()
-    told = cues(system, 2, np.random.default_rng(0))
-    condition = jax.jit(system.condition)(variables, told)
+    batch_cues = cues(system, 2, np.random.default_rng(0))
+    condition = jax.jit(system.condition)(variables, batch_cues)
     mixture = jax.random.normal(KEY, (2, system.chunk_samples, 2)).at[1].set(0.0)
     estimate = jax.jit(system.separate)(variables, mixture, condition)
     assert estimate.shape[0] == 2
@@ -96,7 +96,7 @@ def test_separation_keeps_the_shape_and_adds_nothing_for_silence(case):
     assert np.abs(estimate[1]).max() < 1e-6
 
 
-def test_the_same_key_gives_the_same_variables(case):
+def test_the_key_determines_the_variables(case):
     experiment, batch = case
     init = jax.jit(lambda key: experiment.system.init(key, batch))
     one, same, other = (init(jax.random.key(seed)) for seed in (0, 0, 1))
