@@ -231,7 +231,7 @@ class Separator:
             stems = self._adaptation.stems
             if request.labels or any(getattr(request, field) for field in requests.QUERY_FIELDS):
                 raise ValueError(f"the model was adapted to separate {', '.join(stems)}: leave out queries and labels")
-            return requests.of_conditions(stems, adapted)
+            return requests.outputs_for(stems, adapted)
         return requests.resolve(request, model, lambda: self.bank, report)
 
     def separate(
@@ -281,28 +281,14 @@ class Separator:
           Cancelled: if `progress` returned False.
         """
         mixture = to_audio(audio, sample_rate)
-        advance = counter(progress, mixture.frames)
-        by_name = requests.recordings(query, query_sample_rate or mixture.sample_rate)
-        if score is not None:
-            others = {"label": label, "labels": labels, "video": video, "iterations": iterations, "wiener": wiener}
-            self._only_query([name for name, value in {**others, "residual": residual}.items() if value])
-            name, encoded = self._one_condition(by_name, condition)
-            notes, source = note_files.voice_of(score, track)
-            classes = voice_classes(notes, source, frame_rate_of(self.system))
-            blocks = files.separated_by_score(mixture, self.model, encoded, classes, advance=advance)
-            return _joined([name], blocks, audio)
-        request = Request(
-            queries=by_name,
-            conditions={} if condition is None else {"condition": condition},
-            labels=tuple(labels) if label is None else (label, *labels),
-            iterations=iterations,
-            video=None if video is None else Path(video),
-            boxes=None if boxes is None else Path(boxes),
-            residual=residual,
-        )
+        queries = requests.recordings(query, query_sample_rate or mixture.sample_rate)
+        request = _request(queries, condition, label, labels, video, boxes, score, track, iterations, residual)
         outputs = self.outputs(request)
-        blocks = self._separated(mixture, outputs, wiener, residual, advance)
-        return _joined([*outputs.names, *["residual"] * residual], blocks, audio)
+        blocks = self._separated(mixture, outputs, wiener, residual, counter(progress, mixture.frames))
+        names = [*outputs.names, *["residual"] * residual]
+        stems = [np.concatenate(parts) for parts in zip(*blocks, strict=True)]
+        shape = np.shape(audio)
+        return {name: stem.reshape(shape).astype(np.float32) for name, stem in zip(names, stems, strict=True)}
 
     def separate_file(
         self,
@@ -310,10 +296,13 @@ class Separator:
         out: str | Path,
         *,
         query: Sequence[str | Path] | str | Path | None = None,
+        condition: Condition | None = None,
         label: str | None = None,
         labels: Sequence[str] = (),
         video: str | Path | None = None,
         boxes: str | Path | None = None,
+        score: str | Path | np.ndarray | None = None,
+        track: int | None = None,
         iterations: int = 0,
         wiener: int = 0,
         residual: bool = False,
@@ -342,17 +331,11 @@ class Separator:
         """
         mixture = AudioFile(path)
         queries = requests.recordings(query, 0)
-        request = Request(
-            queries=queries,
-            labels=tuple(labels) if label is None else (label, *labels),
-            iterations=iterations,
-            video=None if video is None else Path(video),
-            boxes=None if boxes is None else Path(boxes),
-            residual=residual,
-        )
+        request = _request(queries, condition, label, labels, video, boxes, score, track, iterations, residual)
         outputs = self.outputs(request)
         names = [*outputs.names, *["residual"] * residual]
         inputs = [Path(source.name) for source in queries.values()]
+        inputs += [Path(other) for other in (video, boxes, score) if isinstance(other, str | Path)]
         (paths,) = output_paths({mixture.path: mixture.path.stem}, names, Path(out), name, inputs).values()
         advance = counter(progress, mixture.frames)
         self.write(mixture, outputs, paths, wiener=wiener, residual=residual, rescale=rescale, advance=advance)
@@ -610,14 +593,20 @@ class Separator:
         """The stems of a mixture at its own rate, in blocks."""
         if wiener < 0:
             raise ValueError(f"wiener must be 0 or more, not {wiener}")
+        if outputs.classes is not None and wiener:
+            raise ValueError("a score is used with a query alone: leave out wiener")
 
         def at_rate() -> Iterator[np.ndarray]:
             return files.mixture_at(mixture, self.sample_rate)
 
+        conditions_of_mixture = [condition(at_rate, mixture.channels) for condition in outputs.conditions]
+        if outputs.classes is not None:
+            (encoded,) = conditions_of_mixture
+            return files.separated_by_score(mixture, self.model, encoded, outputs.classes, advance=advance)
         return files.separated(
             mixture,
             self.model,
-            [condition(at_rate, mixture.channels) for condition in outputs.conditions],
+            conditions_of_mixture,
             wiener_iterations=wiener,
             stems=outputs.stems,
             residual=residual,
@@ -631,11 +620,6 @@ class Separator:
                 f"{', '.join(self.cues) or 'nothing'}"
             )
 
-    def _only_query(self, others: list[str]) -> None:
-        need(self.system, "separate_by_score")
-        if others:
-            raise ValueError(f"a score is used with a query alone: leave out {others[0]}")
-
     def _one_condition(self, queries: dict[str, Audio], condition: Condition | None) -> tuple[str, Condition]:
         """Name and condition of the single source."""
         if len(queries) + (condition is not None) != 1:
@@ -646,7 +630,30 @@ class Separator:
         return name, requests.encode_query(self.model, audio)
 
 
-def _joined(names: Sequence[str], blocks: Iterator[list[np.ndarray]], audio: Any) -> dict[str, np.ndarray]:
-    """Blocks joined to arrays in the shape of `audio`."""
-    parts = [np.concatenate(stem) for stem in zip(*blocks, strict=True)]
-    return {name: part.reshape(np.shape(audio)).astype(np.float32) for name, part in zip(names, parts, strict=True)}
+def _request(
+    queries: dict[str, Audio],
+    condition: Condition | None,
+    label: str | None,
+    labels: Sequence[str],
+    video: str | Path | None,
+    boxes: str | Path | None,
+    score: str | Path | np.ndarray | None,
+    track: int | None,
+    iterations: int,
+    residual: bool,
+) -> Request:
+    """The request of a caller's arguments."""
+    if isinstance(labels, str):
+        raise ValueError(f"labels are several: give label='{labels}' or labels=['{labels}']")
+    if track is not None and score is None:
+        raise ValueError("track selects a track of a score: give the score, too")
+    return Request(
+        queries=queries,
+        conditions={} if condition is None else {"condition": condition},
+        labels=tuple(labels) if label is None else (label, *labels),
+        video=None if video is None else Path(video),
+        boxes=None if boxes is None else Path(boxes),
+        score=None if score is None else note_files.voice_of(score, track),
+        iterations=iterations,
+        residual=residual,
+    )

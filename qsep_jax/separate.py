@@ -4,15 +4,12 @@ import dataclasses
 import json
 import time
 import warnings
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import tyro
 
-from data_pipelines.annotations.note_files import read_voice
-from data_pipelines.annotations.notes import voice_classes
-from data_pipelines.audio.arrays import Audio
+from data_pipelines.annotations import note_files
 from data_pipelines.audio.reading import AudioFile
 from data_pipelines.files import read_json, write_json
 from data_pipelines.progress import Progress
@@ -20,10 +17,8 @@ from qsep_jax import __version__, api
 from qsep_jax.command_line import console, requests
 from qsep_jax.command_line.paths import check_template, find_files, output_paths
 from qsep_jax.command_line.requests import Outputs, Request
-from qsep_jax.inference import files
-from qsep_jax.inference.files import Written
 from qsep_jax.runs.bundle import describe
-from qsep_jax.systems.capabilities import frame_rate_of, need
+from qsep_jax.systems.capabilities import need
 
 EXAMPLE = "qsep separate mix.wav --query violin.wav --out separated"
 # Options that cannot be combined with a score.
@@ -132,6 +127,7 @@ def _request(options: Separate) -> Request:
         video=options.video,
         boxes=options.boxes,
         residual=options.residual,
+        score=note_files.voice_of(options.score, options.track) if options.score else None,
     )
 
 
@@ -141,18 +137,15 @@ def _separate(
     """Separate one file; its entry in the manifest."""
     mixture = AudioFile(path)
     with Progress(f"separating {path.name}", mixture.frames, unit="sample") as progress:
-        if options.score:
-            written = _write_by_score(mixture, paths, options, separator, outputs, progress)
-        else:
-            written = separator.write(
-                mixture,
-                outputs,
-                paths,
-                wiener=options.wiener,
-                residual=options.residual,
-                rescale=options.clip == "rescale",
-                advance=progress.advance,
-            )
+        written = separator.write(
+            mixture,
+            outputs,
+            paths,
+            wiener=options.wiener,
+            residual=options.residual,
+            rescale=options.clip == "rescale",
+            advance=progress.advance,
+        )
     names = [*outputs.names, "residual"][: len(written)]
     return {
         "file": str(mixture.path),
@@ -163,26 +156,6 @@ def _separate(
             for stem, output in zip(names, written, strict=True)
         ],
     }
-
-
-def _write_by_score(
-    mixture: AudioFile,
-    paths: Sequence[Path],
-    options: Separate,
-    separator: api.Separator,
-    outputs: Outputs,
-    progress: Progress,
-) -> list[Written]:
-    """Separate the source that plays the notes of the score."""
-    score = options.score or Path()
-    classes = voice_classes(read_voice(score, options.track), score, frame_rate_of(separator.system))
-    (condition,) = outputs.conditions
-    encoded = condition(mixture.blocks, mixture.channels)
-
-    def separate(audio: Audio) -> Iterator[list[Any]]:
-        return files.separated_by_score(audio, separator.model, encoded, classes, advance=progress.advance)
-
-    return files.write_separated(mixture, paths, separate)
 
 
 def _earlier_entries(out: Path) -> list[Any]:
@@ -199,12 +172,11 @@ def main() -> None:
     options = console.parse(Separate, "qsep separate", EXAMPLE)
     _check(options)
     tracks, earlier = find_files(options.files, options.out), _earlier_entries(options.out)
-    request = _request(options)
     cue = "score" if options.score else "frames" if options.video else "query"
     separator = api.load(options.model, cue=cue, delta=options.delta)
     if options.score:
         need(separator.system, "separate_by_score")
-        read_voice(options.score, options.track)
+    request = _request(options)
     if options.video and len(tracks) > 1:
         raise ValueError(f"--video shows the players of one mixture, not of {len(tracks)}: separate them one by one")
     if not options.model:

@@ -190,7 +190,7 @@ def test_an_adapted_condition_is_kept_as_a_delta(separator, tmp_path):
         separator.save_delta(tmp_path / "other.safetensors")
 
 
-def test_notes_and_sound(score_run):
+def test_notes_and_sound(score_run, tmp_path):
     """Of a network that was trained for a few steps: what matters is the form."""
     model = qsep_jax.load(score_run)
     audio, query = noise(30_000, 2), noise(30_000)
@@ -200,8 +200,12 @@ def test_notes_and_sound(score_run):
     assert transcription.notes.shape[1] == 3
     assert len(transcription.probabilities) == pytest.approx(seconds * transcription.frame_rate, abs=1)
     np.testing.assert_allclose(transcription.probabilities.sum(axis=1), 1.0, atol=1e-4)
-    by_score = model.separate(audio, 22_050, query=query, score=score)
-    assert by_score["query"].shape == audio.shape
+    by_score = model.separate(audio, 22_050, query=query, score=score)["query"]
+    assert by_score.shape == audio.shape
+    soundfile.write(tmp_path / "duet.wav", audio, 22_050, "FLOAT")
+    condition = model.encode(query, 22_050)
+    paths = model.separate_file(tmp_path / "duet.wav", tmp_path / "out", condition=condition, score=score)
+    np.testing.assert_array_equal(read_audio(paths["condition"])[0], by_score)
     played = model.synthesize(audio, 22_050, query=query, score=score, semitones=0, iterations=2)
     assert len(played.audio) / 22_050 == pytest.approx(1.2, abs=0.1)
     assert np.abs(played.audio).max() <= 1.0
@@ -219,6 +223,8 @@ def test_notes_and_sound(score_run):
         (np.zeros(11_025, np.int64), {"label": "violin"}, "int64, whose full scale is unknown"),
         (np.full(11_025, np.nan), {"label": "violin"}, r"NaN or infinite at sample 0 \(0\.000 s\)"),
         (np.zeros(11_025), {"label": "vox"}, "unknown label 'vox'; this model knows bassoon, cello"),
+        (np.zeros(11_025), {"labels": "violin"}, r"give label='violin' or labels=\['violin'\]"),
+        (np.zeros(11_025), {"label": "violin", "track": 1}, "track selects a track of a score"),
         (np.zeros(11_025), {}, "nothing to separate: give a query, a label"),
         (np.zeros(11_025), {"query": np.zeros(50_000)}, "the query is silent"),
         (np.zeros(11_025), {"query": np.full((2, 11_025), 0.5)}, r"the query has the shape \(2, 11025\)"),
@@ -226,7 +232,7 @@ def test_notes_and_sound(score_run):
         (np.zeros(11_025), {"label": "violin", "iterations": -1}, "iterations must be 0 or more, not -1"),
         (np.zeros(11_025), {"label": "violin", "wiener": -1}, "wiener must be 0 or more, not -1"),
         (np.zeros(11_025), {"label": "violin", "video": "x.mp4"}, "is not conditioned on video"),
-        (np.zeros(11_025), {"label": "violin", "score": "x.mid"}, "cannot separate by score"),
+        (np.zeros(11_025), {"query": "x.wav", "score": "x.mid"}, "x.wav: no such file"),
     ],
 )
 def test_refusals(separator, audio, options, message):
@@ -239,6 +245,8 @@ def test_other_refusals(separator, bundles, mix, tmp_path):
         qsep_jax.load("nothing")
     with pytest.raises(ValueError, match="sample rate of the audio is 4000"):
         separator.separate(noise(100), 4_000, label="violin")
+    with pytest.raises(ValueError, match="cannot separate by score"):
+        separator.separate(noise(100), 16_000, condition=separator.mean("oboe"), score=np.array([[0, 1, 60]]))
     with pytest.raises(ValueError, match="cannot transcribe, it can separate"):
         separator.transcribe(noise(100), 16_000, query=noise(100))
     with pytest.raises(ValueError, match="is conditioned on labels: give a label"):

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -72,6 +73,8 @@ def to_audio(samples: Any, sample_rate: Any, name: str = "the audio") -> AudioAr
       ValueError: if the array has another shape, dtype or layout, is empty, has more than 64 channels or holds NaN or
         infinity; or if the sample rate is out of range.
     """
+    if isinstance(samples, str | Path):
+        raise ValueError(f"{name} is the path {samples}: read the file first, or use separate_file")
     rate = _checked_rate(sample_rate, name)
     array = np.asarray(samples)
     if array.ndim not in (1, 2):

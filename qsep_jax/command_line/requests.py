@@ -1,10 +1,13 @@
-"""What is to be separated out of a mixture: the names of the outputs and the condition of each."""
+"""Requests of a separation: from queries, labels, videos and other cues to named outputs with a condition each."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from data_pipelines.annotations.notes import voice_classes
 from data_pipelines.audio.arrays import Audio, to_audio
 from data_pipelines.audio.reading import AudioFile, resample_blocks
 from data_pipelines.video.files import Box, read_boxes
@@ -14,11 +17,12 @@ from qsep_jax.inference.conditions import Mixture, encode_blocks, iterate, mean,
 from qsep_jax.inference.cues import MixtureCondition, from_labels, from_video, index_of
 from qsep_jax.inference.model import Model
 from qsep_jax.systems.base import Condition, System
+from qsep_jax.systems.capabilities import frame_rate_of, need
 
-# Given a mixture at the model's sample rate and its channel count, the condition to separate it with.
+# Returns the condition for a mixture, from its blocks at the model's sample rate and its number of channels.
 ConditionFor = Callable[[Mixture, int], MixtureCondition]
-# What only a model that is conditioned on queries takes.
-WORDS = {
+# The fields of a request that need a query-based model, with their names in error messages.
+QUERY_WORDS = {
     "queries": "a query",
     "conditions": "a condition",
     "retrieve": "a class to retrieve",
@@ -26,25 +30,31 @@ WORDS = {
     "average_queries": "averaged queries",
     "iterations": "iterations",
 }
-QUERY_FIELDS = tuple(WORDS)
+# The fields of a request that cannot be combined with a score.
+NOT_WITH_SCORE = ("labels", "retrieve", "interpolate", "video", "iterations", "residual")
+QUERY_FIELDS = tuple(QUERY_WORDS)
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What is to be separated out of each mixture.
+    """The sources to separate from each mixture.
 
     Attributes:
-      queries: Recordings that sound like a source, by the name of the output; their windows are averaged.
+      queries: Recordings that sound like a source, by the name of the output; the conditions of their
+        windows are averaged.
       conditions: Conditions that were encoded before, by the name of the output.
-      labels: Classes of the training data: for a query-based model, the mean condition of the class; for a model
-        conditioned on labels, the instruments that play; for another model that gives all stems at once, those to keep.
-      retrieve: Classes, each by its training track that is nearest to the query or, without one, to a first estimate.
-      interpolate: Two names, each of a query or a label, and α from 0 (the first) to 1 (the second).
-      average_queries: Whether all queries together describe one source.
+      labels: Classes of the training data. A query-based model separates each with the mean condition of the class; for
+        a model conditioned on labels they are the instruments that play; another model outputs only these stems.
+      retrieve: Classes, each of which is separated with the condition of one training track: the one nearest to the
+        query or, without a query, to a first estimate.
+      interpolate: Two sources, each a label or a query, and α from 0 (the first) to 1 (the second).
+      average_queries: Whether all queries describe the same source; their conditions are averaged.
       iterations: Rounds of separating and encoding the estimate as the next query.
-      video: A video of the players.
-      boxes: Where each player is in the picture, a JSON file.
-      residual: Whether `residual` is a name of an output, too.
+      video: Video of the players.
+      boxes: JSON file with the position of each player in the frame.
+      residual: Whether there is also an output `residual`.
+      score: Notes `[n, 3]` of the source, a single voice, and their name for error messages; used with a single query
+        or condition.
     """
 
     queries: dict[str, Audio] = dataclasses.field(default_factory=dict)
@@ -57,6 +67,7 @@ class Request:
     video: Path | None = None
     boxes: Path | None = None
     residual: bool = False
+    score: tuple[np.ndarray, str] | None = None
 
     def __post_init__(self):
         if self.iterations < 0:
@@ -64,7 +75,11 @@ class Request:
         if self.interpolate and not 0.0 <= self.interpolate[2] <= 1.0:
             raise ValueError(f"the ALPHA of an interpolation must be between 0 and 1, not {self.interpolate[2]}")
         if self.boxes and not self.video:
-            raise ValueError("boxes are of the players in a video: give the video, too")
+            raise ValueError("boxes mark the players in a video: give the video, too")
+        if self.score is not None:
+            for field in NOT_WITH_SCORE:
+                if getattr(self, field):
+                    raise ValueError(f"a score is used with a query alone: leave out {field}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,26 +88,30 @@ class Outputs:
 
     Attributes:
       names: Names of the outputs.
-      conditions: One for each output; or a single one where the system gives all of its stems at once.
-      stems: Which of the system's stems the outputs are, where they come at once; empty otherwise.
+      conditions: One condition for each output, or a single one if the system estimates all stems at once.
+      stems: Indices of the system's stems that the outputs are, if it estimates all stems at once; else empty.
       silent: Stems that the condition marks as absent; they are silent and have no output.
+      classes: Class of each frame according to the score, int `[N]`; None without a score.
     """
 
     names: tuple[str, ...]
     conditions: tuple[ConditionFor, ...]
     stems: tuple[int, ...] = ()
     silent: tuple[str, ...] = ()
+    classes: np.ndarray | None = None
 
 
 def check(request: Request, system: System) -> None:
-    """Make sure that a system takes a request, before its weights are loaded.
+    """Check that a system can serve a request; this needs no weights.
 
     Raises:
-      ValueError: if it does not; names what it takes.
+      ValueError: if it cannot; the message names what it needs.
     """
     name, known = type(system).__name__, ", ".join(system.stems)
     if "separate" not in system.tasks:
         raise ValueError(f"this model ({name}) does not separate: choose another model")
+    if request.score is not None:
+        need(system, "separate_by_score")
     if request.video and "frames" not in system.cues:
         raise ValueError(
             f"this model ({name}) is not conditioned on video: leave the video out, or choose another model"
@@ -103,7 +122,7 @@ def check(request: Request, system: System) -> None:
     if unusable:
         instead = {"labels": "give labels", "frames": "give a video"}.get("".join(system.cues), "leave it out")
         raise ValueError(
-            f"this model ({name}) is not conditioned on queries, so it cannot use {WORDS[unusable[0]]}: {instead}"
+            f"this model ({name}) is not conditioned on queries, so it cannot use {QUERY_WORDS[unusable[0]]}: {instead}"
         )
     if "frames" in system.cues and not request.video:
         raise ValueError(f"this model ({name}) is conditioned on video: give a video of the players")
@@ -118,18 +137,19 @@ def check(request: Request, system: System) -> None:
 def resolve(
     request: Request, model: Model, bank: Callable[[], Bank], report: Callable[[str], None] = lambda line: None
 ) -> Outputs:
-    """The outputs that a request asks of a model.
+    """Resolve a request to the outputs of a model.
 
     Args:
       bank: Reads the conditions of the training tracks; called only where they are needed.
       report: Receives one line for each training track that was retrieved.
 
     Raises:
-      ValueError: if the request names nothing, or a query, label, video or box cannot be used.
+      ValueError: if the request names no source, or a query, label, video or box cannot be used.
     """
     check(request, model.system)
     if "query" in model.system.cues:
-        return _of_queries(request, model, bank, report)
+        outputs = _query_outputs(request, model, bank, report)
+        return outputs if request.score is None else _with_score(outputs, *request.score, model.system)
     stems = model.system.stems
     labels, present = tuple(dict.fromkeys(request.labels)), stems
     condition = _constant(())
@@ -137,19 +157,25 @@ def resolve(
         condition, present = _constant(from_labels(model, labels)), labels
     elif request.video:
         boxes = _boxes(request.boxes, request.video, stems) if request.boxes else {}
-        from_the_beginning = from_video(model, request.video, boxes)
-        condition = lambda mixture, channels: from_the_beginning()  # noqa: E731
+        begin_video = from_video(model, request.video, boxes)
+        condition = lambda mixture, channels: begin_video()  # noqa: E731
         present = tuple(stem for stem in stems if stem in boxes) or stems
     for label in labels:
         if label not in present:
-            raise ValueError(f"'{label}' is in no box of {request.boxes}, which has {', '.join(present)}")
+            raise ValueError(f"{request.boxes} has no box of '{label}', but of {', '.join(present)}")
     outputs = labels or present
     silent = tuple(stem for stem in stems if stem not in present)
     return Outputs(outputs, (condition,), tuple(stems.index(stem) for stem in outputs), silent)
 
 
-def of_conditions(names: tuple[str, ...], conditions: Condition) -> Outputs:
-    """The outputs of conditions `[S, …]` with a name each."""
+def _with_score(outputs: Outputs, notes: np.ndarray, name: str, system: System) -> Outputs:
+    if len(outputs.names) != 1:
+        raise ValueError(f"a score has the notes of one source: give one query or condition, not {len(outputs.names)}")
+    return dataclasses.replace(outputs, classes=voice_classes(notes, name, frame_rate_of(system)))
+
+
+def outputs_for(names: tuple[str, ...], conditions: Condition) -> Outputs:
+    """The outputs with the given names and conditions `[S, …]`."""
     return Outputs(names, tuple(_constant(conditions[row : row + 1]) for row in range(len(names))))
 
 
@@ -164,7 +190,7 @@ def encode_queries(model: Model, queries: dict[str, Audio], average: bool) -> di
     """The conditions of queries by name, or their mean under all their names joined by `+`.
 
     Raises:
-      ValueError: if there is none, or one is silent or cannot be read.
+      ValueError: if there is no query, or one is silent or cannot be read.
     """
     if not queries:
         raise ValueError("no query: give at least one recording of the source")
@@ -173,11 +199,13 @@ def encode_queries(model: Model, queries: dict[str, Audio], average: bool) -> di
 
 
 def recordings(query: Any, sample_rate: int) -> dict[str, Audio]:
-    """The recordings of a Python caller by name: files by their stems, an array by `query` unless a mapping names it.
+    """The recordings of a Python caller, by name.
+
+    A file has its name without suffix, an array has the name `query`, unless a mapping names it.
 
     Args:
       query: None, a path, several paths, an array, or a mapping of names to paths and arrays.
-      sample_rate: Hz, of arrays.
+      sample_rate: Sample rate of arrays in Hz.
 
     Raises:
       ValueError: if a file or an array is not usable as audio.
@@ -200,24 +228,25 @@ def _recording(recording: Any, sample_rate: int, name: str) -> Audio:
 
 
 def _boxes(path: Path, video: Path, stems: tuple[str, ...]) -> dict[str, Box]:
-    """The boxes of the players in a video; either all or none of them are named by their instruments."""
+    """The boxes of the players in a video; either all or none of them are named by stems of the model."""
     groups = read_boxes(path)
     boxes = groups.get("") or groups.get(video.stem)
     if not boxes:
         known = ", ".join(name for name in groups if name) or "none"
         raise ValueError(
-            f"{path} has no boxes of '{video.stem}', but of {known}: name them by the video, or give one set"
+            f"{path} has no boxes of the video '{video.stem}', but of {known}: use the name of the video, or a file "
+            "with one set of boxes"
         )
     unknown = [name for name in boxes if name not in stems]
     if unknown and len(unknown) < len(boxes):
         raise ValueError(
-            f"{path}: '{unknown[0]}' is no instrument of this model, others are: name all players by their instruments "
-            f"or none; it knows {', '.join(stems)}"
+            f"{path}: '{unknown[0]}' is no stem of this model, but other boxes are named by stems: name all players by "
+            f"their stems, or none; the stems are {', '.join(stems)}"
         )
     return boxes
 
 
-def _of_queries(request: Request, model: Model, bank: Callable[[], Bank], report: Callable[[str], None]) -> Outputs:
+def _query_outputs(request: Request, model: Model, bank: Callable[[], Bank], report: Callable[[str], None]) -> Outputs:
     """The outputs of a query-based model."""
 
     def nearest(label: str, query: Condition | None) -> ConditionFor:
@@ -231,7 +260,7 @@ def _of_queries(request: Request, model: Model, bank: Callable[[], Bank], report
 
         return retrieve
 
-    def end_of_interpolation(source: str | Audio) -> Condition:
+    def condition_of(source: str | Audio) -> Condition:
         return bank().mean(source) if isinstance(source, str) else encode_query(model, source)
 
     queries = encode_queries(model, request.queries, average=False) if request.queries else {}
@@ -247,9 +276,9 @@ def _of_queries(request: Request, model: Model, bank: Callable[[], Bank], report
     outputs += [(label, _constant(bank().mean(label))) for label in request.labels]
     if request.interpolate:
         first, second, alpha = request.interpolate
-        between = slerp(end_of_interpolation(first), end_of_interpolation(second), alpha)
+        interpolated = slerp(condition_of(first), condition_of(second), alpha)
         names = (source if isinstance(source, str) else Path(source.name).stem for source in (first, second))
-        outputs.append(("_".join([*names, f"{alpha:g}"]), _constant(between)))
+        outputs.append(("_".join([*names, f"{alpha:g}"]), _constant(interpolated)))
     if not outputs:
         raise ValueError("nothing to separate: give a query, a label, a class to retrieve or an interpolation")
     named = unique(outputs, "residual" if request.residual else "")

@@ -46,6 +46,7 @@ def test_full_scale_is_one_for_every_type(dtype, values, expected):
         (np.zeros((1, 100, 2)), r"shape \(1, 100, 2\): give \[T\] or \[T, C\]"),
         (np.zeros(()), "one recording at a time"),
         (np.zeros(0), "is empty"),
+        ("mix.wav", r"is the path mix\.wav: read the file first, or use separate_file"),
         (np.zeros((100, 0)), "is empty"),
         (np.zeros(100, np.int64), "dtype int64, whose full scale is unknown"),
         (np.zeros(100, np.uint16), "dtype uint16"),
