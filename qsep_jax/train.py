@@ -1,7 +1,8 @@
 """Train a system: `qsep train --config configs/quickstart.py --workdir runs/quickstart`.
 
 The same command continues a run that was stopped or killed. Every field of the experiment can be overridden:
-`--train.steps 100 --system.latent-size 64`. On several hosts, start it on each of them with `--distributed.enabled`.
+`--train.steps 100 --system.latent-size 64`. To train on several hosts, run the command on each of them with
+`--distributed.enabled`.
 """
 
 from qsep_jax.command_line import huge_pages
@@ -48,12 +49,12 @@ from qsep_jax.training.loop import fit
 from qsep_jax.training.preemption import Preemption
 from qsep_jax.training.settings import with_precision
 
-# Exit code of a run that was asked to end, and did: that of a process that ends by SIGTERM.
+# Exit code of a run that was preempted and saved its state: that of a process that SIGTERM ends.
 PREEMPTED = 128 + signal.SIGTERM
 
 
 def shapes_of(system: System, split: str = "train") -> dict[str, Shape]:
-    """What the phases of a system, or its validation, ask of each stream."""
+    """Return the shapes of each stream that the phases of a system, or its validation, need."""
     shapes = {
         stream: Shape(system.example_samples, system.sample_rate, phase.repeats)
         for phase in system.phases()
@@ -63,7 +64,7 @@ def shapes_of(system: System, split: str = "train") -> dict[str, Shape]:
 
 
 def prepare_missing(experiment: Experiment) -> None:
-    """Build the corpora that are made on the spot, where the copy that the experiment needs is not there yet."""
+    """Build the built-in corpora that the experiment needs and that are not prepared yet."""
     root, rate = experiment.data.root, experiment.system.sample_rate
     streams = (*experiment.data.streams.values(), *experiment.data.validation.values(), experiment.judged)
     for name in dict.fromkeys(name for stream in streams for name in stream.corpora):
@@ -75,11 +76,13 @@ def prepare_missing(experiment: Experiment) -> None:
             build(corpus, root, name=name, sample_rate=rate)
         elif Metadata.load(folder).fingerprint != fingerprint(corpus, rate):
             renew = f"{prepare_command(root, name, rate)} --overwrite"
-            warnings.warn(f"{folder} is of other options or another version; '{renew}' renews it", stacklevel=2)
+            warnings.warn(
+                f"{folder} was built with other options or by another version; '{renew}' rebuilds it", stacklevel=2
+            )
 
 
 def _check_test_set(experiment: Experiment) -> None:
-    """Refuse to train on songs of the test set, as far as that is prepared; `evaluate` asks again."""
+    """Refuse to train on songs of the test set, as far as it is prepared; `evaluate` checks again."""
     judged, rate = experiment.judged, experiment.system.sample_rate
     for name in judged.corpora:
         if corpus_folder(experiment.data.root, name, rate).exists():
@@ -87,7 +90,7 @@ def _check_test_set(experiment: Experiment) -> None:
 
 
 def excerpts(experiment: Experiment) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Stem, track and audio of evenly spread windows of the training tracks."""
+    """Yield stem, track and audio `[T, C]` of evenly spaced windows of the training tracks."""
     system, stream = experiment.system, next(iter(experiment.data.streams.values()))
     corpus = stream.open(experiment.data.root, stream.corpora[0], system.sample_rate, "train")
     samples, most = system.query_samples, experiment.train.condition_windows
@@ -100,7 +103,14 @@ def excerpts(experiment: Experiment) -> Iterator[tuple[str, str, np.ndarray]]:
 
 
 def train(run: RunFolder, experiment: Experiment) -> int | None:
-    """Train, or continue, up to the last step; the step at which it was asked to end, where it was."""
+    """Train a run to its last step, or continue it.
+
+    Returns:
+      The step at which the run was preempted, or None.
+
+    Raises:
+      ValueError: if the experiment cannot be stored, does not fit the run folder, or its corpora are not prepared.
+    """
     settings, first = experiment.train, jax.process_index() == 0
     system = with_precision(experiment.system, settings.precision)
     check_readable(experiment)
@@ -109,7 +119,7 @@ def train(run: RunFolder, experiment: Experiment) -> int | None:
         prepare_missing(experiment)
         _check_test_set(experiment)
     _wait_for_all("corpora")
-    experiment, drawn = _drawn(experiment, system)
+    experiment, drawn_batches = _corpus_on_device(experiment, system)
     settings = experiment.train
     if first:
         run.create_or_check(experiment)
@@ -119,8 +129,8 @@ def train(run: RunFolder, experiment: Experiment) -> int | None:
     label = f"training {run.path.name}"
 
     def pipeline(split: str) -> Pipeline:
-        place = {"process": jax.process_index(), "processes": jax.process_count()}
-        return Pipeline(experiment.data, shapes_of(system, split), split, settings.batch_size, settings.seed, **place)
+        shapes, processes = shapes_of(system, split), {"process": jax.process_index(), "processes": jax.process_count()}
+        return Pipeline(experiment.data, shapes, split, settings.batch_size, settings.seed, **processes)
 
     with (
         Checkpoints(run.checkpoints, settings.keep) as checkpoints,
@@ -133,9 +143,10 @@ def train(run: RunFolder, experiment: Experiment) -> int | None:
             return stack.enter_context(progress)
 
         if first and checkpoints.latest() != settings.steps:
-            run.conditions.unlink(missing_ok=True)  # of a model that is about to change
+            run.conditions.unlink(missing_ok=True)  # they belong to an earlier checkpoint
         validation = pipeline("validation") if settings.validate_every else None
-        begin = begin_with(system, settings.weights) if settings.weights and checkpoints.latest() is None else None
+        starts = checkpoints.latest() is None
+        load_weights = begin_with(system, settings.weights) if settings.weights and starts else None
         fit(
             system,
             settings,
@@ -144,42 +155,43 @@ def train(run: RunFolder, experiment: Experiment) -> int | None:
             checkpoints,
             run.path,
             reporter=reporter,
-            load_weights=begin,
-            drawn_batches=drawn,
+            load_weights=load_weights,
+            drawn_batches=drawn_batches,
             should_stop=preemption.should_stop,
         )
     return preemption.stopped_at
 
 
-def _drawn(experiment: Experiment, system: System) -> tuple[Experiment, DrawnBatches | None]:
-    """Batches from the devices' memory where the experiment asks for that; the experiment without where it cannot be.
+def _corpus_on_device(experiment: Experiment, system: System) -> tuple[Experiment, DrawnBatches | None]:
+    """Return the batches that are drawn from the memory of the devices, if the experiment has `corpus_on_device`.
 
-    The run's config holds what it really does: a run never changes between the two.
+    If the corpus does not fit, the returned experiment does not have it. The run folder stores that experiment, so that
+    a continued run does not change from one to the other.
     """
     settings = experiment.train
     if not settings.corpus_on_device:
         return experiment, None
     mesh, first = sharding.make_mesh(), jax.process_index() == 0
     try:
-        drawn = DrawnBatches(experiment.data, shapes_of(system), settings.batch_size, settings.seed, mesh)
+        batches = DrawnBatches(experiment.data, shapes_of(system), settings.batch_size, settings.seed, mesh)
     except DoesNotFit as error:
         if first:
             print(f"the corpus stays on the host: it {error}", flush=True)
         return dataclasses.replace(experiment, train=dataclasses.replace(settings, corpus_on_device=False)), None
     if first:
-        print(f"the corpus takes {drawn.bytes_per_device / 2**20:,.1f} MiB of each device's memory", flush=True)
-    return experiment, drawn
+        print(f"the corpus takes {batches.bytes_per_device / 2**20:,.1f} MiB of each device's memory", flush=True)
+    return experiment, batches
 
 
 def finish(run: RunFolder) -> None:
-    """After the last step, in one process: the conditions of the training tracks, and the evaluation if asked for."""
+    """Write the conditions of the training tracks, and evaluate the run if `train.evaluate`; called by one process."""
     experiment, model = run.load()
     if "query" in model.system.cues and not run.conditions.exists():
         with Progress("class means", 0, unit="excerpt") as progress:
             make_bank(model, progress.over(excerpts(experiment))).save(run.conditions)
     if experiment.train.evaluate and "separate" in model.system.tasks:
         rows = evaluate(run, experiment, model, run.evaluation)
-        print(f"\n{table(rows)}\ntable, audio and picture are in {run.evaluation}")
+        print(f"\n{table(rows)}\nwrote the table, audio and figure to {run.evaluation}")
 
 
 def _wait_for_all(name: str) -> None:
@@ -200,11 +212,11 @@ def main() -> None:
     run = RunFolder(cast(Path, workdir))
     stopped_at = train(run, experiment)
     if stopped_at is not None:
-        print(f"asked to end: saved at step {stopped_at}; the same command continues from there", flush=True)
+        print(f"stopped by a signal: saved at step {stopped_at}; the same command continues from there", flush=True)
         sys.exit(PREEMPTED)
     if jax.process_index() == 0:
         finish(run)
-        print(f"all of it took {time.monotonic() - start:.0f} s")
+        print(f"finished in {time.monotonic() - start:.0f} s")
     _wait_for_all("finished")
 
 

@@ -1,4 +1,4 @@
-"""Experiments as files, as JSON and on the command line."""
+"""Experiments as config files, as JSON and as options of a command."""
 
 import dataclasses
 import json
@@ -20,7 +20,7 @@ CONFIG = str(ROOT / "configs" / "quickstart.py")
 
 
 @pytest.mark.parametrize("variant", ["", ":debug"])
-def test_json_gives_the_experiment_back(variant):
+def test_json_is_read_back_as_the_same_experiment(variant):
     experiment = load_config(CONFIG + variant)
     text = to_json(experiment)
     again = from_json(text, "config.json")
@@ -55,13 +55,13 @@ def changed(change) -> str:
         (lambda c: c.pop("format"), r"run/config.json has format None"),
     ],
 )
-def test_what_is_not_this_versions_is_refused(change, message):
+def test_json_of_another_version_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
         from_json(changed(change), "run/config.json")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "3", "null", to_json(load_config(CONFIG))[:100]])
-def test_what_is_not_an_experiment_is_damaged(text):
+def test_other_json_is_refused_as_damaged(text):
     with pytest.raises(ValueError, match=r"run/config.json is damaged"):
         from_json(text, "run/config.json")
 
@@ -134,16 +134,14 @@ def test_variants():
         load_config(CONFIG + ":large")
 
 
-def test_a_missing_config_names_those_that_are_there(monkeypatch):
+def test_a_missing_config_is_refused_with_the_known_ones(monkeypatch):
     monkeypatch.chdir(ROOT)
-    with pytest.raises(
-        ValueError, match=r"no config file 'configs/quick.py'; the configs of .* are .*quickstart"
-    ):
+    with pytest.raises(ValueError, match=r"no config file 'configs/quick.py'; the configs of .* are .*quickstart"):
         load_config("configs/quick.py")
 
 
 @pytest.mark.parametrize("name", ["configs", "config.txt", "config.py"])
-def test_what_is_no_config_is_refused(name, tmp_path, monkeypatch):
+def test_files_that_are_no_configs_are_refused(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs").mkdir()
     (tmp_path / "config.txt").write_text("get_config = None")
@@ -153,7 +151,7 @@ def test_what_is_no_config_is_refused(name, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("field", ["batch_size", "log_every", "save_every", "keep", "most_skipped"])
-def test_settings_refuse_what_cannot_be(field):
+def test_settings_refuse_impossible_values(field):
     with pytest.raises(ValueError, match=f"train.{field} must be at least 1, not 0"):
         Train(**{field: 0})
 
@@ -166,8 +164,8 @@ class Options:
     """Options of a test.
 
     Attributes:
-      train: settings.
-      batches: how many.
+      train: Settings.
+      batches: Number of batches.
     """
 
     train: Train = SETTINGS
@@ -183,35 +181,35 @@ def test_options_fill_nested_fields():
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("option", "message"),
     [
         ("--train.stepz", r"unknown option '--train.stepz'; did you mean '--train.steps'\?"),
         ("--batchs", r"unknown option '--batchs'; did you mean '--batches'\?"),
         ("--quite-another", r"unknown option '--quite-another'; see test --help"),
     ],
 )
-def test_an_unknown_option_names_the_nearest(given, message):
+def test_an_unknown_option_is_refused_with_the_nearest(option, message):
     with pytest.raises(ValueError, match=message):
-        parse(given, "3")
+        parse(option, "3")
 
 
 def test_help_shows_an_example(capsys):
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as stopped:
         parse("--help")
-    assert left.value.code == 0
+    assert stopped.value.code == 0
     assert "python -m test --batches 4" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("error", [ValueError("two\nlines of it"), FileNotFoundError(2, "No such file", "x.wav")])
-def test_a_users_mistake_is_one_line_and_exit_code_2(error, capsys, monkeypatch):
+def test_an_error_of_the_user_is_one_line_and_exit_code_2(error, capsys, monkeypatch):
     monkeypatch.delenv("QSEP_TRACEBACK", raising=False)
 
     def main():
         raise error
 
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as stopped:
         console.run(main)
-    assert left.value.code == 2
-    said = capsys.readouterr().err
-    assert said.startswith("error: ")
-    assert "Traceback" not in said
+    assert stopped.value.code == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith("error: ")
+    assert "Traceback" not in errors

@@ -1,4 +1,4 @@
-"""Networks that begin with given weights."""
+"""Initial weights of networks from runs."""
 
 import jax
 import numpy as np
@@ -14,26 +14,28 @@ CLASSIFIER = "slizovskaia2021.py:classifier"
 
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory: pytest.TempPathFactory):
-    """The run folder of a classifier of frames."""
+    """The run folder of a frame classifier."""
     return train_debug(CLASSIFIER, tmp_path_factory.mktemp("classifier"))
 
 
-def fresh(system):
+def initial_variables(system):
     return jax.device_get(jax.jit(lambda: system.init(jax.random.key(3), {}))())
 
 
-def test_a_network_of_a_run_takes_its_place_with_its_statistics(classifier):
+def test_a_network_of_a_run_is_loaded_with_its_statistics(classifier):
     from qsep_jax.runs.bundle import find_model
 
     system = debug("slizovskaia2021.py:exp13").system
-    variables, given = fresh(system), find_model(str(classifier)).load()[1].variables
-    begun = begin_with(system, {"resnet": str(classifier)})(variables)
+    variables, pretrained = initial_variables(system), find_model(str(classifier)).load()[1].variables
+    replaced = begin_with(system, {"resnet": str(classifier)})(variables)
     for collection in ("params", "batch_stats"):
-        jax.tree.map(np.testing.assert_array_equal, begun[collection]["resnet"], given[collection]["resnet"])
-        jax.tree.map(np.testing.assert_array_equal, begun[collection]["separator"], variables[collection]["separator"])
+        jax.tree.map(np.testing.assert_array_equal, replaced[collection]["resnet"], pretrained[collection]["resnet"])
+        jax.tree.map(
+            np.testing.assert_array_equal, replaced[collection]["separator"], variables[collection]["separator"]
+        )
 
 
-def test_what_does_not_fit_is_named(classifier):
+def test_networks_that_do_not_fit_are_named(classifier):
     wide = get_config("exp13").system
     with pytest.raises(ValueError, match=r"resnet is of another form: '.*' is in only one of file and model"):
         begin_with(wide, {"resnet": str(classifier)})(jax.eval_shape(lambda: wide.init(jax.random.key(0), {})))
@@ -42,7 +44,7 @@ def test_what_does_not_fit_is_named(classifier):
         begin_with(system, {"separator": str(classifier)})
     plain = debug("slizovskaia2021.py:exp6").system
     with pytest.raises(ValueError, match=r"train.weights names 'resnet'; the networks are separator"):
-        begin_with(plain, {"resnet": str(classifier)})(fresh(plain))
+        begin_with(plain, {"resnet": str(classifier)})(initial_variables(plain))
 
 
 def test_a_missing_file_is_one_line(classifier, tmp_path, capsys):
