@@ -1,7 +1,7 @@
-"""What every test stands on: eight simulated devices, quick compilation, rank promotion and warnings as errors.
+"""Settings and fixtures of all tests: eight simulated devices, and errors for rank promotion.
 
-Warnings are made errors in `pyproject.toml`. Compilation takes longer than running here, so XLA hardly optimizes; what
-compares devices or processes must hold at any level of optimization.
+`pyproject.toml` turns warnings into errors. Tests spend more time on compilation than on execution, so XLA optimizes as
+little as possible; comparisons of devices or processes must hold at every level of optimization.
 """
 
 import importlib.util
@@ -15,9 +15,9 @@ import soundfile
 
 FLAGS = ("--xla_force_host_platform_device_count=8", "--xla_backend_optimization_level=0")
 
-# Before jax is imported; commands that tests start as processes of their own inherit it.
-_given = os.environ.get("XLA_FLAGS", "").split()
-os.environ["XLA_FLAGS"] = " ".join([*_given, *(flag for flag in FLAGS if flag not in _given)])
+# The environment is set before jax is imported; commands that tests start in processes of their own inherit it.
+_flags = os.environ.get("XLA_FLAGS", "").split()
+os.environ["XLA_FLAGS"] = " ".join([*_flags, *(flag for flag in FLAGS if flag not in _flags)])
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache" / "qsep_jax" / "tests"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
@@ -35,7 +35,7 @@ def _has_gpu() -> bool:
         return False
 
 
-# Marker: what it is for, and why it is skipped where that is missing.
+# By marker: its meaning, and the reason to skip its tests if what they need is missing.
 MARKERS = {
     "torch": ("compares with PyTorch", "needs PyTorch: pip install -e '.[twins]'"),
     "gpu": ("runs on a GPU", "needs a GPU that JAX sees, and JAX_PLATFORMS=cuda,cpu"),
@@ -67,14 +67,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(autouse=True)
 def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands leave the warnings and the log level of the test process alone."""
+    """Keep commands from changing the warning filters and the log level of the test process."""
     monkeypatch.setattr("data_pipelines.console._set_up", lambda: None)
     monkeypatch.delenv("QSEP_TRACEBACK", raising=False)
 
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run folder of a tiny Lee 2019 that asks and mistakes are tried on; to be copied before it is changed."""
+    """The run folder of a tiny `Lee2019`, which tests share; a test copies it before it changes it."""
     from tests.commands import train_debug
 
     return train_debug("lee2019.py", tmp_path_factory.mktemp("run"))
@@ -82,7 +82,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def score_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run folder of a tiny Lin 2021, which separates, transcribes and plays scores."""
+    """The run folder of a tiny `Lin2021`, which separates, transcribes and synthesizes."""
     from tests.commands import train_debug
 
     return train_debug("lin2021.py", tmp_path_factory.mktemp("score_run"))

@@ -141,7 +141,7 @@ def test_other_mistakes_are_one_line(run, sounds, capsys, tmp_path):
     refused(capsys, "--iterations must be 0 or more", separate, *ask, *query, "--iterations", "-1")
     (sounds / "again").mkdir()
     shutil.copy(mix, sounds / "again")
-    refused(capsys, "would be of both", separate, mix, sounds / "again" / "mix.wav", *ask[:2], *query)
+    refused(capsys, "would be an output of both", separate, mix, sounds / "again" / "mix.wav", *ask[:2], *query)
     refused(capsys, "is no run folder", separate, "--model", tmp_path, mix, *query, "--out", sounds / "out")
     (tmp_path / "file").write_text("")
     refused(capsys, "file", separate, "--model", run, mix, *query, "--out", tmp_path / "file")

@@ -1,5 +1,6 @@
-"""`separate` on files: formats are kept, many files pass, one that is broken stops none of the others."""
+"""`separate` on files: the formats of outputs, several files, unreadable files, clipping, and errors."""
 
+import contextlib
 import json
 
 import numpy as np
@@ -30,40 +31,39 @@ def separate(run, *options):
         ("x.aiff", 22_050, 2, "PCM_24"),
     ],
 )
-def test_what_goes_in_comes_out(run, tmp_path, name, rate, channels, subtype):
+def test_outputs_have_the_format_of_the_input(run, tmp_path, name, rate, channels, subtype):
     soundfile.write(tmp_path / name, np.resize(NOISE, (rate // 2 + 7, channels)), rate, subtype)
     assert separate(run, tmp_path / name, "--label", "bass", "--out", tmp_path / "out") == 0
-    before, after = (soundfile.info(path) for path in (tmp_path / name, tmp_path / "out" / "x" / f"bass{name[1:]}"))
+    source, output = (soundfile.info(path) for path in (tmp_path / name, tmp_path / "out" / "x" / f"bass{name[1:]}"))
     for field in ("format", "subtype", "samplerate", "channels", "frames"):
-        assert getattr(after, field) == getattr(before, field)
+        assert getattr(output, field) == getattr(source, field)
 
 
 def test_mp3_becomes_wav(run, tmp_path):
     soundfile.write(tmp_path / "x.mp3", NOISE, 44_100)
     assert separate(run, tmp_path / "x.mp3", "--label", "bass", "--out", tmp_path / "out") == 0
-    after = soundfile.info(tmp_path / "out" / "x" / "bass.wav")
-    assert (after.subtype, after.frames) == ("PCM_16", len(read_audio(tmp_path / "x.mp3")[0]))
+    output = soundfile.info(tmp_path / "out" / "x" / "bass.wav")
+    assert (output.subtype, output.frames) == ("PCM_16", len(read_audio(tmp_path / "x.mp3")[0]))
 
 
-def test_a_folder_with_one_broken_file_of_five(run, tmp_path, capsys):
+def test_a_folder_with_one_damaged_file_of_five(run, tmp_path, capsys):
     album = tmp_path / "album"
     (album / "side b").mkdir(parents=True)
     for number in range(4):
         soundfile.write(album / ("side b" if number == 3 else ".") / f"{number}.flac", NOISE, 22_050)
-    (album / "2 broken.flac").write_bytes((album / "2.flac").read_bytes()[:1000])
+    (album / "2 damaged.flac").write_bytes((album / "2.flac").read_bytes()[:1000])
     (album / "cover.jpg").write_bytes(b"no audio")
     capsys.readouterr()
     assert separate(run, album, "--label", "bass", "--out", tmp_path / "out") == 2
     (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert error.startswith("error: 1 of 5 files could not be separated: ")
-    assert error.count("2 broken.flac") == 1
+    assert error.count("2 damaged.flac") == 1
     written = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert written == {"0/bass.flac", "1/bass.flac", "2/bass.flac", "side b/3/bass.flac", "manifest.json"}
-    ((entry,), separated) = (json.loads((tmp_path / "out" / "manifest.json").read_text()), [])
-    separated = entry["separated"]
+    (entry,) = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert [entry["model"]["run"], entry["model"]["step"]] == ["run", 4]
-    assert [each["file"] for each in entry["failed"]] == [str(album / "2 broken.flac")]
-    assert {output["path"] for each in separated for output in each["outputs"]} == {
+    assert [failure["file"] for failure in entry["failed"]] == [str(album / "2 damaged.flac")]
+    assert {output["path"] for item in entry["separated"] for output in item["outputs"]} == {
         str(tmp_path / "out" / name) for name in written - {"manifest.json"}
     }
 
@@ -74,22 +74,22 @@ def test_patterns_and_names(run, tmp_path):
     out = tmp_path / "out"
     assert separate(run, tmp_path / "a*.wav", "--label", "bass", "--out", out, "--name", "{stem} of {track}.flac") == 0
     assert separate(run, tmp_path / "b.wav", "--label", "bass", "--out", out, "--name", "{track}.{stem}.{ext}") == 0
-    found = {path.name for path in out.iterdir()}
-    assert found == {"bass of a1.flac", "bass of a2.flac", "b.bass.wav", "manifest.json"}
+    names = {path.name for path in out.iterdir()}
+    assert names == {"bass of a1.flac", "bass of a2.flac", "b.bass.wav", "manifest.json"}
     assert soundfile.info(out / "bass of a1.flac").subtype == "PCM_24"
     assert len(json.loads((out / "manifest.json").read_text())) == 2
 
 
-def test_a_file_is_what_its_array_would_be_to_the_bit(run, tmp_path):
-    """Blocks, resampling both ways and chunks: as if the whole file had passed at once."""
+def test_a_file_gives_the_samples_of_its_array_to_the_bit(run, tmp_path):
+    """Processing in blocks, with resampling in both directions, equals processing the complete file at once."""
     soundfile.write(tmp_path / "x.wav", np.tile(NOISE, (5, 1)), 48_000, "FLOAT")
     _, model = RunFolder(run).load()
     condition = conditions.encode(model, NOISE)
     (written,) = files.separate_file(AudioFile(tmp_path / "x.wav"), model, [condition], [tmp_path / "y.wav"])
     audio, rate = read_audio(tmp_path / "x.wav")
     estimate = separation.separate(model, resample(audio, rate, 22_050), condition)[0]
-    back = resample(estimate, 22_050, rate)[: len(audio)]
-    np.testing.assert_array_equal(read_audio(tmp_path / "y.wav")[0], back)
+    expected = resample(estimate, 22_050, rate)[: len(audio)]
+    np.testing.assert_array_equal(read_audio(tmp_path / "y.wav")[0], expected)
     assert (written.frames, written.subtype, written.clipped) == (200_000, "FLOAT", 0)
 
 
@@ -106,17 +106,19 @@ def test_stems_and_residual_add_up_to_the_mixture(run, tmp_path):
 
 
 @pytest.mark.parametrize("clip", ["clamp", "rescale"])
-def test_what_would_clip(run, tmp_path, clip, monkeypatch):
-    """One gain for all outputs with `rescale`; with `clamp` those that do not clip stay as they are."""
+def test_clipping(run, tmp_path, clip, monkeypatch):
+    """`rescale` applies one gain to all outputs; `clamp` leaves outputs that do not clip unchanged."""
     soundfile.write(tmp_path / "x.wav", 0.9 * np.sign(NOISE), 22_050, "PCM_24")
-    loud = separation.separate_blocks
+    real = separation.separate_blocks
 
-    def louder(*arguments):
-        return (np.concatenate([4 * stems[:1], 0.01 * stems[1:]]) for stems in loud(*arguments))
+    def with_loud_bass(*arguments):
+        return (np.concatenate([4 * stems[:1], 0.01 * stems[1:]]) for stems in real(*arguments))
 
-    monkeypatch.setattr(files, "separate_blocks", louder)
+    monkeypatch.setattr(files, "separate_blocks", with_loud_bass)
     labels = ("--label", "bass", "--label", "drums", "--clip", clip)
-    with pytest.warns(UserWarning, match="bass.wav: .* samples clipped") if clip == "clamp" else nothing():
+    with (
+        pytest.warns(UserWarning, match="bass.wav: .* samples clipped") if clip == "clamp" else contextlib.nullcontext()
+    ):
         assert separate(run, tmp_path / "x.wav", *labels, "--out", tmp_path / "out") == 0
     bass, drums = (read_audio(tmp_path / "out" / "x" / f"{stem}.wav")[0] for stem in ("bass", "drums"))
     (entry,) = json.loads((tmp_path / "out" / "manifest.json").read_text())
@@ -129,56 +131,50 @@ def test_what_would_clip(run, tmp_path, clip, monkeypatch):
     assert quiet < 0.0095 if clip == "rescale" else quiet > 0
 
 
-def nothing():
-    import contextlib
-
-    return contextlib.nullcontext()
-
-
-def test_mistakes(run, tmp_path, capsys):
+def test_unusable_options_are_refused(run, tmp_path, capsys):
     soundfile.write(tmp_path / "x.wav", NOISE, 22_050)
-    ask = ("--model", run, tmp_path / "x.wav", "--label", "bass", "--out", tmp_path / "out")
-    refused(capsys, "--name must have {stem}", command_of, *ask, "--name", "{track}.{ext}")
-    refused(capsys, "--name must have {stem}", command_of, *ask, "--name", "{song}/{stem}.wav")
-    refused(capsys, "--name must have {stem}", command_of, *ask, "--name", "{stem:{x}}")
-    refused(capsys, "cannot write '.mp4' files", command_of, *ask, "--name", "{track}/{stem}.mp4")
-    refused(capsys, "--wiener must be 0 or more, not -1", command_of, *ask, "--wiener", "-1")
+    options = ("--model", run, tmp_path / "x.wav", "--label", "bass", "--out", tmp_path / "out")
+    refused(capsys, "--name must have {stem}", command_of, *options, "--name", "{track}.{ext}")
+    refused(capsys, "--name must have {stem}", command_of, *options, "--name", "{song}/{stem}.wav")
+    refused(capsys, "--name must have {stem}", command_of, *options, "--name", "{stem:{x}}")
+    refused(capsys, "cannot write '.mp4' files", command_of, *options, "--name", "{track}/{stem}.mp4")
+    refused(capsys, "--wiener must be 0 or more, not -1", command_of, *options, "--wiener", "-1")
     (tmp_path / "empty").mkdir()
-    refused(capsys, "holds no audio", command_of, "--model", run, tmp_path / "empty", *ask[3:])
-    refused(capsys, "is no run folder and no bundle", command_of, "--model", "nothing", *ask[2:])
+    refused(capsys, "holds no audio", command_of, "--model", run, tmp_path / "empty", *options[3:])
+    refused(capsys, "is no run folder and no bundle", command_of, "--model", "nothing", *options[2:])
     assert not (tmp_path / "out").exists()
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "manifest.json").write_text("{")
-    refused(capsys, "manifest.json cannot be read as JSON (Expecting property name", command_of, *ask)
+    refused(capsys, "manifest.json cannot be read as JSON (Expecting property name", command_of, *options)
 
 
-def test_nothing_is_written_over_an_input_or_twice(run, tmp_path, capsys):
+def test_no_input_is_overwritten_and_no_output_written_twice(run, tmp_path, capsys):
     for name in ("bass.wav", "x.wav", "x.flac", "y.wav"):
         soundfile.write(tmp_path / name, NOISE, 22_050)
-    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    inputs = {path: path.read_bytes() for path in tmp_path.iterdir()}
     here = ("--label", "bass", "--out", tmp_path, "--name", "{stem}.{ext}")
     refused(capsys, "would be written over an input", command_of, "--model", run, tmp_path / "bass.wav", *here)
     query = ("--query", tmp_path / "bass.wav", "--out", tmp_path)
     refused(capsys, "over an input", command_of, "--model", run, tmp_path / "x.wav", *query, *here[4:])
-    both = (tmp_path / "x.wav", tmp_path / "y.wav")
+    two_files = (tmp_path / "x.wav", tmp_path / "y.wav")
     out = ("--label", "bass", "--out", tmp_path / "out", "--name", "{stem}.wav")
-    refused(capsys, "would be of both", command_of, "--model", run, *both, *out)
-    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    refused(capsys, "would be an output of both", command_of, "--model", run, *two_files, *out)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == inputs
     assert separate(run, tmp_path / "x.wav", tmp_path / "x.flac", *out[:4]) == 0
     assert {path.name for path in (tmp_path / "out" / "x").iterdir()} == {"bass.wav", "bass.flac"}
 
 
-def test_a_folder_that_holds_its_own_outputs(run, tmp_path):
-    """A second round takes neither what the first wrote nor hidden files."""
+def test_a_folder_that_contains_its_outputs(run, tmp_path):
+    """A second run skips the outputs of the first and hidden files."""
     soundfile.write(tmp_path / "x.wav", NOISE, 22_050)
-    (tmp_path / "._x.wav").write_bytes(b"of a Mac")
+    (tmp_path / "._x.wav").write_bytes(b"metadata of macOS")
     for _ in range(2):
         assert separate(run, tmp_path, "--label", "bass", "--out", tmp_path / "out") == 0
     assert {path.name for path in (tmp_path / "out").rglob("*.wav")} == {"bass.wav"}
     assert not (tmp_path / "out" / "out").exists()
 
 
-def test_a_silent_estimate_is_named_by_its_file(run, tmp_path, capsys):
+def test_errors_for_silent_estimates_and_inputs_name_the_file(run, tmp_path, capsys):
     soundfile.write(tmp_path / "soft.wav", 1e-5 * NOISE, 22_050, "FLOAT")
     options = ("--label", "bass", "--iterations", 1, "--clip", "rescale", "--out", tmp_path / "out")
     refused(capsys, "soft.wav: the estimate is silent", command_of, "--model", run, tmp_path / "soft.wav", *options)

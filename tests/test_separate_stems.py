@@ -1,4 +1,4 @@
-"""`separate` with models that give all stems at once: told by labels or a video which are there, or by nothing."""
+"""`separate` with models that estimate all stems at once, conditioned on labels, on a video, or on nothing."""
 
 import json
 
@@ -15,7 +15,7 @@ from tests.commands import command, refused
 from tests.data_pipelines.pictures import write_video
 from tests.pieces import ON_LABELS, ON_VIDEO, RATE, STEMS, UNCONDITIONED, write_bundle
 
-SYSTEMS = {"none": UNCONDITIONED, "labelled": ON_LABELS, "seeing": ON_VIDEO}
+SYSTEMS = {"unconditioned": UNCONDITIONED, "labels": ON_LABELS, "video": ON_VIDEO}
 BOXES = {"violin": [32, 0, 32, 48], "cello": [0, 0, 32, 48]}
 
 
@@ -27,7 +27,7 @@ def bundles(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def mix(tmp_path_factory):
-    """Two channels of 1.5 s at 11 kHz."""
+    """A mixture of two channels and 1.5 s at 11 kHz."""
     path = tmp_path_factory.mktemp("sounds") / "mix.wav"
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, (16_500, 2))
     soundfile.write(path, noise, 11_000, "FLOAT")
@@ -36,169 +36,172 @@ def mix(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def clip(mix):
-    """As long as the mixture, ten pictures a second."""
+    """A video as long as the mixture, with ten frames per second."""
     pytest.importorskip("av", reason="needs PyAV: pip install 'qsep-jax[video]'")
     (mix.parent / "boxes.json").write_text(json.dumps(BOXES))
     return write_video(mix.parent / "clip.mp4", 15)
 
 
 def separated(bundle, mix, out, *options):
-    """What is written, by name, and the entry of the manifest."""
+    """Run the command: the written stems by name, and the entry of the manifest."""
     assert command(separate, "--model", bundle, mix, "--out", out, *options) == 0
     (entry,) = json.loads((out / "manifest.json").read_text())
     return {path.stem: read_audio(path)[0] for path in sorted((out / "mix").iterdir())}, entry
 
 
-def expected(bundle, mix, told) -> dict[str, np.ndarray]:
-    """All stems, in memory."""
+def expected(bundle, mix, condition_of) -> dict[str, np.ndarray]:
+    """All stems, separated in memory."""
     _, model = Bundle(bundle).load()
     audio, rate = read_audio(mix)
-    stems = separation.separate(model, resample(audio, rate, RATE), told(model))
-    return {stem: resample(each, RATE, rate)[: len(audio)] for stem, each in zip(STEMS, stems, strict=True)}
+    stems = separation.separate(model, resample(audio, rate, RATE), condition_of(model))
+    return {stem: resample(part, RATE, rate)[: len(audio)] for stem, part in zip(STEMS, stems, strict=True)}
 
 
-def test_labels_say_what_is_there(bundles, mix, tmp_path, capsys):
-    found, entry = separated(bundles["labelled"], mix, tmp_path, "--label", "violin", "--label", "cello")
+def test_labels_select_the_stems(bundles, mix, tmp_path, capsys):
+    stems, entry = separated(bundles["labels"], mix, tmp_path, "--label", "violin", "--label", "cello")
     assert capsys.readouterr().out.startswith("absent by the condition, so silent and not written: bassoon, flute\n")
     assert entry["silent"] == ["bassoon", "flute"]
     assert [output["stem"] for output in entry["separated"][0]["outputs"]] == ["violin", "cello"]
-    assert found.keys() == {"violin", "cello"}
-    whole = expected(bundles["labelled"], mix, lambda model: cues.from_labels(model, ["cello", "violin"]))
-    for stem, audio in found.items():
-        np.testing.assert_allclose(audio, whole[stem], atol=1e-6)
-    other, _ = separated(bundles["labelled"], mix, tmp_path / "more", *(f"--label={stem}" for stem in STEMS))
-    assert not np.allclose(other["violin"], found["violin"], atol=1e-4)
+    assert stems.keys() == {"violin", "cello"}
+    in_memory = expected(bundles["labels"], mix, lambda model: cues.from_labels(model, ["cello", "violin"]))
+    for stem, audio in stems.items():
+        np.testing.assert_allclose(audio, in_memory[stem], atol=1e-6)
+    other, _ = separated(bundles["labels"], mix, tmp_path / "more", *(f"--label={stem}" for stem in STEMS))
+    assert not np.allclose(other["violin"], stems["violin"], atol=1e-4)
 
 
-def test_a_model_that_is_told_nothing_writes_all_stems_or_some(bundles, mix, tmp_path, capsys):
-    found, entry = separated(bundles["none"], mix, tmp_path / "all")
+def test_an_unconditioned_model_writes_all_stems_or_some(bundles, mix, tmp_path, capsys):
+    stems, entry = separated(bundles["unconditioned"], mix, tmp_path / "all")
     assert "absent" not in capsys.readouterr().out
     assert entry["silent"] == []
-    assert found.keys() == set(STEMS)
-    some, entry = separated(bundles["none"], mix, tmp_path / "some", "--label", "flute")
+    assert stems.keys() == set(STEMS)
+    some, entry = separated(bundles["unconditioned"], mix, tmp_path / "some", "--label", "flute")
     assert entry["silent"] == []
     assert some.keys() == {"flute"}
-    np.testing.assert_array_equal(some["flute"], found["flute"])
+    np.testing.assert_array_equal(some["flute"], stems["flute"])
 
 
 @pytest.mark.parametrize("wiener", [0, 2])
 def test_outputs_and_residual_add_up(bundles, mix, tmp_path, wiener):
-    """What the network gives to an instrument that is not there is in the residual."""
+    """The estimates of absent instruments are part of the residual."""
     options = ("--label", "violin", "--label", "cello", "--residual", "--wiener", wiener)
-    found, _ = separated(bundles["labelled"], mix, tmp_path, *options)
-    assert found.keys() == {"violin", "cello", "residual"}
-    np.testing.assert_allclose(sum(found.values()), read_audio(mix)[0], atol=1e-6)
-    assert np.abs(found["residual"]).max() > 0.05
+    outputs, _ = separated(bundles["labels"], mix, tmp_path, *options)
+    assert outputs.keys() == {"violin", "cello", "residual"}
+    np.testing.assert_allclose(sum(outputs.values()), read_audio(mix)[0], atol=1e-6)
+    assert np.abs(outputs["residual"]).max() > 0.05
 
 
-def test_a_video_steers_each_chunk(bundles, mix, clip, tmp_path, capsys):
+def test_a_video_conditions_each_chunk(bundles, mix, clip, tmp_path, capsys):
     boxes = {name: tuple(box) for name, box in BOXES.items()}
     options = ("--video", clip, "--boxes", mix.parent / "boxes.json")
-    found, entry = separated(bundles["seeing"], mix, tmp_path / "boxes", *options)
-    assert found.keys() == {"cello", "violin"}
+    stems, entry = separated(bundles["video"], mix, tmp_path / "boxes", *options)
+    assert stems.keys() == {"cello", "violin"}
     assert entry["silent"] == ["bassoon", "flute"]
     assert "so silent and not written: bassoon, flute" in capsys.readouterr().out
-    whole = expected(bundles["seeing"], mix, lambda model: cues.from_video(model, clip, boxes)())
-    for stem, audio in found.items():
-        np.testing.assert_allclose(audio, whole[stem], atol=1e-6)
-    still = expected(bundles["seeing"], mix, lambda model: cues.from_video(model, clip, boxes)()(0))
-    assert not np.allclose(still["violin"], whole["violin"], atol=1e-5)
-    one, entry = separated(bundles["seeing"], mix, tmp_path / "one", *options, "--label", "violin")
+    in_memory = expected(bundles["video"], mix, lambda model: cues.from_video(model, clip, boxes)())
+    for stem, audio in stems.items():
+        np.testing.assert_allclose(audio, in_memory[stem], atol=1e-6)
+    constant = expected(bundles["video"], mix, lambda model: cues.from_video(model, clip, boxes)()(0))
+    assert not np.allclose(constant["violin"], in_memory["violin"], atol=1e-5)
+    one, entry = separated(bundles["video"], mix, tmp_path / "one", *options, "--label", "violin")
     assert entry["silent"] == ["bassoon", "flute"]
     assert one.keys() == {"violin"}
-    np.testing.assert_array_equal(one["violin"], found["violin"])
+    np.testing.assert_array_equal(one["violin"], stems["violin"])
 
 
-def test_without_names_in_boxes_all_stems_are_written(bundles, mix, clip, tmp_path):
+def test_boxes_that_are_not_named_by_stems_give_all_stems(bundles, mix, clip, tmp_path):
     (tmp_path / "boxes.json").write_text(json.dumps({"left": [0, 0, 32, 48], "right": [32, 0, 32, 48]}))
     for number, more in enumerate(((), ("--boxes", tmp_path / "boxes.json"))):
-        found, entry = separated(bundles["seeing"], mix, tmp_path / str(number), "--video", clip, *more)
-        assert found.keys() == set(STEMS)
+        stems, entry = separated(bundles["video"], mix, tmp_path / str(number), "--video", clip, *more)
+        assert stems.keys() == set(STEMS)
         assert entry["silent"] == []
     (tmp_path / "boxes.json").write_text(json.dumps({"clip": BOXES, "another": {"flute": [0, 0, 1, 1]}}))
-    found, _ = separated(bundles["seeing"], mix, tmp_path / "2", "--video", clip, *more)
-    assert found.keys() == set(BOXES)
+    stems, _ = separated(bundles["video"], mix, tmp_path / "2", "--video", clip, *more)
+    assert stems.keys() == set(BOXES)
 
 
 def test_long_files_and_other_formats(bundles, tmp_path):
-    """Several files, an MP3 among them; what a file holds depends on none of the others."""
+    """Several files, one of them an MP3, in one call; the format of each output depends on its own input."""
     noise = np.random.default_rng(1).uniform(-0.9, 0.9, (200_000, 3))
     soundfile.write(tmp_path / "long.flac", noise, 16_000, "PCM_24")
     soundfile.write(tmp_path / "x.mp3", noise[:30_000, :2], 44_100)
     names, out = (tmp_path / "long.flac", tmp_path / "x.mp3"), tmp_path / "out"
     options = ("--label", "cello", "--clip", "rescale", "--residual", "--out", out)
-    assert command(separate, "--model", bundles["none"], *names, *options) == 0
+    assert command(separate, "--model", bundles["unconditioned"], *names, *options) == 0
     info = [soundfile.info(out / name) for name in ("long/cello.flac", "x/cello.wav")]
-    assert [(each.subtype, each.samplerate, each.channels) for each in info] == [
+    assert [(item.subtype, item.samplerate, item.channels) for item in info] == [
         ("PCM_24", 16_000, 3),
         ("PCM_16", 44_100, 2),
     ]
     assert info[0].frames == 200_000
 
 
-def test_many_stems_and_channels_keep_their_places(bundles, tmp_path):
-    """Four stems of seven channels pass the resampler side by side."""
+def test_many_stems_and_channels_keep_their_order(bundles, tmp_path):
+    """Four stems of seven channels are resampled as 28 channels."""
     noise = np.random.default_rng(2).uniform(-0.5, 0.5, (9_000, 7)).astype(np.float32)
     soundfile.write(tmp_path / "x.wav", noise, 16_000, "FLOAT")
-    _, model = Bundle(bundles["none"]).load()
+    _, model = Bundle(bundles["unconditioned"]).load()
     paths = [tmp_path / f"{stem}.wav" for stem in STEMS]
     files.separate_file(AudioFile(tmp_path / "x.wav"), model, [()], paths)
-    whole = separation.separate(model, resample(noise, 16_000, RATE), ())
-    for path, stem in zip(paths, jax.device_get(whole), strict=True):
+    in_memory = separation.separate(model, resample(noise, 16_000, RATE), ())
+    for path, stem in zip(paths, jax.device_get(in_memory), strict=True):
         np.testing.assert_allclose(read_audio(path)[0], resample(stem, RATE, 16_000), atol=1e-6)
 
 
-def test_mistakes(bundles, run, mix, tmp_path, capsys):
-    def wrong(says, name, *options, files=(mix,)):
+def test_requests_that_a_model_cannot_serve_are_refused(bundles, run, mix, tmp_path, capsys):
+    def check(message, name, *options, files=(mix,)):
         model = run if name == "run" else bundles[name]
-        refused(capsys, says, separate, "--model", model, *files, "--out", tmp_path / "out", *options)
+        refused(capsys, message, separate, "--model", model, *files, "--out", tmp_path / "out", *options)
 
     known = "of bassoon, cello, flute, violin"
-    wrong("unknown label 'vox'; this model knows bassoon, cello, flute, violin", "labelled", "--label", "vox")
-    wrong("unknown label 'vox'", "none", "--label", "vox")
-    wrong(f"is conditioned on labels: give a label for each instrument that plays, {known}", "labelled")
-    wrong("is not conditioned on queries, so it cannot use a query: give labels", "labelled", "--query", mix)
-    wrong(
+    check("unknown label 'vox'; this model knows bassoon, cello, flute, violin", "labels", "--label", "vox")
+    check("unknown label 'vox'", "unconditioned", "--label", "vox")
+    check(f"is conditioned on labels: give a label for each instrument that plays, {known}", "labels")
+    check("is not conditioned on queries, so it cannot use a query: give labels", "labels", "--query", mix)
+    check(
         "is not conditioned on queries, so it cannot use an interpolation: give a video",
-        "seeing",
+        "video",
         "--interpolate",
         "a",
         "b",
         "1",
     )
-    wrong("is not conditioned on queries, so it cannot use iterations: leave it out", "none", "--iterations", "1")
-    wrong("cannot separate by score", "labelled", "--score", mix)
-    wrong("is conditioned on video: give a video of the players", "seeing", "--label", "violin")
-    for name in ("run", "none", "labelled"):
-        wrong("is not conditioned on video: leave the video out", name, "--video", mix, "--label", STEMS[0])
-    wrong("boxes are of the players in a video: give the video, too", "seeing", "--boxes", mix)
-    wrong("--score is used with a --query alone: leave out --video", "run", "--score", mix, "--video", mix)
+    check(
+        "is not conditioned on queries, so it cannot use iterations: leave it out", "unconditioned", "--iterations", "1"
+    )
+    check("cannot separate by score", "labels", "--score", mix)
+    check("is conditioned on video: give a video of the players", "video", "--label", "violin")
+    for name in ("run", "unconditioned", "labels"):
+        check("is not conditioned on video: leave the video out", name, "--video", mix, "--label", STEMS[0])
+    check("boxes mark the players in a video: give the video, too", "video", "--boxes", mix)
+    check("--score is used with a --query alone: leave out --video", "run", "--score", mix, "--video", mix)
     refused(capsys, "no bundled model is conditioned on video: give --model RUN", separate, mix, "--video", mix)
     assert not (tmp_path / "out").exists()
 
 
-def test_mistakes_with_videos(bundles, mix, clip, tmp_path, capsys):
+def test_unusable_videos_and_boxes_are_refused(bundles, mix, clip, tmp_path, capsys):
     boxes = tmp_path / "boxes.json"
 
-    def wrong(says, *options, files=(mix,), video=clip, content=None):
+    def check(message, *options, files=(mix,), video=clip, content=None):
         if content is not None:
             boxes.write_text(json.dumps(content))
-        place = ("--out", tmp_path / "out", "--video", video, *(() if content is None else ("--boxes", boxes)))
-        refused(capsys, says, separate, "--model", bundles["seeing"], *files, *place, *options)
+        shared = ("--out", tmp_path / "out", "--video", video, *(() if content is None else ("--boxes", boxes)))
+        refused(capsys, message, separate, "--model", bundles["video"], *files, *shared, *options)
 
     import av
 
     with av.open(str(tmp_path / "empty.mp4"), "w") as container:
         container.add_stream("mpeg4", rate=10).width = 64
-    wrong("no.mp4: no such file", video=tmp_path / "no.mp4")
-    wrong("empty.mp4", video=tmp_path / "empty.mp4")
-    wrong("mix.wav holds no video: give a file with pictures", video=mix)
-    wrong("shows the players of one mixture, not of 2", files=(mix, clip.parent / "mix2.wav"))
-    wrong("the box [60, 0, 32, 48] of 'cello' (x, y, width, height) is not within", content={"cello": [60, 0, 32, 48]})
-    wrong(
-        "'voilin' is no instrument of this model, others are", content={"cello": [0, 0, 1, 1], "voilin": [0, 0, 1, 1]}
+    check("no.mp4: no such file", video=tmp_path / "no.mp4")
+    check("empty.mp4", video=tmp_path / "empty.mp4")
+    check("mix.wav holds no video: give a file with a video stream", video=mix)
+    check("shows the players of one mixture, not of 2", files=(mix, clip.parent / "mix2.wav"))
+    check("the box [60, 0, 32, 48] of 'cello' (x, y, width, height) is not within", content={"cello": [60, 0, 32, 48]})
+    check(
+        "'voilin' is no stem of this model, but other boxes are named by stems",
+        content={"cello": [0, 0, 1, 1], "voilin": [0, 0, 1, 1]},
     )
-    wrong("has no boxes of 'clip', but of other", content={"other": {"cello": [0, 0, 1, 1]}})
-    wrong("there are 4 players", content={stem: [0, 0, 1, 1] for stem in STEMS})
-    wrong("'flute' is in no box of", "--label", "flute", content=BOXES)
+    check("has no boxes of the video 'clip', but of other", content={"other": {"cello": [0, 0, 1, 1]}})
+    check("there are 4 players", content={stem: [0, 0, 1, 1] for stem in STEMS})
+    check("has no box of 'flute', but of cello, violin", "--label", "flute", content=BOXES)
     assert not (tmp_path / "out").exists()

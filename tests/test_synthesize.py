@@ -1,4 +1,4 @@
-"""`synthesize`, and `separate --score`: a score in, a sound out; each mistake one clear line and no file."""
+"""`synthesize` and `separate --score`: the outputs for a score; errors of one line that write no file."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ NOTES = np.float32([[0.2, 0.5, 60], [0.5, 0.9, 64], [1.0, 1.5, 67]])
 
 @pytest.fixture
 def scores(sounds):
-    """The folder of sounds with scores: a melody, two voices, and those that cannot be played."""
+    """The folder of sounds with scores: a melody, two voices, and scores that cannot be used."""
     write_midi(sounds / "melody.mid", NOTES)
     write_csv(sounds / "melody.csv", NOTES)
     write_midi(sounds / "chord.mid", np.concatenate([NOTES, transpose(NOTES, 4)]))
@@ -28,17 +28,17 @@ def scores(sounds):
 
 
 def play_one_pitch(monkeypatch, pitch: int) -> None:
-    """Replace the transcription, which says nothing after a few steps of training: the source plays one pitch."""
+    """Replace the transcription, which detects no note after a few steps of training, by one pitch."""
     roll = np.eye(CLASSES, dtype=np.float32)[[pitch - 21] * 10]
     monkeypatch.setattr("qsep_jax.inference.synthesis.transcribe_blocks", lambda *_: iter([roll]))
 
 
 def synthesize(run, folder, score, *options) -> int:
-    options_of_all = ("--model", run, folder / "mix.wav", "--query", folder / "query.wav", "--score", folder / score)
-    return command(command_of, *options_of_all, "--out", folder / "out" / "x.wav", "--iterations", "3", *options)
+    shared = ("--model", run, folder / "mix.wav", "--query", folder / "query.wav", "--score", folder / score)
+    return command(command_of, *shared, "--out", folder / "out" / "x.wav", "--iterations", "3", *options)
 
 
-def test_a_score_becomes_sound(score_run, scores, monkeypatch, capsys):
+def test_a_score_is_synthesised(score_run, scores, monkeypatch, capsys):
     play_one_pitch(monkeypatch, 86)
     assert synthesize(score_run, scores, "melody.mid") == 0
     assert "transposed by +24 semitones: the source plays around D6" in capsys.readouterr().out
@@ -46,15 +46,15 @@ def test_a_score_becomes_sound(score_run, scores, monkeypatch, capsys):
     assert (info.samplerate, info.channels, info.subtype) == (44_100, 1, "PCM_24")
     assert info.duration == pytest.approx(1.8, abs=0.1)
     assert [path.name for path in (scores / "out").iterdir()] == ["x.wav"]
-    moved = (scores / "out" / "x.wav").read_bytes()
+    transposed = (scores / "out" / "x.wav").read_bytes()
     assert synthesize(score_run, scores, "melody.csv", "--transpose", "24", "--query", scores / "query.wav") == 0
-    assert (scores / "out" / "x.wav").read_bytes() == moved
+    assert (scores / "out" / "x.wav").read_bytes() == transposed
     assert synthesize(score_run, scores, "melody.mid", "--transpose", "0", "--momentum", "0.9") == 0
-    assert (scores / "out" / "x.wav").read_bytes() != moved
+    assert (scores / "out" / "x.wav").read_bytes() != transposed
 
 
-def test_a_track_is_one_voice_and_the_register_is_transcribed(score_run, scores):
-    """By the network itself, whatever it transcribes."""
+def test_a_track_is_one_voice_and_the_register_comes_from_the_transcription(score_run, scores):
+    """The transcription is that of the network, so only the success of the command is tested."""
     from symusic import Note, Score, Track
 
     score = Score(ttype="second")
@@ -66,22 +66,22 @@ def test_a_track_is_one_voice_and_the_register_is_transcribed(score_run, scores)
 
 
 def test_separation_by_score_keeps_the_format(score_run, scores):
-    """And other notes give another sound."""
-    found = {}
+    """Two formats of the same notes give the same audio; other notes give another."""
+    estimates = {}
     for score in ("melody.mid", "melody.csv", "low.csv"):
         write_csv(scores / "low.csv", transpose(NOTES, -24))
         ask = ("--model", score_run, scores / "mix.wav", "--query", scores / "query.wav", "--score", scores / score)
         assert command(separate, *ask, "--out", scores / "out") == 0
         info = soundfile.info(scores / "out" / "mix" / "query.wav")
         assert (info.samplerate, info.channels, info.frames, info.subtype) == (44_100, 2, 57_331, "PCM_24")
-        found[score] = soundfile.read(scores / "out" / "mix" / "query.wav")[0]
-    np.testing.assert_array_equal(found["melody.mid"], found["melody.csv"])
-    assert not np.array_equal(found["melody.mid"], found["low.csv"])
+        estimates[score] = soundfile.read(scores / "out" / "mix" / "query.wav")[0]
+    np.testing.assert_array_equal(estimates["melody.mid"], estimates["melody.csv"])
+    assert not np.array_equal(estimates["melody.mid"], estimates["low.csv"])
 
 
 @pytest.mark.parametrize("module", [command_of, separate])
 @pytest.mark.parametrize(
-    ("score", "options", "says"),
+    ("score", "options", "message"),
     [
         ("empty.mid", (), "empty.mid: holds no notes"),
         ("text.mid", (), "text.mid: is not a MIDI file"),
@@ -90,13 +90,13 @@ def test_separation_by_score_keeps_the_format(score_run, scores):
         ("melody.mid", ("--track", "2"), "melody.mid: has no track 2; those with notes are 1"),
     ],
 )
-def test_scores_that_cannot_be_played_are_one_line(score_run, scores, capsys, module, score, options, says):
+def test_unusable_scores_are_refused(score_run, scores, capsys, module, score, options, message):
     ask = ("--model", score_run, scores / "mix.wav", "--query", scores / "query.wav", "--score", scores / score)
-    refused(capsys, says, module, *ask, *options, "--out", scores / "out" / "x.wav")
+    refused(capsys, message, module, *ask, *options, "--out", scores / "out" / "x.wav")
     assert not (scores / "out").exists()
 
 
-def test_pitches_that_cannot_be_played_are_one_line(run, score_run, scores, capsys, monkeypatch):
+def test_pitches_out_of_range_are_refused(run, score_run, scores, capsys, monkeypatch):
     ask = ("--model", score_run, scores / "mix.wav", "--query", scores / "query.wav", "--out", scores / "out" / "x.wav")
     low = ("--score", scores / "low.mid")
     refused(capsys, "low.mid: MIDI pitch 15 at 0.20 s is outside 21 (A0)", command_of, *ask, *low, "--transpose", "0")
@@ -106,7 +106,7 @@ def test_pitches_that_cannot_be_played_are_one_line(run, score_run, scores, caps
     assert not (scores / "out").exists()
 
 
-def test_other_mistakes_are_one_line(run, score_run, scores, capsys):
+def test_unusable_options_are_refused(run, score_run, scores, capsys):
     mix, query = scores / "mix.wav", ("--query", scores / "query.wav")
     out, score = ("--out", scores / "out" / "x.wav"), ("--score", scores / "melody.mid")
     ask = ("--model", score_run, mix, *out)
@@ -123,7 +123,13 @@ def test_other_mistakes_are_one_line(run, score_run, scores, capsys):
     refused(capsys, "silent.wav: is silent", command_of, *silent)
     refused(capsys, "silent.wav: is silent", separate, *silent)
     refused(
-        capsys, "--score is used with a --query alone: leave out --residual", separate, *ask, *query, *score, "--residual"
+        capsys,
+        "--score is used with a --query alone: leave out --residual",
+        separate,
+        *ask,
+        *query,
+        *score,
+        "--residual",
     )
     refused(capsys, "leave out --clip rescale", separate, *ask, *query, *score, "--clip", "rescale")
     refused(capsys, "--score has the notes of one source", separate, *ask, *query, *query, *score)

@@ -1,4 +1,4 @@
-"""`transcribe` on files: notes, table, frames, picture and sound for each query; each mistake one clear line."""
+"""`transcribe` on files: MIDI, CSV, frames, figure and sonification for each query; errors of one line."""
 
 import numpy as np
 import pytest
@@ -15,23 +15,23 @@ ENDINGS = (".mid", ".csv", ".npz", ".png", "_sonified.wav")
 
 
 @pytest.fixture
-def loud(monkeypatch):
-    """A network of a few steps hears nothing: what is given out as probabilities says a scale instead."""
+def scale(monkeypatch):
+    """Replace the transcription by a scale: a network that was trained for a few steps detects no note."""
 
-    def scale(model, blocks, condition):
+    def transcribe_scale(model, blocks, condition):
         length = sum(map(len, blocks))
         frames = -(-length // model.system.hop_length)
         classes = np.repeat([88, 39, 41, 43, 88, 44], 2 + frames // 6)[:frames]
         yield np.eye(CLASSES, dtype=np.float32)[classes]
 
-    monkeypatch.setattr(command_of, "transcribe_blocks", scale)
+    monkeypatch.setattr(command_of, "transcribe_blocks", transcribe_scale)
 
 
 def transcribe(run, *options) -> int:
     return command(command_of, "--model", run, *options)
 
 
-def test_a_query_gives_all_that_is_known(score_run, sounds, loud):
+def test_a_query_gives_all_outputs(score_run, sounds, scale):
     query = ("--query", sounds / "query.wav")
     assert transcribe(score_run, sounds / "mix.wav", *query, "--out", sounds / "out", "--program", "40") == 0
     folder = sounds / "out" / "mix"
@@ -51,7 +51,7 @@ def test_a_query_gives_all_that_is_known(score_run, sounds, loud):
     assert (folder / "query.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_the_network_itself_and_several_queries(score_run, sounds):
+def test_the_real_network_with_several_queries(score_run, sounds):
     queries = ("--query", sounds / "query.wav", "--query", sounds / "other.flac")
     assert transcribe(score_run, sounds / "mix.wav", *queries, "--out", sounds / "out") == 0
     names = {path.name for path in (sounds / "out" / "mix").iterdir()}
@@ -65,14 +65,14 @@ def test_the_network_itself_and_several_queries(score_run, sounds):
     assert names == {f"query+other{ending}" for ending in ENDINGS}
 
 
-def test_short_notes_are_left_out(score_run, sounds, loud):
+def test_short_notes_are_skipped(score_run, sounds, scale):
     query = ("--query", sounds / "query.wav", "--out", sounds / "out")
     assert transcribe(score_run, sounds / "mix.wav", *query, "--shortest", "10") == 0
     assert not len(read_csv(sounds / "out" / "mix" / "query.csv"))
     assert not np.any(soundfile.read(sounds / "out" / "mix" / "query_sonified.wav")[0])
 
 
-def test_one_broken_file_stops_none_of_the_others(score_run, sounds, capsys, loud):
+def test_unreadable_and_silent_files_do_not_stop_the_others(score_run, sounds, capsys, scale):
     album = sounds / "album"
     album.mkdir()
     (album / "a.wav").write_bytes((sounds / "mix.wav").read_bytes())
@@ -83,18 +83,18 @@ def test_one_broken_file_stops_none_of_the_others(score_run, sounds, capsys, lou
     assert {path.name for path in (sounds / "out").iterdir()} == {"a"}
 
 
-def test_mistakes_are_one_line(run, score_run, sounds, capsys):
+def test_unusable_options_are_refused(run, score_run, sounds, capsys):
     mix, query, out = sounds / "mix.wav", ("--query", sounds / "query.wav"), ("--out", sounds / "out")
-    ask = ("--model", score_run, mix, *out)
+    options = ("--model", score_run, mix, *out)
     refused(capsys, "(Lee2019) cannot transcribe, it can separate", command_of, "--model", run, mix, *query, *out)
-    refused(capsys, "no query: give --query", command_of, *ask)
-    refused(capsys, "silent.wav is silent", command_of, *ask, "--query", sounds / "silent.wav")
-    refused(capsys, "none.wav: no such file", command_of, *ask, "--query", sounds / "none.wav")
+    refused(capsys, "no query: give --query", command_of, *options)
+    refused(capsys, "silent.wav is silent", command_of, *options, "--query", sounds / "silent.wav")
+    refused(capsys, "none.wav: no such file", command_of, *options, "--query", sounds / "none.wav")
     silent = ("--model", score_run, sounds / "silent.wav", *query, *out)
     refused(capsys, "silent.wav: is silent: there is nothing to transcribe", command_of, *silent)
-    refused(capsys, "--shortest must be 0 or more seconds, not -1", command_of, *ask, *query, "--shortest", "-1")
-    refused(capsys, "--program must be 0 to 127, not 128", command_of, *ask, *query, "--program", "128")
-    refused(capsys, "did you mean '--query'?", command_of, *ask, "--qery", "x.wav")
+    refused(capsys, "--shortest must be 0 or more seconds, not -1", command_of, *options, *query, "--shortest", "-1")
+    refused(capsys, "--program must be 0 to 127, not 128", command_of, *options, *query, "--program", "128")
+    refused(capsys, "did you mean '--query'?", command_of, *options, "--qery", "x.wav")
     refused(capsys, "is no run folder", command_of, "--model", sounds, mix, *query, *out)
     (sounds / "mix").mkdir()
     (sounds / "mix" / "q_sonified.wav").write_bytes((sounds / "query.wav").read_bytes())

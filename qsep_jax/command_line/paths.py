@@ -1,4 +1,4 @@
-"""Files, folders and patterns of the command line, the paths of outputs, and names that must not collide."""
+"""Input files, output paths and unique names of the command line."""
 
 import glob
 import itertools
@@ -11,12 +11,12 @@ from data_pipelines.audio.reading import READABLE
 from data_pipelines.audio.writing import output_suffix
 
 T = TypeVar("T")
-# What the template of an output's path may hold.
-PLACES = ("track", "stem", "ext")
+# The fields that the template of an output path can have.
+FIELDS = ("track", "stem", "ext")
 
 
 def unique(items: list[tuple[str, T]], taken: str = "") -> dict[str, T]:
-    """Items by name; a name that is used before, or that is `taken`, gets a number."""
+    """Make the names of items unique: a name that is used before, or equals `taken`, gets a number."""
     named: dict[str, T] = {}
     for name, value in items:
         number, free = 2, name
@@ -27,9 +27,9 @@ def unique(items: list[tuple[str, T]], taken: str = "") -> dict[str, T]:
 
 
 def find_files(words: Sequence[str], out: Path) -> dict[Path, str]:
-    """The audio files that paths, folders and patterns stand for, each with the name of its track.
+    """Find the audio files that paths, folders and patterns stand for, each with the name of its track.
 
-    Hidden files in folders, and files below `out`, are left out.
+    Hidden files in folders, and files below `out`, are skipped.
 
     Raises:
       ValueError: if a folder or pattern holds no audio.
@@ -58,32 +58,32 @@ def find_files(words: Sequence[str], out: Path) -> dict[Path, str]:
 
 
 def check_template(template: str) -> None:
-    """Make sure that the template of an output's path can be filled in.
+    """Check the template of an output path.
 
     Raises:
-      ValueError: if it lacks `{stem}` or has places other than `{track}`, `{stem}` and `{ext}`.
+      ValueError: if it lacks `{stem}` or has fields other than `{track}`, `{stem}` and `{ext}`.
     """
     try:
-        template.format(**dict.fromkeys(PLACES, "x"))
-        places = {place for _, place, _, _ in string.Formatter().parse(template) if place is not None}
+        template.format(**dict.fromkeys(FIELDS, "x"))
+        fields = {field for _, field, _, _ in string.Formatter().parse(template) if field is not None}
     except (ValueError, KeyError, IndexError, AttributeError):
-        places = {template}
-    if not places <= set(PLACES) or "stem" not in places:
+        fields = {template}
+    if not fields <= set(FIELDS) or "stem" not in fields:
         raise ValueError(f"--name must have {{stem}}, and may have {{track}} and {{ext}}, not '{template}'")
 
 
 def output_paths(
     tracks: Mapping[Path, str], stems: Sequence[str], out: Path, template: str, inputs: Iterable[Path] = ()
 ) -> dict[Path, list[Path]]:
-    """Where the outputs of each mixture go, in the order of `stems`.
+    """The output paths of each mixture, in the order of `stems`.
 
     Args:
       tracks: Name of the track of each mixture.
-      template: Path of an output below `out`, from `{track}`, `{stem}` and `{ext}`.
+      template: Path of an output below `out`, with the fields `{track}`, `{stem}` and `{ext}`.
       inputs: Other files that must not be overwritten.
 
     Raises:
-      ValueError: if two outputs have one path, or an output that of an input.
+      ValueError: if two outputs have the same path, or an output has the path of an input.
     """
     check_template(template)
     paths: dict[Path, list[Path]] = {}
@@ -93,17 +93,19 @@ def output_paths(
         paths[mixture] = [out / template.format(track=track, stem=stem, ext=extension) for stem in stems]
         for path in paths[mixture]:
             if path in mixture_of:
-                raise ValueError(f"{path} would be of both {mixture_of[path]} and {mixture}: separate them one by one")
+                raise ValueError(
+                    f"{path} would be an output of both {mixture_of[path]} and {mixture}: separate them one by one"
+                )
             mixture_of[path] = mixture
     keep_inputs(mixture_of, [*tracks, *inputs])
     return paths
 
 
 def keep_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
-    """Make sure that no output is written over an input.
+    """Check that no output would overwrite an input.
 
     Raises:
-      ValueError: if one would be; names it.
+      ValueError: if one would; the message names it.
     """
     existing = {path.resolve() for path in inputs if path.exists()}
     for output in outputs:

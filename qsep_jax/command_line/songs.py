@@ -15,14 +15,14 @@ from qsep_jax.systems.base import System
 
 @dataclasses.dataclass(frozen=True)
 class PreparedSong:
-    """A song of the command line.
+    """A song with its annotations, ready for the adaptation.
 
     Attributes:
       path: The audio file.
       song: Its mixture and activations at the model's rate.
-      unnamed: Stems that the activations do not name, which so count as sounding throughout.
-      references: True stems `[S, T, C]`, if they are known.
-      out: Folder for its results.
+      unnamed: Stems that the activations do not name, which count as active throughout.
+      references: True stems `[S, T, C]`, or None.
+      out: Folder for the results of the song.
     """
 
     path: Path
@@ -34,12 +34,12 @@ class PreparedSong:
 
 @dataclasses.dataclass(frozen=True)
 class Annotations:
-    """Where the activations and references of songs are.
+    """The paths of the activations and references of songs.
 
     Attributes:
-      activations: One file for each song, in their order; or a folder that has one by each song's name.
-      references: A folder of `SONG/STEM.wav`.
-      threshold: Of activations that are computed from the references.
+      activations: One file for each song, in the order of the songs, or a folder with a file of each song's name.
+      references: Folder of the true stems, `SONG/STEM.wav`.
+      threshold: Threshold of activations that are computed from references.
     """
 
     activations: tuple[Path, ...] = ()
@@ -50,10 +50,15 @@ class Annotations:
 def prepare(
     tracks: dict[Path, str], annotations: Annotations, stems: tuple[str, ...], system: System, out: Path
 ) -> list[PreparedSong]:
-    """Read all songs with their activations, before the model is adapted to any.
+    """Read all songs with their annotations.
+
+    Args:
+      tracks: Name of each song, by the path of its audio.
+      stems: Stems of the adapted model.
+      out: Folder below which the results of the songs go.
 
     Raises:
-      ValueError: if a song cannot be read or its activations cannot be used; names the song.
+      ValueError: if a song cannot be read or its activations cannot be used; the message names the song.
     """
     rate, songs = system.sample_rate, []
     for position, (path, track) in enumerate(tracks.items()):
@@ -78,7 +83,11 @@ def prepare(
 
 
 def _activation_file(annotations: Annotations, position: int, path: Path, track: str) -> Path | None:
-    """The activation file of a song."""
+    """The activation file of a song, the `position`-th one; None if activations are computed from references.
+
+    Raises:
+      ValueError: if the folder of activations has none for the song.
+    """
     if not annotations.activations:
         return None
     first = annotations.activations[0]
@@ -92,7 +101,11 @@ def _activation_file(annotations: Annotations, position: int, path: Path, track:
 
 
 def _references(folder: Path, stems: Sequence[str], mixture: np.ndarray, rate: int) -> np.ndarray:
-    """The true stems of a song, `[S, T, C]` with the samples and channels of the mixture."""
+    """Read the true stems of a song, `[S, T, C]`, with the samples and channels of the mixture.
+
+    Raises:
+      ValueError: if the folder lacks a stem.
+    """
     references = []
     for stem in stems:
         paths = [path for path in sorted(folder.glob(f"{stem}.*")) if path.suffix.lower() in READABLE]
