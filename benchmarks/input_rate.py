@@ -115,7 +115,7 @@ def measure(options: InputRate) -> list[rows.Row]:
         batches = -(-options.mixtures // options.batch)
         parts = time_of_parts(pipeline, batches, options.batch)  # first, while no iterator has started threads
         wall, cpu = _rates(pipeline, options.rounds, batches, options.batch)
-        drawn = _on_device(data, shape, options, batches) if options.on_device else {}
+        device_row = _on_device(data, shape, options, batches) if options.on_device else {}
     common = {
         "benchmark": "input_rate",
         "system": "RandomSplit(presence=1.0)",
@@ -135,25 +135,25 @@ def measure(options: InputRate) -> list[rows.Row]:
         **rows.summary(wall),
         "parts_s": parts,
     }
-    return [on_host, common | drawn] if drawn else [on_host]
+    return [on_host, common | device_row] if device_row else [on_host]
 
 
 def _on_device(data: Data, shape: Shape, options: InputRate, batches: int) -> rows.Row:
     """The row of batches that are drawn on JAX's first device, each of them awaited, as in a training step."""
     device = jax.devices()[0]
-    drawn = DrawnBatches(data, {"mixes": shape}, options.batch, 0, make_mesh([device]))
-    draw, wall = jax.jit(drawn.draw), []
+    source = DrawnBatches(data, {"mixes": shape}, options.batch, 0, make_mesh([device]))
+    draw, wall = jax.jit(source.draw), []
     for number in range(options.rounds + 1):
         start = time.perf_counter()
         for batch in range(batches):
-            jax.block_until_ready(draw(drawn.corpora, np.int32(number * batches + batch)))
+            jax.block_until_ready(draw(source.corpora, np.int32(number * batches + batch)))
         if number:  # the first round compiles
             wall.append((time.perf_counter() - start) / (batches * options.batch))
     return {
         "implementation": "jax, corpus on device",
         "devices": 1,
         "device": device.device_kind,
-        "held_mib": drawn.bytes_per_device / 2**20,
+        "held_mib": source.bytes_per_device / 2**20,
         "mixtures_per_s": 1.0 / float(np.median(wall)),
         **rows.summary(wall),
     }

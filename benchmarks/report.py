@@ -118,7 +118,7 @@ def main() -> None:
     options = console.parse(Report, "python -m benchmarks.report", EXAMPLE)
     records = [row for path in sorted(options.records.glob("*.json")) for row in rows.read(path)]
     if not records:
-        raise ValueError(f"there are no records in {options.records}")
+        raise ValueError(f"{options.records} has no records: give the folder of the benchmarks' JSON files")
     write_text(options.out / "report.md", tables(records))
     plot(records, options.out / "report.png")
     print(f"{len(records)} rows in {options.out / 'report.md'} and {options.out / 'report.png'}")

@@ -38,7 +38,7 @@ def test_the_functions_are_restored(tmp_path):
 
 
 def test_an_unprepared_corpus_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"data_pipelines\.prepare band"):
+    with pytest.raises(ValueError, match=r"qsep prepare band"):
         input_rate.measure(InputRate(root=tmp_path, corpus="band"))
 
 

@@ -49,6 +49,6 @@ def test_the_report_of_the_records(tmp_path, capsys):
 
 
 def test_nothing_to_report(tmp_path, capsys):
-    refused(capsys, "there are no records", report, "--records", tmp_path)
+    refused(capsys, "has no records: give the folder", report, "--records", tmp_path)
     (tmp_path / "rows.json").write_text(json.dumps([{**ROW, "date": "2026-01-01"}]))
     refused(capsys, "no record has a comparison", report, "--records", tmp_path, "--out", tmp_path / "out")

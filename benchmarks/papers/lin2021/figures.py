@@ -42,8 +42,8 @@ def plot_instruments(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         axis.grid(axis="y", alpha=0.3)
         if systems:
             axis.legend(fontsize=8, ncols=3)
-    seen = sum(stem in SEEN_INSTRUMENTS for stem in stems)
+    seen_count = sum(stem in SEEN_INSTRUMENTS for stem in stems)
     for axis in axes[:, 0]:
-        axis.axvline(seen - 0.5, color="grey", linestyle=":")
+        axis.axvline(seen_count - 0.5, color="grey", linestyle=":")
     axes[1, 0].set_xticks(np.arange(len(stems)), [stem.replace("_", " ") for stem in stems], rotation=30, ha="right")
     save_png(figure, path)

@@ -6,6 +6,6 @@ tables           Tables II to IV, and the attempts of section 5.4: comparison of
 figures          Figures 3 to 6
 swap             whether a model that is conditioned on video uses it
 
-`tables` and `figures` read the scores that `qsep evaluate segments` has written to the run
-folders, and compute no scores.
+`tables` and `figures` read the scores that `qsep evaluate segments` has written to the run folders, and compute no
+scores.
 """

@@ -30,7 +30,7 @@ class Figures:
     """Plot Figures 3 to 6 from evaluated runs of configs/slizovskaia2021.py.
 
     Attributes:
-      runs: Run folders evaluated with `evaluate --protocol segments`; all of them are in Figure 6.
+      runs: Run folders evaluated with `qsep evaluate segments`; all of them are in Figure 6.
       corpus: Corpus of the evaluation (by default, the runs').
       split: Split of the corpus.
       experiment: Experiment in Figures 3, 4 and 5.

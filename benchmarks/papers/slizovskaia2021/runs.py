@@ -1,4 +1,4 @@
-"""Runs of configs/slizovskaia2021.py: their experiment numbers, and their scores by `evaluate --protocol segments`."""
+"""Runs of configs/slizovskaia2021.py: their experiment numbers, and their scores by `qsep evaluate segments`."""
 
 import dataclasses
 import re

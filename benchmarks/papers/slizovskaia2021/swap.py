@@ -159,9 +159,9 @@ def measure(model: Model, corpus: Corpus, features: str, options: Swap) -> list[
     with Progress("swapping videos", sum(map(len, stems.values())), unit="source") as progress:
         for number, track in enumerate(tracks):
             references, rng = track.references(), np.random.default_rng([options.seed, number])
-            own = separate_track(model, corpus, track, {}, options, features)
+            unchanged = separate_track(model, corpus, track, {}, options, features)
             for stem in stems[track.name]:
-                estimates = {OWN: own}
+                estimates = {OWN: unchanged}
                 for kind, player in draw_replacements(corpus, track.name, stem, rng).items():
                     replacements = {(track.name, stem): player}
                     estimates[kind] = separate_track(model, corpus, track, replacements, options, features)

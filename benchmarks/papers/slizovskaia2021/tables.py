@@ -41,7 +41,7 @@ class Tables:
     """Compare evaluated runs of configs/slizovskaia2021.py, as in Tables II to IV.
 
     Attributes:
-      runs: Run folders evaluated with `evaluate --protocol segments`; their configs tell the experiments.
+      runs: Run folders evaluated with `qsep evaluate segments`; their configs tell the experiments.
       corpus: Corpus of the evaluation (by default, the runs').
       split: Split of the corpus.
       out: Folder for the tables and their rows.

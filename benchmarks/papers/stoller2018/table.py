@@ -1,8 +1,8 @@
 """The table of the slides: `python -m benchmarks.papers.stoller2018.table --runs runs/supervised runs/v runs/va`.
 
-The runs must have been evaluated with `evaluate --protocol bss_eval_v3 --channels 1` on the same corpora. The table has
-means over songs, first over all corpora together, then for each corpus. Runs of the same system with different seeds
-are combined into a mean and the spread between runs.
+The runs must have been evaluated with `qsep evaluate tracks --protocol bss_eval_v3 --channels 1` on the same corpora.
+The table has means over songs, first over all corpora together, then for each corpus. Runs of the same system with
+different seeds are combined into a mean and the spread between runs.
 """
 
 import dataclasses

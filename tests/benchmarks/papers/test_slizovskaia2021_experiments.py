@@ -28,7 +28,7 @@ SEGMENTS = 4
 
 
 def evaluated(folder: Path, gains: dict[str, float], weights: str = "w", pieces=PIECES, variant: str = "debug") -> Path:
-    """Write a run folder as `evaluate --protocol segments` does; `gains` are added to the scores of an estimate.
+    """Write a run folder as `qsep evaluate segments` does; `gains` are added to the scores of an estimate.
 
     Apart from these gains, the scores of an instrument that plays are the same for all runs; the others have a PES.
     """
@@ -222,7 +222,7 @@ def test_runs_that_cannot_be_compared(four, tmp_path, capsys):
     refused(
         capsys, "no scores of segments of chamber, validation split", tables, "--runs", four[1], "--split", "validation"
     )
-    with pytest.raises(ValueError, match="exp6 --protocol segments --wiener 0 2 --corpus urmp"):
+    with pytest.raises(ValueError, match="qsep evaluate segments --workdir .*exp6 --wiener 0 2 --corpus urmp"):
         runs.read(four[1], "urmp", "test")
     evaluated(tmp_path / "x" / "exp8", {"model_w2": 0.0}, weights="others")
     (tmp_path / "x/exp8/evaluation/chamber_test_segments/tracks/model_w2").rename(
