@@ -222,7 +222,7 @@ def test_runs_that_cannot_be_compared(four, tmp_path, capsys):
     refused(
         capsys, "no scores of segments of chamber, validation split", tables, "--runs", four[1], "--split", "validation"
     )
-    with pytest.raises(ValueError, match="qsep evaluate segments --workdir .*exp6 --wiener 0 2 --corpus urmp"):
+    with pytest.raises(ValueError, match=r"qsep evaluate segments --workdir .*exp6 --wiener 0 2 --corpus urmp"):
         runs.read(four[1], "urmp", "test")
     evaluated(tmp_path / "x" / "exp8", {"model_w2": 0.0}, weights="others")
     (tmp_path / "x/exp8/evaluation/chamber_test_segments/tracks/model_w2").rename(
