@@ -192,4 +192,18 @@ def entry_options() -> ConstructorRegistry:
         fields = (StructFieldSpec(name=key, type=kind, default=value) for key, value in info.default.items())
         return StructConstructorSpec(instantiate=dict, fields=tuple(fields))
 
+    @registry.struct_rule
+    def class_of_a_config(info: StructTypeInfo) -> StructConstructorSpec | None:
+        """A config may define a class of its own, such as a recipe, which the union of the field does not list."""
+        if not isinstance(info.type, type) or not dataclasses.is_dataclass(info.default):
+            return None
+        kinds, values = typing.get_type_hints(info.type), vars(info.default)
+        classes = {name: _classes(kind).values() for name, kind in kinds.items() if values.get(name) is not None}
+        own = {name for name, known in classes.items() if known and type(values[name]) not in known}
+        if not own:
+            return None
+        kinds |= {name: type(values[name]) for name in own}
+        fields = (StructFieldSpec(name=name, type=kinds[name], default=values[name]) for name in values)
+        return StructConstructorSpec(instantiate=info.type, fields=tuple(fields))
+
     return registry

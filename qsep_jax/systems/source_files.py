@@ -14,6 +14,8 @@ import types
 import warnings
 from pathlib import Path
 
+import cloudpickle
+
 
 @dataclasses.dataclass(frozen=True)
 class SourceFile:
@@ -68,6 +70,7 @@ def execute(source: SourceFile, path: Path) -> types.ModuleType:
         if isinstance(error, ValueError):
             raise
         raise ValueError(f"{path} cannot be executed: {type(error).__name__}: {error}") from error
+    cloudpickle.register_pickle_by_value(module)  # the workers of Grain cannot import it
     return module
 
 

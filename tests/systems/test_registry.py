@@ -6,8 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cloudpickle
 import pytest
 
+from qsep_jax.command_line.train_options import parse
 from qsep_jax.runs.bundle import bundled_models
 from qsep_jax.runs.experiment import Experiment, load_config
 from qsep_jax.runs.experiment_json import check_readable, from_json, read_config, to_json, write_config
@@ -133,6 +135,41 @@ def test_code_that_was_never_named_here_is_not_executed(config, mark, monkeypatc
     assert read_config(path).system.part.gain == 3.0
     in_another_process(mark)
     assert read_config(path).system.part.gain == 3.0  # named once
+
+
+RECIPE = """
+import dataclasses
+
+from data_pipelines.recipes.mixing import RandomSplit
+from tests.experiments import debug
+
+
+@dataclasses.dataclass(frozen=True)
+class Quieter(RandomSplit):
+    level: float = 0.5
+
+
+def get_config(variant=""):
+    experiment = debug("lee2019.py")
+    stream = dataclasses.replace(experiment.data.streams["cvae"], recipe=Quieter())
+    return dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, streams={"cvae": stream}))
+"""
+
+
+def test_a_recipe_of_a_config_file_is_stored_overridden_and_sent_to_workers(config, mark):
+    config.write_text(RECIPE)
+    path = written(config)
+    options = ("--config", str(config), "--workdir", str(path.parent), "--data.streams.cvae.recipe.level", "0.25")
+    recipe = parse(options)[1].data.streams["cvae"].recipe
+    assert (type(recipe).__name__, recipe.level, recipe.presence) == ("Quieter", 0.25, 0.5)
+    assert json.loads(path.read_text())["data"]["streams"]["cvae"]["recipe"]["name"] == "mine:Quieter"
+    mark.touch()
+    in_another_process(mark)
+    check_readable(read_config(path))
+    (config.parent / "pickled").write_bytes(cloudpickle.dumps(recipe))
+    load = f"import pickle; print(pickle.load(open({str(config.parent / 'pickled')!r}, 'rb')).level)"
+    done = subprocess.run([sys.executable, "-c", load], capture_output=True, text=True, check=True)
+    assert done.stdout == "0.25\n"
 
 
 @pytest.mark.parametrize("content", [b"", b"tampered"])
