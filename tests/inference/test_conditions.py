@@ -151,7 +151,7 @@ def test_bank_can_be_saved_and_loaded(tmp_path):
             np.testing.assert_array_equal(loaded.tracks[stem][track]["z"], condition["z"])
 
 
-@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "flipped", "text", "other"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "truncated", "flipped", "text", "other"])
 def test_a_damaged_bank_is_refused(tmp_path, damage):
     path = tmp_path / "bank.npz"
     BANK.save(path)
@@ -164,7 +164,7 @@ def test_a_damaged_bank_is_refused(tmp_path, damage):
         middle = content.index(b"NUMPY") + 200
         flipped = content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :]
         path.write_bytes(
-            {"empty": b"", "cut": content[: len(content) // 2], "flipped": flipped, "text": b"hello"}[damage]
+            {"empty": b"", "truncated": content[: len(content) // 2], "flipped": flipped, "text": b"hello"}[damage]
         )
     with pytest.raises(ValueError, match=r"bank.npz cannot be read .* finish its training"):
         Bank.load(path, {"z": unit(0, 0)})
