@@ -130,10 +130,10 @@ def need(system: System, task: str) -> None:
       ValueError: if it has not; names the tasks that it has.
     """
     if task not in system.tasks:
-        words = ", ".join(system.tasks).replace("_", " ") or "do no task of inference"
+        words = "it can " + ", ".join(system.tasks).replace("_", " ") if system.tasks else "it has no task of inference"
+        remedy = "a --model that was trained with configs/lin2021.py" if task in TASKS else "another --model"
         raise ValueError(
-            f"this model ({type(system).__name__}) cannot {task.replace('_', ' ')}, it can {words}: "
-            "give a --model that was trained with configs/lin2021.py"
+            f"this model ({type(system).__name__}) cannot {task.replace('_', ' ')}, {words}: give {remedy}"
         )
 
 
