@@ -1,6 +1,5 @@
 """The parts that several twins share: loading of weights, the check of the system's fields, and the optimizer."""
 
-import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -8,7 +7,7 @@ import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
 from torch import nn  # pyright: ignore[reportMissingImports]
 
-from qsep_jax.systems.base import Phase
+from qsep_jax.systems.base import Phase, System
 
 
 class LoadableTwin(nn.Module):
@@ -26,7 +25,7 @@ class LoadableTwin(nn.Module):
         raise NotImplementedError
 
 
-def require_defaults(system: Any, fields: Iterable[str], implemented: str) -> None:
+def require_defaults(system: System, fields: Iterable[str], implemented: str) -> None:
     """Check that `fields` of a `System` have their defaults, the only values that the twin implements.
 
     Args:
@@ -35,8 +34,8 @@ def require_defaults(system: Any, fields: Iterable[str], implemented: str) -> No
     Raises:
       NotImplementedError: if a field has another value; the message lists these fields with their defaults.
     """
-    defaults = {field.name: field.default for field in dataclasses.fields(system)}
-    different = [name for name in fields if getattr(system, name) != defaults[name]]
+    values, defaults = vars(system), vars(type(system))  # a dataclass keeps its defaults as attributes of the class
+    different = [name for name in fields if values[name] != defaults[name]]
     if different:
         required = ", ".join(f"{name} = {defaults[name]}" for name in different)
         raise NotImplementedError(f"the PyTorch twin of {type(system).__name__} has {implemented} only: {required}")
