@@ -72,7 +72,10 @@ def main() -> None:
         run(lambda: application(completes, [name, *arguments] if completes else [name]))
     else:
         del sys.argv[1]
-        run(importlib.import_module(command.module).main)
+        command_main = importlib.import_module(command.module).main
+        if command.module.startswith("qsep_jax."):
+            from qsep_jax.command_line.console import run
+        run(command_main)
 
 
 def application(completes: bool, arguments: list[str]) -> None:

@@ -16,7 +16,7 @@ SYSTEM_FILES = "QSEP_SYSTEMS"
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a command as `data_pipelines.console.run` does, after the files that `QSEP_SYSTEMS` names."""
+    """Run a command as `data_pipelines.console.run` does, after the files that `QSEP_SYSTEMS` names were executed."""
     console.run(lambda: _load_systems() or main())
 
 

@@ -78,7 +78,5 @@ def test_a_task_without_its_members_is_refused():
         capabilities.synthesizer(Declares())
     with pytest.raises(ValueError, match="cannot transcribe, it can separate, synthesize"):
         capabilities.need(Declares(), "transcribe")
-    with pytest.raises(
-        ValueError, match=r"FrameClassifier\) cannot separate, it has no task of inference: give"
-    ):
+    with pytest.raises(ValueError, match=r"FrameClassifier\) cannot separate, it has no task of inference: give"):
         capabilities.need(FrameClassifier(), "separate")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import cloudpickle
 import pytest
 
+from qsep_jax import cli, export
+from qsep_jax.command_line import console
 from qsep_jax.command_line.train_options import parse
 from qsep_jax.runs.bundle import bundled_models
 from qsep_jax.runs.experiment import Experiment, load_config
@@ -287,3 +290,14 @@ def test_a_config_that_fails_is_one_line(content, says, tmp_path):
     (tmp_path / "failing.py").write_text(content)
     with pytest.raises(ValueError, match=says):
         load_config(str(tmp_path / "failing.py"))
+
+
+@pytest.mark.parametrize("start", ["qsep", "module"])
+def test_commands_execute_the_files_that_the_environment_names(start, config, mark, monkeypatch, capsys):
+    monkeypatch.setenv("QSEP_SYSTEMS", f"{config}{os.pathsep}{config.parent / 'nowhere.py'}")
+    monkeypatch.setattr(sys, "argv", ["qsep", "export"] if start == "qsep" else ["export"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main() if start == "qsep" else console.run(export.main)
+    assert stopped.value.code == 2
+    assert "nowhere.py: No such file or directory" in capsys.readouterr().err
+    assert mark.exists()

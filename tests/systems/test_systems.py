@@ -26,6 +26,13 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(scope="module")
+def initialise(case):
+    """The initial variables as a function of the key, compiled once."""
+    experiment, batch = case
+    return jax.jit(lambda key: experiment.system.init(key, batch))
+
+
+@pytest.fixture(scope="module")
 def training(case):
     """The phases, the variables before and after the first of 20 steps on one batch, and the metrics of all steps."""
     experiment, batch = case
@@ -67,9 +74,9 @@ def test_the_loss_falls_on_one_batch(training):
         assert np.mean(losses[-3:]) < 0.95 * np.mean(losses[:3]), losses
 
 
-def test_bfloat16_stays_close_to_float32(case):
+def test_bfloat16_stays_close_to_float32(case, initialise):
     experiment, batch = case
-    variables = jax.jit(lambda: experiment.system.init(KEY, batch))()
+    variables = initialise(KEY)
 
     def loss(system):
         return {name: float(value) for name, value in jax.jit(system.validate)(variables, batch, KEY).items()}
@@ -79,10 +86,8 @@ def test_bfloat16_stays_close_to_float32(case):
     assert narrow != wide
 
 
-def test_separation_has_the_right_shape_and_keeps_silence(case):
-    experiment, batch = case
-    system = experiment.system
-    variables = jax.jit(lambda: system.init(KEY, batch))()
+def test_separation_has_the_right_shape_and_keeps_silence(case, initialise):
+    system, variables = case[0].system, initialise(KEY)
     batch_cues = cues(system, 2, np.random.default_rng(0))
     condition = jax.jit(system.condition)(variables, batch_cues)
     mixture = jax.random.normal(KEY, (2, system.chunk_samples, 2)).at[1].set(0.0)
@@ -96,9 +101,7 @@ def test_separation_has_the_right_shape_and_keeps_silence(case):
     assert np.abs(estimate[1]).max() < 1e-6
 
 
-def test_the_key_determines_the_variables(case):
-    experiment, batch = case
-    init = jax.jit(lambda key: experiment.system.init(key, batch))
-    one, same, other = (init(jax.random.key(seed)) for seed in (0, 0, 1))
+def test_the_key_determines_the_variables(initialise):
+    one, same, other = (initialise(jax.random.key(seed)) for seed in (0, 0, 1))
     assert jax.tree.all(jax.tree.map(np.array_equal, one, same))
     assert not jax.tree.all(jax.tree.map(np.array_equal, one, other))
