@@ -295,6 +295,7 @@ def test_a_config_that_fails_is_one_line(content, says, tmp_path):
 @pytest.mark.parametrize("start", ["qsep", "module"])
 def test_commands_execute_the_files_that_the_environment_names(start, config, mark, monkeypatch, capsys):
     monkeypatch.setenv("QSEP_SYSTEMS", f"{config}{os.pathsep}{config.parent / 'nowhere.py'}")
+    monkeypatch.setattr("qsep_jax.command_line.huge_pages.enable", lambda: None)  # it would start this process again
     monkeypatch.setattr(sys, "argv", ["qsep", "export"] if start == "qsep" else ["export"])
     with pytest.raises(SystemExit) as stopped:
         cli.main() if start == "qsep" else console.run(export.main)
