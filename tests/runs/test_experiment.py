@@ -12,7 +12,9 @@ import pytest
 from qsep_jax.command_line import console
 from qsep_jax.runs.experiment import load_config, variant_words
 from qsep_jax.runs.experiment_json import RUN_FORMAT, check_readable, from_json, to_json
+from qsep_jax.runs.folder import RunFolder
 from qsep_jax.systems.lee2019 import Lee2019
+from qsep_jax.train import train
 from qsep_jax.training.settings import Train
 
 ROOT = Path(__file__).parents[2]
@@ -105,6 +107,14 @@ def test_a_field_that_cannot_be_read_back_is_named(fields, message):
     check_readable(dataclasses.replace(experiment, system=system))
     with pytest.raises(ValueError, match=message):
         check_readable(dataclasses.replace(experiment, system=dataclasses.replace(system, **fields)))
+
+
+def test_training_refuses_such_a_field_before_it_creates_the_run_folder(tmp_path):
+    experiment = load_config(CONFIG + ":debug")
+    system = dataclasses.replace(experiment.system, stems=list(experiment.system.stems))
+    with pytest.raises(ValueError, match=r"^system.stems is a list"):
+        train(RunFolder(tmp_path / "run"), dataclasses.replace(experiment, system=system))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
