@@ -24,8 +24,7 @@ from qsep_jax.inference.chunks import plan_of
 from qsep_jax.inference.model import Model
 from qsep_jax.inference.separation import ConditionAt
 from qsep_jax.systems.base import Condition, System, Variables
-from qsep_jax.systems.capabilities import player_frames
-from qsep_jax.systems.visual import PlayerFrames
+from qsep_jax.systems.capabilities import PlayerFrames, player_frames
 
 # A condition of `[1, …]`, or a function that returns the condition of a chunk.
 MixtureCondition = Condition | ConditionAt

@@ -14,13 +14,13 @@ the capability narrows the system by a function of this module, which raises one
 | complex estimates      | `spectrograms`                     | `EstimatesSpectrograms`  | `isinstance`      |
 """
 
+import dataclasses
 from typing import Protocol, runtime_checkable
 
 from jax import Array
 
 from qsep_jax.systems.base import Condition, System, Variables
 from qsep_jax.systems.one_shot import Adaptation
-from qsep_jax.systems.visual import PlayerFrames
 
 
 @runtime_checkable
@@ -74,6 +74,23 @@ class Synthesizer(OnFrames, Protocol):
     def synthesize(self, variables: Variables, mixture: Array, condition: Condition, roll: Array) -> Array:
         """Return magnitudes `[B, N, window_length // 2 + 1]` of the source in `[B, T, C]` playing `roll`."""
         ...
+
+
+@dataclasses.dataclass(frozen=True)
+class PlayerFrames:
+    """The frames that a system takes of each player.
+
+    Attributes:
+      frames: Number of frames of each player.
+      spacing: Seconds from one frame to the next; the first is at the beginning of the excerpt.
+      size: Height and width of the frames in pixels.
+      slots: Largest number of players; empty slots are zeros.
+    """
+
+    frames: int = 1
+    spacing: float = 1.2
+    size: int = 224
+    slots: int = 7
 
 
 @runtime_checkable

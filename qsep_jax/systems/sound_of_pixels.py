@@ -23,7 +23,7 @@ from qsep_jax.models import torch_weights
 from qsep_jax.models.resnet import ResNet, ResNetSize, apply_to_frames
 from qsep_jax.models.sound_of_pixels import RESNET_18, FrameHead, SoundNet, Synthesizer
 from qsep_jax.systems.base import Aux, Batch, BatchSpec, Condition, Optimizer, Phase, System, Variables
-from qsep_jax.systems.visual import PlayerFrames
+from qsep_jax.systems.capabilities import PlayerFrames
 
 STREAM = "separation"
 SGD = Optimizer("sgd", learning_rate=1e-3, b1=0.9, l2=1e-4, rates=(("resnet", 0.1),))

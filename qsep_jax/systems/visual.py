@@ -1,4 +1,4 @@
-"""Conditions from video: the frames that a system takes of each player, and the networks that encode them."""
+"""Conditions from video: settings of the frames of each player, and the networks that encode them."""
 
 import dataclasses
 from typing import Any, Literal
@@ -12,23 +12,7 @@ from qsep_jax.dsp.per_device import apply_per_device
 from qsep_jax.models.resnet import ResNet, ResNetSize, apply_to_frames
 from qsep_jax.models.visual import InstrumentLogits, VisualContext
 from qsep_jax.systems.base import Variables
-
-
-@dataclasses.dataclass(frozen=True)
-class PlayerFrames:
-    """The frames that a system takes of each player.
-
-    Attributes:
-      frames: Number of frames of each player.
-      spacing: Seconds from one frame to the next; the first is at the beginning of the excerpt.
-      size: Height and width of the frames in pixels.
-      slots: Largest number of players; empty slots are zeros.
-    """
-
-    frames: int = 1
-    spacing: float = 1.2
-    size: int = 224
-    slots: int = 7
+from qsep_jax.systems.capabilities import PlayerFrames
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,13 +5,14 @@ import pytest
 from qsep_jax.systems import capabilities
 from qsep_jax.systems.base import System
 from qsep_jax.systems.cantisani2021 import Cantisani2021
+from qsep_jax.systems.capabilities import PlayerFrames
 from qsep_jax.systems.frame_classifier import FrameClassifier
 from qsep_jax.systems.lee2019 import Lee2019
 from qsep_jax.systems.lin2021 import Lin2021
 from qsep_jax.systems.slizovskaia2021 import Slizovskaia2021
 from qsep_jax.systems.sound_of_pixels import SoundOfPixels
 from qsep_jax.systems.stoller2018 import Stoller2018
-from qsep_jax.systems.visual import PlayerFrames, Visual
+from qsep_jax.systems.visual import Visual
 
 MSI, MSS = Lin2021(), Lin2021(decoding="skips", transcription=False)
 VIDEO = Slizovskaia2021(conditioning="final", visual=Visual(frames=5))
