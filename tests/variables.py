@@ -1,4 +1,4 @@
-"""Variables of systems for tests, initialised once for each system, as compiling `init` takes longer than most tests."""
+"""Variables of systems for tests, initialised once per system: compiling `init` takes longer than most tests."""
 
 import functools
 

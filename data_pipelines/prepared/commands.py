@@ -16,8 +16,7 @@ def prepare_command(root: Path | str, name: str, sample_rate: int) -> str:
 def frame_features_command(root: Path | str, corpus: str, sample_rate: int, features: str) -> str:
     """The command that computes the frame features `features` of a prepared corpus, with a placeholder for the run."""
     return (
-        f"qsep frame-features --model RUN --root {root} --corpus {corpus} --name {features} "
-        f"--sample-rate {sample_rate}"
+        f"qsep frame-features --model RUN --root {root} --corpus {corpus} --name {features} --sample-rate {sample_rate}"
     )
 
 
