@@ -26,6 +26,7 @@ from qsep_jax.inference.synthesis import TAIL, synthesize, transpose_to_register
 from qsep_jax.inference.transcription import transcribe_blocks
 from qsep_jax.runs import delta as delta_files
 from qsep_jax.runs.bundle import Bundle, SavedModel, bundled_models, find_model, write_bundle
+from qsep_jax.systems import source_files
 from qsep_jax.systems.base import Condition, System
 from qsep_jax.systems.capabilities import frame_rate_of, need
 from qsep_jax.systems.one_shot import CONDITION, Adaptation
@@ -107,7 +108,9 @@ def list_models() -> list[ModelInfo]:
     return models
 
 
-def load(model: str | Path = "", *, cue: str = "query", delta: str | Path | None = None) -> "Separator":
+def load(
+    model: str | Path = "", *, cue: str = "query", delta: str | Path | None = None, source: str | Path | None = None
+) -> "Separator":
     """Load a trained model.
 
     Only its configuration is read here; weights are read when they are first needed.
@@ -116,10 +119,14 @@ def load(model: str | Path = "", *, cue: str = "query", delta: str | Path | None
       model: A bundle, a run folder (its best checkpoint) or the name of a bundled model; by default the bundled model
         that is conditioned on `cue`.
       delta: What `qsep adapt` wrote for a song: the model is used as it was adapted to that song.
+      source: A Python file that defines the class of the model's system, for a model of somebody else whose system is
+        not installed. The file is executed.
 
     Raises:
-      ValueError: if there is no such model, it is damaged, or the delta is of another model.
+      ValueError: if there is no such model, it is damaged, its system is unknown, or the delta is of another model.
     """
+    if source is not None:
+        source_files.load_named(Path(source))
     return Separator(find_model(str(model), cue), delta=None if delta is None else Path(delta))
 
 
