@@ -1,6 +1,7 @@
 """Slizovskaia 2021: mixtures from slots, the effect of labels and of the curriculum, and its configurations."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -11,31 +12,34 @@ from configs.slizovskaia2021 import get_config
 from data_pipelines.schema import FEATURES, FRAMES, SLOTS, SOURCES
 from qsep_jax.systems.slizovskaia2021 import STREAM, Slizovskaia2021
 from qsep_jax.systems.visual import Visual
+from tests.variables import variables_of
 
 TINY: Slizovskaia2021 = get_config("exp6,debug").system  # pyright: ignore[reportAssignmentType]
 VISUAL: Slizovskaia2021 = get_config("exp13,debug").system  # pyright: ignore[reportAssignmentType]
 KEY = jax.random.key(0)
 
 
-def variables_of(system):
-    return jax.jit(lambda: system.init(KEY, {}))()
-
-
 def batch_of(system, seed=0):
     return jax.tree.map(jnp.asarray, system.noise(np.random.default_rng(seed), 4)[STREAM])
 
 
+@partial(jax.jit, static_argnums=0)
 def loss_of(system, variables, batch, key=KEY):
-    return jax.jit(system.loss)(variables, batch, key)
+    return system.loss(variables, batch, key)
+
+
+@partial(jax.jit, static_argnums=0)
+def validate(system, variables, batch):
+    return system.validate(variables, {STREAM: batch}, KEY)["loss"]
+
+
+def validation_loss(system, variables, batch):
+    return float(validate(system, variables, batch))
 
 
 @pytest.fixture(scope="module")
 def variables():
     return variables_of(TINY)
-
-
-def validation_loss(system, variables, batch):
-    return float(jax.jit(system.validate)(variables, {STREAM: batch}, KEY)["loss"])
 
 
 def test_the_order_of_the_slots_does_not_matter(variables):
@@ -145,9 +149,10 @@ def test_frames_of_empty_slots_do_not_count():
     shape = (4, encoder.visual.slots, encoder.visual.frames)
     images = batch[FRAMES].reshape(-1, *batch[FRAMES].shape[3:]).astype(jnp.float32) / 255.0
     collections = {name: variables[name]["resnet"] for name in ("params", "batch_stats")}
-    features = encoder.resnet.apply(collections, images, False).reshape(*shape, -1)
-    features = features * (batch[SLOTS] >= 0)[:, :, None, None]
-    np.testing.assert_allclose(VISUAL.condition(variables, {FEATURES: features}), condition, atol=1e-5)
+    resnet = jax.jit(lambda images: encoder.resnet.apply(collections, images, False))
+    features = resnet(images).reshape(*shape, -1) * (batch[SLOTS] >= 0)[:, :, None, None]
+    from_features = jax.jit(VISUAL.condition)(variables, {FEATURES: features})
+    np.testing.assert_allclose(from_features, condition, atol=1e-5)
     assert (batch[SLOTS] < 0).any()
 
 
