@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import qsep_jax
 from qsep_jax import evaluate, export, separate
 from qsep_jax.runs.experiment import load_config
-from qsep_jax.runs.experiment_json import read_config
+from qsep_jax.runs.experiment_json import read_config, write_config
 from qsep_jax.runs.folder import RunFolder
 from qsep_jax.systems import source_files
 from tests.commands import command, refused
@@ -86,3 +87,15 @@ def test_a_system_in_a_config_file_goes_through_every_command(config, tmp_path, 
     monkeypatch.delenv("QSEP_SYSTEMS")
     forget()
     assert read_config(bundle / "config.json").system == load_config(f"{copy}:debug").system
+
+
+def test_the_python_interface_takes_the_file_of_a_system(config, tmp_path, monkeypatch):
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(source_files, "trust", lambda source: None)
+        write_config(folder / "config.json", load_config(f"{config}:debug"))
+    forget()
+    with pytest.raises(ValueError, match=r"the class FrameMasks is defined in frame_masks\.py"):
+        qsep_jax.load(folder)
+    assert set(qsep_jax.load(folder, source=folder / "sources" / "frame_masks.py").stems) == STEMS
