@@ -13,15 +13,18 @@ from qsep_jax import evaluate, separate, train
 from tests.commands import command, config_of, refused, separation_options, train_debug
 from tests.experiments import CONFIGS, VIDEO
 
-# Further variants, which differ from their config in corpus or cue.
-VARIANTS = ("lee2019.py:band", "lee2019.py:chamber", VIDEO)
+# Further variants, which differ from a config in corpus or cue only.
+VARIANTS = (*(pytest.param(f"lee2019.py:{corpus}", marks=pytest.mark.slow) for corpus in ("band", "chamber")), VIDEO)
+# Fixtures with the runs that other tests take.
+SHARED = {"lee2019.py": "run", "lin2021.py": "score_run"}
 
 
 @pytest.fixture(scope="module", params=[*CONFIGS, *VARIANTS])
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of a config's debug variant, trained to its end."""
-    folder = tmp_path_factory.mktemp("trained")
-    return train_debug(request.param, folder)
+    if request.param in SHARED:
+        return request.getfixturevalue(SHARED[request.param])
+    return train_debug(request.param, tmp_path_factory.mktemp("trained"))
 
 
 def test_every_config_trains_evaluates_and_separates(trained, sounds, tmp_path):
