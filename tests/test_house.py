@@ -163,6 +163,12 @@ def test_a_file_beside_the_packages_is_a_command_or_the_interface():
     assert files == {"__init__", "api", "cli"} | {name.replace("-", "_") for name in COMMANDS} - {"prepare"}
 
 
+def test_files_of_tests_have_names_of_their_own():
+    """pytest imports them by their base name."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted({*names})
+
+
 IMPORT = """
 import time, jax
 import jax.numpy
