@@ -13,7 +13,12 @@ import numpy as np
 import pytest
 import soundfile
 
-FLAGS = ("--xla_force_host_platform_device_count=8", "--xla_backend_optimization_level=0")
+FLAGS = (
+    "--xla_force_host_platform_device_count=8",
+    "--xla_backend_optimization_level=0",
+    "--xla_cpu_use_fusion_emitters=false",
+    "--xla_cpu_parallel_codegen_split_count=1",
+)
 
 # The environment is set before jax is imported; commands that tests start in processes of their own inherit it.
 _flags = os.environ.get("XLA_FLAGS", "").split()
