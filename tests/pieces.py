@@ -19,6 +19,7 @@ from qsep_jax.runs.experiment_json import to_json
 from qsep_jax.systems.base import System
 from qsep_jax.systems.slizovskaia2021 import Slizovskaia2021
 from qsep_jax.systems.visual import Visual
+from tests.variables import variables_of
 
 RATE = 8_000
 STEMS = ("bassoon", "cello", "flute", "violin")
@@ -69,8 +70,7 @@ def experiment_of(system: System, root: Path) -> Experiment:
 def write_bundle(system: System, folder: Path, root: Path = Path("data")) -> Path:
     """Write a bundle of a system with random variables."""
     folder.mkdir(parents=True)
-    variables = jax.jit(lambda key: system.init(key, {}))(jax.random.key(0))
-    flat = traverse_util.flatten_dict(jax.device_get(variables), sep="/")
+    flat = traverse_util.flatten_dict(jax.device_get(variables_of(system)), sep="/")
     (folder / "config.json").write_text(to_json(experiment_of(system, root)))
     safetensors.numpy.save_file({path: np.asarray(leaf) for path, leaf in flat.items()}, Bundle(folder).variables)
     return folder

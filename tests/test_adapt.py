@@ -21,6 +21,7 @@ from qsep_jax.systems.base import RANGER
 from qsep_jax.systems.one_shot import CONDITION
 from tests.commands import command, refused
 from tests.experiments import ROOT
+from tests.variables import variables_of
 
 RATE = 8_000
 STEMS = ("drums", "bass", "other", "vocals")
@@ -30,8 +31,7 @@ QUICK = ("--epochs", 1, "--hop", 1.0, "--rate", 1e-3)
 def write_bundle(config, folder, seed=0):
     """Write a bundle of a config with random weights."""
     experiment = load_config(f"{ROOT / 'configs' / config}")
-    system = experiment.system
-    variables = jax.jit(lambda: system.init(jax.random.key(seed), {}))()
+    variables = variables_of(experiment.system, seed)
     folder.mkdir()
     Bundle(folder).config.write_text(to_json(experiment))
     flat = traverse_util.flatten_dict(jax.device_get(variables), sep="/")

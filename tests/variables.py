@@ -1,6 +1,7 @@
 """Variables of systems for tests, initialised once per system: compiling `init` takes longer than most tests."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 
@@ -8,8 +9,13 @@ from qsep_jax.systems.base import System, Variables
 
 
 @functools.cache
+def _initialise(system: System) -> Callable[[jax.Array], Variables]:
+    return jax.jit(lambda key: system.init(key, {}))
+
+
+@functools.cache
 def _initialised(system: System, seed: int) -> Variables:
-    return jax.jit(lambda: system.init(jax.random.key(seed), {}))()
+    return _initialise(system)(jax.random.key(seed))
 
 
 def variables_of(system: System, seed: int = 0) -> Variables:

@@ -21,6 +21,7 @@ from qsep_jax.metrics.tracks import TrackScores
 from qsep_jax.runs.bundle import Bundle
 from tests.commands import command, refused
 from tests.pieces import ON_LABELS, ON_VIDEO, PIECES, RATE, SAMPLES, STEMS, UNCONDITIONED, write_bundle, write_pieces
+from tests.variables import variables_of
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it uses a deprecated namespace of SciPy
@@ -118,7 +119,7 @@ def test_a_system_that_estimates_spectrograms(corpus):
             return jnp.stack([share * spectrum for share in (0.1, 0.0, 0.3, 0.6)], 1)[..., None]
 
     system = Masks(**{name: getattr(UNCONDITIONED, name) for name in UNCONDITIONED.__dataclass_fields__})
-    model = Model(system, jax.jit(lambda key: system.init(key, {}))(jax.random.key(0)))
+    model = Model(system, variables_of(UNCONDITIONED))
     (track, *_) = segments.corpus_segments(corpus, system, segments.model_estimators(model, lambda track: (), (1,)), {})
     references = track.references()
     estimates, mixture = track.estimates["model_w1"](references), sum(references.values())
