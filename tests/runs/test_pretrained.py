@@ -8,6 +8,7 @@ from configs.slizovskaia2021 import get_config
 from qsep_jax.runs.pretrained import begin_with
 from tests.commands import refused, train_debug
 from tests.experiments import debug
+from tests.variables import variables_of
 
 CLASSIFIER = "slizovskaia2021.py:classifier"
 
@@ -19,7 +20,7 @@ def classifier(tmp_path_factory: pytest.TempPathFactory):
 
 
 def initial_variables(system):
-    return jax.device_get(jax.jit(lambda: system.init(jax.random.key(3), {}))())
+    return jax.device_get(variables_of(system, seed=3))
 
 
 def test_a_network_of_a_run_is_loaded_with_its_statistics(classifier):

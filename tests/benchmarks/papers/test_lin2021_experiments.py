@@ -126,7 +126,7 @@ def test_names_of_the_systems(fields, name):
 
 
 def test_the_table_of_a_run(score_run, data, tmp_path, monkeypatch):
-    options = ("--workdir", score_run, "--root", data, "--corpus", "pieces", "--pairs", 2, "--seconds", 1.0)
+    options = ("--workdir", score_run, "--root", data, "--corpus", "pieces", "--pairs", 1, "--seconds", 1.0)
     options += ("--checkpoints", 2, "--out", tmp_path)
     cached = table.cached_scores  # the scores go to another folder, so that the shared run does not change
     monkeypatch.setattr(table, "cached_scores", lambda path, *others: cached(tmp_path / path.name, *others))
