@@ -20,7 +20,7 @@ CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.py"))
 # Conditioned on video, by a residual network that takes long to compile.
 VIDEO = pytest.param("slizovskaia2021.py:exp16", marks=pytest.mark.slow)
 CASES = [*CONFIGS, "slizovskaia2021.py:exp9", VIDEO]
-SECONDS, TRACKS = 2.0, 3
+SECONDS, TRACKS = 4.0, 3
 
 
 def debug(config: str) -> Experiment:
