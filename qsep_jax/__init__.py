@@ -3,7 +3,10 @@
 `qsep_jax.load(name)` gives a `Separator`; see `qsep_jax.api`. Importing the package imports nothing else.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qsep_jax.api import Cancelled, ModelInfo, Request, Separator, Synthesis, Transcription, list_models, load
 
 __version__ = "0.1.0"
 __all__ = ["Cancelled", "ModelInfo", "Request", "Separator", "Synthesis", "Transcription", "list_models", "load"]
