@@ -4,10 +4,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import jax
-
 from data_pipelines import console
 from data_pipelines.console import message_of, need_positive, one_line_errors, parse
+from qsep_jax.inference.model import cache_compilations
 
 __all__ = ["cache_compilations", "message_of", "need_positive", "one_line_errors", "parse", "run"]
 
@@ -27,9 +26,3 @@ def _load_systems() -> None:
 
         for file in files.split(os.pathsep):
             load_named(Path(file))
-
-
-def cache_compilations() -> None:
-    """Keep compiled programs in the user's cache folder, or in the folder that JAX_COMPILATION_CACHE_DIR names."""
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache" / "qsep_jax" / "compiled"))
