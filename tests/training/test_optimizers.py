@@ -1,6 +1,7 @@
 """Tests of learning rate schedules and of the updates of optimizers."""
 
 import dataclasses
+import math
 from pathlib import Path
 
 import jax
@@ -102,7 +103,10 @@ def test_momentum_of_sgd():
 
 
 def test_amsgrad_remembers_the_largest_gradient():
-    """After one large gradient the steps of AMSGrad stay small, while those of Adam grow again."""
+    """After one large gradient the steps of AMSGrad stay small, while those of Adam grow again.
+
+    The largest second moment is (1 − b2) · 100².
+    """
 
     def last_step(name: str) -> float:
         rule = build(Optimizer(name, learning_rate=1.0, b1=0.0, b2=0.5), 100)
@@ -113,7 +117,36 @@ def test_amsgrad_remembers_the_largest_gradient():
         return float(change)
 
     assert last_step("adam") == pytest.approx(-1.0, rel=1e-3)
-    assert last_step("amsgrad") == pytest.approx(-0.01, rel=1e-3)
+    assert last_step("amsgrad") == pytest.approx(-1 / math.sqrt(5_000), rel=1e-3)
+
+
+# Parameters that start at 1 after each update of `torch.optim.Adam(amsgrad=True, lr=0.1)` of PyTorch 2.13.0 in float64.
+AMSGRAD_GRADIENTS = [1.0, -0.8, 0.5, 0.3, -0.2, 0.2, 0.1, 2.0]
+AMSGRAD_PLAIN = [0.9, 0.8941875, 0.8667529, 0.8323941, 0.8113315, 0.7860655, 0.7605257, 0.7071181]
+# With weight_decay=0.05, at the whole and at a tenth of the rate.
+AMSGRAD_FULL_RATE = [0.9, 0.8890639, 0.8564694, 0.8167267, 0.789322, 0.7575115, 0.7251211, 0.668221]
+AMSGRAD_TENTH_RATE = [0.99, 0.9888782, 0.9855765, 0.9815465, 0.9787261, 0.975447, 0.9720883, 0.9663355]
+
+
+@pytest.mark.parametrize(
+    ("l2", "expected"),
+    [
+        (0.0, {"head": AMSGRAD_PLAIN}),
+        (0.05, {"head": AMSGRAD_FULL_RATE, "resnet": AMSGRAD_TENTH_RATE}),
+    ],
+)
+def test_amsgrad_takes_the_steps_of_pytorch(l2, expected):
+    optimizer = Optimizer("amsgrad", learning_rate=0.1, l2=l2, rates=(("resnet", 0.1),))
+    params = {name: jnp.ones(1) for name in expected}
+    rule = build(optimizer, 100)
+    state, steps = rule.init(params), {name: [] for name in expected}
+    for gradient in AMSGRAD_GRADIENTS:
+        changes, state = rule.update(dict.fromkeys(params, jnp.full(1, gradient)), state, params)
+        params = optax.apply_updates(params, changes)
+        for name, value in params.items():
+            steps[name].append(float(value[0]))
+    for name, values in expected.items():
+        np.testing.assert_allclose(steps[name], values, rtol=3e-6)
 
 
 def test_an_unknown_name_is_refused():
