@@ -4,7 +4,8 @@
     TRACK/source-02.wav     voice
     TRACK/mix.wav           not read, because mixtures are sums of stems
 
-Each split is a third of the songs, as in Stoller et al. 2018.
+The songs have the splits that the code of Stoller et al. 2018 publishes; any other songs, sorted by name, are split in
+thirds.
 """
 
 import dataclasses
@@ -15,7 +16,7 @@ from data_pipelines.audio.reading import AudioFile
 from data_pipelines.corpora.base import CorpusBuilder, OrderedMap, Stem, Track
 from data_pipelines.corpora.folder import HIGHEST_STORED_RATE, file_inputs
 from data_pipelines.corpora.stem_files import check_present, read_stems, track_folders
-from data_pipelines.corpora.thirds import split_in_thirds
+from data_pipelines.corpora.stoller2018 import published_or_thirds
 
 FILES = {"vocals": "source-02.wav", "accompaniment": "source-01.wav"}
 EXPECTED = "a track of CCMixter has source-01.wav, the accompaniment, and source-02.wav, the voice"
@@ -23,14 +24,14 @@ EXPECTED = "a track of CCMixter has source-01.wav, the accompaniment, and source
 
 @dataclasses.dataclass(frozen=True)
 class Ccmixter(CorpusBuilder):
-    """The CCMixter corpus: voice and accompaniment, with a third of the songs in each split.
+    """The CCMixter corpus: voice and accompaniment, split as in Stoller et al. 2018.
 
     Attributes:
       source: Folder that holds a folder for each track.
     """
 
     kind: ClassVar[str] = "ccmixter"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     source: Path
 
@@ -41,7 +42,7 @@ class Ccmixter(CorpusBuilder):
         return min(AudioFile(_files(self._folders()[0])["vocals"]).sample_rate, HIGHEST_STORED_RATE)
 
     def tracks(self, ordered_map: OrderedMap) -> list[Track]:
-        return split_in_thirds({folder.name: folder for folder in self._folders()}, self.source)
+        return published_or_thirds(self.kind, {folder.name: folder for folder in self._folders()}, self.source)
 
     def load(self, track: Track, sample_rate: int) -> list[Stem]:
         return read_stems({name: [path] for name, path in _files(track.source).items()}, sample_rate)

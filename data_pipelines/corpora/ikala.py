@@ -2,8 +2,9 @@
 
     Wavfile/10161_chorus.wav …      stereo: accompaniment on the left, voice on the right
 
-Both stems are stored in mono, and the mixture is their sum. Each split is a third of the clips, as in Stoller et al.
-2018.
+Both stems are stored in mono, and the mixture is their sum. Each split is a third of the clips, sorted by name. Stoller
+et al. 2018 also use thirds, but of another order: that of an XML file which is too large for the available copy of
+their code, so that their clips of each split are not known here.
 """
 
 import dataclasses
@@ -13,7 +14,7 @@ from typing import ClassVar
 from data_pipelines.audio.reading import AudioFile, read_audio, resample, to_int16
 from data_pipelines.corpora.base import CorpusBuilder, OrderedMap, Stem, Track
 from data_pipelines.corpora.folder import HIGHEST_STORED_RATE, file_inputs
-from data_pipelines.corpora.thirds import split_in_thirds
+from data_pipelines.corpora.stoller2018 import split_in_thirds
 
 # Channel of each stem.
 CHANNELS = {"vocals": 1, "accompaniment": 0}

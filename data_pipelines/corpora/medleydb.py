@@ -7,7 +7,8 @@ The metadata list the instrument of each stem. Stems of voices are summed to `vo
 `accompaniment`. A song without stems of one kind is stored without it. A stem without an instrument of its own, such as
 `Main System` (microphones in front of all players), counts as voices if all of its raw recordings are voices.
 `NAME_MIX.wav` is not read, because mixtures are sums of stems, without the levels and the mastering of the published
-mix. Each split is a third of the songs, as in Stoller et al. 2018.
+mix. The 122 songs of version 1 have the splits that the code of Stoller et al. 2018 publishes; the others, sorted by
+name, are split in thirds.
 """
 
 import dataclasses
@@ -20,7 +21,7 @@ from data_pipelines.audio.reading import AudioFile
 from data_pipelines.corpora.base import CorpusBuilder, OrderedMap, Stem, Track
 from data_pipelines.corpora.folder import HIGHEST_STORED_RATE, file_inputs
 from data_pipelines.corpora.stem_files import check_present, read_stems, track_folders
-from data_pipelines.corpora.thirds import split_in_thirds
+from data_pipelines.corpora.stoller2018 import published_or_thirds
 
 # Voices in MedleyDB's taxonomy of instruments, without `crowd` (an audience), and those of songs after version 1.
 VOICES = frozenset(
@@ -52,14 +53,14 @@ class _Song:
 
 @dataclasses.dataclass(frozen=True)
 class Medleydb(CorpusBuilder):
-    """MedleyDB: voices and accompaniment, with a third of the songs in each split.
+    """MedleyDB: voices and accompaniment, split as in Stoller et al. 2018.
 
     Attributes:
       source: Folder that holds `Audio`, and `Metadata` unless the folder of each track holds its metadata.
     """
 
     kind: ClassVar[str] = "medleydb"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     source: Path
 
@@ -72,7 +73,7 @@ class Medleydb(CorpusBuilder):
         return min(AudioFile(_all_files(first)[0]).sample_rate, HIGHEST_STORED_RATE)
 
     def tracks(self, ordered_map: OrderedMap) -> list[Track]:
-        return split_in_thirds(self._songs(), self.source)
+        return published_or_thirds(self.kind, self._songs(), self.source)
 
     def load(self, track: Track, sample_rate: int) -> list[Stem]:
         return read_stems(track.source.files, sample_rate)

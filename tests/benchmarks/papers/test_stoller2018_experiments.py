@@ -9,6 +9,7 @@ import pytest
 from benchmarks.papers.stoller2018 import critic, paper
 from benchmarks.papers.stoller2018.table import Run, rows_of, system_of, table
 from configs.stoller2018 import get_config
+from data_pipelines.corpora.stoller2018 import published_songs
 from data_pipelines.schema import MIXTURE, SOURCES
 from qsep_jax.inference.model import Model
 
@@ -47,6 +48,30 @@ def test_the_slides_have_ninety_numbers():
     assert len(scores) == 90
     assert scores["SDR", "vocals", "all", "VA"] == 7.47
     assert scores["SAR", "vocals", "ikala", "VA"] == 11.73
+
+
+def rms_of_pooled_column(counts: dict[str, int]) -> float:
+    """How far, in dB, the pooled column is from the mean of the corpora weighted by numbers of songs."""
+    scores, errors = paper.published(), []
+    for metric, stem in paper.ROWS:
+        for system in paper.SYSTEMS:
+            pooled = sum(songs * scores[metric, stem, corpus, system] for corpus, songs in counts.items())
+            errors.append(pooled / sum(counts.values()) - scores[metric, stem, "all", system])
+    return float(np.sqrt(np.mean(np.square(errors))))
+
+
+def test_the_pooled_column_is_the_mean_over_the_voiced_test_songs_of_the_split_file():
+    """It confirms the split: no other number of songs of MedleyDB fits as well (18 is that of a sorted split)."""
+    counts = {
+        corpus: sum(song.has_voice and song.split == "test" for song in published_songs(corpus))
+        for corpus in ("dsd100", "medleydb", "ccmixter")
+    } | {"ikala": 252 // 3}
+    assert counts == {"dsd100": 25, "medleydb": 20, "ccmixter": 18, "ikala": 84}
+    assert rms_of_pooled_column(counts) < 0.007
+    assert rms_of_pooled_column(counts | {"medleydb": 18}) > 0.04
+    assert rms_of_pooled_column(counts | {"medleydb": 42}) > 0.4
+    others = [rms_of_pooled_column(counts | {"medleydb": songs}) for songs in range(1, 43) if songs != 20]
+    assert min(others) > 2 * rms_of_pooled_column(counts)
 
 
 @pytest.mark.parametrize(("variant", "name"), [("supervised", "baseline"), ("v", "V"), ("va", "VA")])

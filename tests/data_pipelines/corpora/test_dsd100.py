@@ -1,4 +1,4 @@
-"""`dsd100`: the published layout, the halves of the test songs, and errors in the source."""
+"""`dsd100`: the published layout, the halves of unlisted test songs, and errors in the source."""
 
 import os
 import shutil
@@ -13,6 +13,8 @@ from data_pipelines.corpora.dsd100 import Dsd100
 from data_pipelines.prepared.corpus import Excerpt, open_corpus
 from data_pipelines.schema import FOUR_STEMS
 
+# The songs of these tests have invented names.
+pytestmark = pytest.mark.filterwarnings("ignore:.*not in the published list of Stoller:UserWarning")
 LEVELS = {"vocals": 0.1, "drums": 0.2, "bass": 0.3, "other": 0.4}
 
 
@@ -33,7 +35,7 @@ def splits_of(corpus: Dsd100) -> list[tuple[str, str]]:
     return [(track.name, track.split) for track in corpus.tracks(map)]
 
 
-def test_dev_is_the_training_split_and_test_is_halved(source):
+def test_dev_is_the_training_split_and_unlisted_songs_of_test_are_halved(source):
     assert splits_of(Dsd100(source)) == [
         ("051 - A", "train"),
         ("052 - B", "train"),
@@ -45,19 +47,6 @@ def test_dev_is_the_training_split_and_test_is_halved(source):
 def test_an_odd_song_is_in_the_test_split(source):
     write_song(source, "Test", "003 - E")
     assert splits_of(Dsd100(source))[2:] == [("001 - C", "validation"), ("002 - D", "test"), ("003 - E", "test")]
-
-
-def test_the_published_numbers(tmp_path):
-    for part, numbers in (("Dev", range(51, 101)), ("Test", range(1, 51))):
-        for number in numbers:
-            for stem in FOUR_STEMS:
-                path = tmp_path / "Sources" / part / f"{number:03d}" / f"{stem}.wav"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.touch()
-    numbers_of_splits: dict[str, list[int]] = {}
-    for name, split in splits_of(Dsd100(tmp_path)):
-        numbers_of_splits.setdefault(split, []).append(int(name))
-    assert numbers_of_splits == {"train": [*range(51, 101)], "validation": [*range(1, 26)], "test": [*range(26, 51)]}
 
 
 def test_the_stems_of_a_track(source):
