@@ -17,6 +17,7 @@ from pathlib import Path
 import jax
 
 from benchmarks.timing import rows
+from benchmarks.timing.training_time import seconds_of
 from qsep_jax.command_line import console
 from qsep_jax.evaluation import excerpts
 from qsep_jax.figures import spectrograms
@@ -55,17 +56,6 @@ def keep_all_checkpoints(experiment: Experiment, root: str) -> Experiment:
     return dataclasses.replace(
         experiment, data=data, train=dataclasses.replace(settings, keep=max(count, 1), evaluate=False)
     )
-
-
-def seconds_of(lines: list[dict[str, float]], batch_size: int) -> dict[int, float]:
-    """Seconds of training up to each logged step, with compilation and without validation, from metrics.jsonl."""
-    seconds, previous, total = {}, 0, 0.0
-    for line in lines:
-        if "examples_per_second" in line:
-            total += (line["step"] - previous) * batch_size / line["examples_per_second"]
-            previous = int(line["step"])
-            seconds[previous] = total
-    return seconds
 
 
 def measure(run: RunFolder) -> list[rows.Row]:

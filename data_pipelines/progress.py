@@ -51,7 +51,9 @@ class Progress:
         self._printed = time.monotonic()
         done, seconds = self._done - self._initial, self._printed - self._start
         total = f"/{self._total}" if self._total else ""
-        left = f", {_hours(seconds / done * (self._total - self._done))} left" if done and self._total else ""
+        left = (
+            f", {hours_and_minutes(seconds / done * (self._total - self._done))} left" if done and self._total else ""
+        )
         self._print(f"{self._done}{total}{left}{', ' + note if note else ''}")
 
     def _print(self, text: str) -> None:
@@ -71,7 +73,7 @@ class Progress:
             self._print(f"done, {self._done} in {seconds:.1f} s")
 
 
-def _hours(seconds: float) -> str:
+def hours_and_minutes(seconds: float) -> str:
     """`1:05 h` for an hour and five minutes; the last minute counts as one."""
     minutes = math.ceil(seconds / 60)
     return f"{minutes // 60}:{minutes % 60:02d} h"

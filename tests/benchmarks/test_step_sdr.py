@@ -6,6 +6,7 @@ import jax
 import pytest
 
 from benchmarks import step_sdr
+from benchmarks.timing.training_time import seconds_of
 from qsep_jax.training import sharding
 from tests.commands import command, config_of, refused
 from tests.experiments import debug, write_corpora
@@ -17,7 +18,7 @@ def test_seconds_are_those_of_training_alone():
         {"step": 10, "validation/loss": 1.0},
         {"step": 30, "examples_per_second": 80.0},
     ]
-    assert step_sdr.seconds_of(lines, batch_size=4) == {10: 2.0, 30: 3.0}
+    assert seconds_of(lines, batch_size=4) == {10: 2.0, 30: 3.0}
 
 
 def test_the_first_step_that_reaches_the_target():
