@@ -2,7 +2,8 @@
 
 Data: singing voice and accompaniment, mono at 8,192 Hz. The 50 training songs of DSD100 have stems. A third each of
 MedleyDB, CCMixter and iKala has none: mixtures and real recordings of the sources are drawn from it independently, with
-a gain from U(0.2, 1.2). Tested on the other half of DSD100's test songs and on the last thirds.
+a gain from U(0.2, 1.2); songs without the source give silence. Tested on half of DSD100's test songs and on the last
+thirds.
 
 Training: STFT 512/256, patches of 64 frames with real context, five updates of the critics for one of the separator,
 Adam at 5e-5, batches of 64, α = β = 0.001, one-sided penalty of weight 10. An epoch has 1,000 steps; the first epoch
@@ -97,7 +98,9 @@ def _unpaired(system: Stoller2018, view: View, corpus: str, mixtures: int = 0) -
     if not system.critics:
         return {}
     mixture = Stream(corpus, UnpairedMixture(), view, tracks=mixtures)
-    sources = {stem: Stream(corpus, SoloExcerpt(), {stem: view[stem]}, first=mixtures) for stem in system.critics}
+    # Songs without the source are real examples too: silence, as in the published code.
+    real = SoloExcerpt(absent="silent")
+    sources = {stem: Stream(corpus, real, {stem: view[stem]}, first=mixtures) for stem in system.critics}
     return {MIXTURES: mixture, CRITIC_MIXTURES: mixture, **sources}
 
 

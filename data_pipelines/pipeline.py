@@ -14,7 +14,7 @@ import numpy as np
 
 from data_pipelines.prepared.corpus import Corpus
 from data_pipelines.processes import ignore_termination
-from data_pipelines.streams import Data, Recipe, Shape, open_corpora, stream_seed
+from data_pipelines.streams import Data, Recipe, Shape, open_corpora, pool_weight, stream_seed
 
 Batch = dict[str, dict[str, np.ndarray]]
 
@@ -31,8 +31,8 @@ class _Mix(grain.transforms.RandomMap):
     def random_map(self, element: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         corpus = self.corpora[0]
         if len(self.corpora) > 1:
-            counts = np.array([len(candidate.all_tracks) for candidate in self.corpora])
-            corpus = self.corpora[rng.choice(len(counts), p=counts / counts.sum())]
+            weights = np.array([pool_weight(self.recipe, candidate) for candidate in self.corpora])
+            corpus = self.corpora[rng.choice(len(weights), p=weights / weights.sum())]
         return self.recipe(rng, corpus, self.samples)
 
 

@@ -21,7 +21,7 @@ class Stream:
 
     Attributes:
       corpus: Name of a prepared corpus, or names of several, joined by `+`. Each example comes from one of them, drawn
-        with a probability proportional to its number of tracks.
+        with a probability proportional to the number of tracks from which the recipe draws (`pool_weight`).
       recipe: Recipe that draws and mixes an example.
       view: Stems that the recipe reads, each the sum of stored stems; by default all that are not part of another.
       channels: Audio channels of the examples; 1 mixes down.
@@ -84,6 +84,13 @@ class Shape:
     samples: int
     sample_rate: int
     repeats: int = 1
+
+
+def pool_weight(recipe: Recipe, corpus: Corpus) -> float:
+    """The relative probability with which an example comes from `corpus`, one of several of a stream."""
+    if isinstance(recipe, SoloExcerpt):
+        return len(recipe.tracks(corpus))
+    return len(corpus.all_tracks)
 
 
 def stream_seed(seed: int, split: str, stream: str) -> int:

@@ -101,6 +101,11 @@ class Corpus:
         """Names of the tracks that have any stem of the view."""
         return tuple(dict.fromkeys(track for stem in self.stems for track in self._names[stem]))
 
+    @functools.cached_property
+    def stored_tracks(self) -> tuple[str, ...]:
+        """Names of all selected tracks of the split, also of those that have no stem of the view."""
+        return tuple(dict.fromkeys(track for track, _ in self._rows))
+
     def length(self, track: str, stem: str) -> int:
         """The length of `stem` in `track`, in samples."""
         return max(row.samples for row in self._parts[stem][track])

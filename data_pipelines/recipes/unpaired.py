@@ -4,6 +4,7 @@ Mixtures and single sources are drawn independently, so that no source is part o
 """
 
 import dataclasses
+from typing import Literal
 
 import numpy as np
 
@@ -48,9 +49,13 @@ class SoloExcerpt:
 
     Attributes:
       gain: Range of the uniformly distributed gain.
+      absent: Treatment of tracks that lack the stem: they are not drawn (`skip`), or drawn like the others and give an
+        example of silence (`silent`). The published code does the latter: a critic compares estimates from all mixtures
+        with real sources, and the voice in an instrumental song is silence.
     """
 
     gain: Gain = (0.2, 1.2)
+    absent: Literal["skip", "silent"] = "skip"
 
     def __call__(self, rng: np.random.Generator, corpus: Corpus, samples: int) -> dict[str, np.ndarray]:
         """Draw `target` `[T, C]`.
@@ -59,10 +64,18 @@ class SoloExcerpt:
           ValueError: if the view has several stems.
         """
         self.check(corpus)
-        excerpt = corpus.draw(rng, corpus.stems[0], samples)
+        (stem,), names = corpus.stems, self.tracks(corpus)
+        track = names[rng.integers(len(names))]
         audio = np.zeros((samples, corpus.channels), np.float32)
-        corpus.add(excerpt, rng.uniform(*self.gain), audio)
+        if track in corpus.tracks(stem):
+            room = corpus.length(track, stem) - samples
+            start = int(rng.integers(room + 1)) if room > 0 else 0
+            corpus.add(Excerpt(track, stem, start, samples), rng.uniform(*self.gain), audio)
         return {TARGET: audio}
+
+    def tracks(self, corpus: Corpus) -> tuple[str, ...]:
+        """The tracks from which examples are drawn."""
+        return corpus.stored_tracks if self.absent == "silent" else corpus.tracks(corpus.stems[0])
 
     def check(self, corpus: Corpus) -> None:
         """Raise ValueError if the view has several stems."""

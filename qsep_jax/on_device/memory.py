@@ -100,10 +100,21 @@ class RowLayout:
             self.rows += -(-piece.samples // self.size)
         return self._pieces[piece.key][0]
 
-    def index(self, corpora: Sequence[Corpus], sources: Sequence[Source], **extra: np.ndarray) -> Index:
-        """Add sources, the stems of the view first, and return their index as numpy arrays."""
-        stems, counts = len(corpora[0].stems), [len(corpus.all_tracks) for corpus in corpora]
-        names = [(number, track) for number, corpus in enumerate(corpora) for track in corpus.all_tracks]
+    def index(
+        self,
+        corpora: Sequence[Corpus],
+        sources: Sequence[Source],
+        tracks_of: Sequence[Sequence[str]] = (),
+        **extra: np.ndarray,
+    ) -> Index:
+        """Add sources, the stems of the view first, and return their index as numpy arrays.
+
+        Args:
+          tracks_of: the tracks of each corpus; by default those that have any stem of the view.
+        """
+        tracks_of = tracks_of or [corpus.all_tracks for corpus in corpora]
+        stems, counts = len(corpora[0].stems), [len(tracks) for tracks in tracks_of]
+        names = [(number, track) for number, tracks in enumerate(tracks_of) for track in tracks]
         max_parts = max(len(parts) for source in sources for parts in source.values())
         rows = np.zeros((len(sources), len(names), max_parts), np.int32)
         samples = np.zeros_like(rows)

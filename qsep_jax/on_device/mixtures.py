@@ -1,5 +1,6 @@
 """The recipes of `data_pipelines.recipes.mixing`, `mix_and_separate` and `unpaired` inside the step."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -11,8 +12,8 @@ from data_pipelines.recipes.mix_and_separate import MixAndSeparate
 from data_pipelines.recipes.mixing import SILENCE, Augmentation, RandomSplit, Remix
 from data_pipelines.recipes.unpaired import PairedExcerpt, SoloExcerpt, UnpairedMixture
 from data_pipelines.schema import MIXTURE, QUERY, SLOTS, SOURCES, TARGET
-from qsep_jax.on_device.memory import DoesNotFit, Index
-from qsep_jax.on_device.recipe import DeviceRecipe, Example, random_start
+from qsep_jax.on_device.memory import DoesNotFit, Index, RowLayout
+from qsep_jax.on_device.recipe import DeviceRecipe, Example, random_start, stem_sources
 
 
 class DrawnRandomSplit(DeviceRecipe):
@@ -165,11 +166,16 @@ class DrawnSoloExcerpt(DeviceRecipe):
     def check(self, corpus: Corpus) -> None:
         self.recipe.check(corpus)
 
+    def index(self, corpora: Sequence[Corpus], layout: RowLayout) -> Index:
+        for corpus in corpora:
+            self.check(corpus)
+        return layout.index(corpora, stem_sources(corpora), [self.recipe.tracks(corpus) for corpus in corpora])
+
     def choose(self, key: Array, attempts: Array, index: Index) -> tuple[Array, Any]:
         excerpt_key, gain_key = jax.random.split(key)
-        stem = jnp.zeros((), jnp.int32)
-        track, start = self.random_excerpt_of(excerpt_key, stem, index)
-        return jnp.stack([stem, track, start])[None], uniform(gain_key, self.recipe.gain)
+        # The index holds exactly the tracks from which the recipe draws; one without the stem is read as zeros.
+        track, start = self.random_excerpt(excerpt_key, index, self.samples)
+        return jnp.stack([jnp.zeros_like(track), track, start])[None], uniform(gain_key, self.recipe.gain)
 
     def example(self, choices: Any, audio: Array, index: Index) -> tuple[Example, Array]:
         return {TARGET: choices * audio[0]}, self.no_redraw()

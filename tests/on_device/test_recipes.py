@@ -36,6 +36,7 @@ RECIPES: dict[str, tuple[Recipe, dict[str, tuple[str, ...]], int]] = {
     "songs": (PairedExcerpt(), {}, 2),
     "mixtures": (UnpairedMixture(), {}, 1),
     "solos": (SoloExcerpt((0.5, 1.0)), {"vocals": ("vocals",)}, 1),
+    "solos, absent as silence": (SoloExcerpt((0.5, 1.0), "silent"), {"flute": ("flute",)}, 1),
     "remix": (Remix(songs=3, shift=0.2), {}, 2),
     "pairs": (InstrumentPairs(shifts=1, most_notes=8), {}, 1),
 }
@@ -176,10 +177,19 @@ def test_notes_are_those_of_the_excerpt(root):
     assert np.isfinite(sources).all()
 
 
-@pytest.mark.parametrize("recipe", [RandomSplit(0.9, targets=1, other_query=0.5), UnpairedMixture(), Remix(2, 0.1)])
-def test_examples_come_from_one_of_several_corpora(root, recipe):
+TWO_STEMS = {"bass": ("bass",), "drums": ("drums",)}
+POOLED: list[tuple[Recipe, dict[str, tuple[str, ...]]]] = [
+    (RandomSplit(0.9, targets=1, other_query=0.5), TWO_STEMS),
+    (UnpairedMixture(), TWO_STEMS),
+    (Remix(2, 0.1), TWO_STEMS),
+    (SoloExcerpt((0.5, 1.0)), {"low": ("tuba", "bass")}),
+    (SoloExcerpt((0.5, 1.0), "silent"), {"low": ("tuba", "bass")}),
+]
+
+
+@pytest.mark.parametrize(("recipe", "view"), POOLED)
+def test_examples_come_from_one_of_several_corpora(root, recipe, view):
     """A corpus is drawn in proportion to its number of tracks; here one corpus is mono and has only two stems."""
-    view = {"bass": ("bass",), "drums": ("drums",)}
     stream = Stream("own+other", recipe, view)
     shape = Shape(SAMPLES, RATE)
     data = Data(str(root), {"s": stream})

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from configs.stoller2018 import get_config
+from data_pipelines.recipes.unpaired import SoloExcerpt
 from data_pipelines.schema import MIXTURE, SOURCES, TARGET
 from qsep_jax.dsp.stft import istft, stft
 from qsep_jax.inference.chunks import plan_of
@@ -61,6 +62,13 @@ def test_mixtures_and_sources_of_band_are_from_different_songs():
     for stem in ("vocals", "accompaniment"):
         assert (streams[stem].corpus, streams[stem].first, streams[stem].tracks) == ("band_fluid", 40, 0)
         assert tuple(streams[stem].view) == (stem,)
+        assert streams[stem].recipe == SoloExcerpt(absent="silent")
+
+
+def test_gradients_are_finite_where_the_real_source_is_silent(params, batch):
+    silent = batch | {stem: {TARGET: np.zeros_like(batch[stem][TARGET])} for stem in TINY.critics}
+    gradients, _ = jax.jit(jax.grad(TINY.critic_loss, has_aux=True))({"params": params}, silent, KEY)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients["params"][CRITICS]))
 
 
 @pytest.mark.parametrize(

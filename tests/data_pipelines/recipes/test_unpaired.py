@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from configs.stoller2018 import get_config
 from data_pipelines.corpora.base import Stem
+from data_pipelines.corpora.stoller2018 import published_songs
 from data_pipelines.pipeline import Pipeline
 from data_pipelines.prepared import store
 from data_pipelines.prepared.corpus import Corpus, View, open_corpus
@@ -118,6 +120,52 @@ def test_a_solo_needs_no_other_stem(root):
     assert corpus.all_tracks == ("s0", "s1", "s3")
     assert all(example[TARGET].min() < 0 for example in draws(SoloExcerpt(), corpus))
     assert draws(SoloExcerpt(), open_train(root, "others", {"a": ("a",)}), 1)[0][TARGET].any()
+
+
+@pytest.fixture(scope="module")
+def instrumental(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The corpus `toy` of three songs, two of them without vocals, and `voices` of one voice without accompaniment."""
+    folder = tmp_path_factory.mktemp("instrumental")
+    songs: Tracks = {name: {"accompaniment": flat(0.2)} for name in ("b", "c")}
+    write(folder, "toy", train={"a": {"vocals": flat(0.3), "accompaniment": flat(0.2)}} | songs)
+    write(folder, "voices", train={"d": {"vocals": flat(-0.3)}})
+    return folder
+
+
+def share_of_silence(root: Path, stream: Stream, count: int) -> float:
+    batch = pipeline(root, stream, batch_size=count).batch(0)["songs"][TARGET]
+    assert batch.shape == (count, SAMPLES, 1)
+    return float(np.mean(~batch.any((1, 2))))
+
+
+def test_absent_stems_are_silent_examples(instrumental):
+    view: View = {"vocals": ("vocals",)}
+    skipped, silent = (Stream("toy", SoloExcerpt(absent=absent), view) for absent in ("skip", "silent"))
+    assert share_of_silence(instrumental, skipped, 300) == 0.0
+    assert share_of_silence(instrumental, silent, 300) == pytest.approx(2 / 3, abs=0.1)
+    # Of several corpora, those songs count too: the voice without accompaniment is one of four.
+    assert share_of_silence(instrumental, Stream("toy+voices", SoloExcerpt(absent="silent"), view), 400) == (
+        pytest.approx(2 / 4, abs=0.1)
+    )
+    # The tracks of the stream are selected before: here, the second and the third song.
+    rest = Stream("toy", SoloExcerpt(absent="silent"), {"accompaniment": ("accompaniment",)}, first=1)
+    assert share_of_silence(instrumental, rest, 50) == 0.0
+
+
+def test_the_voice_critic_of_the_published_lists_sees_15_silent_songs_of_140(tmp_path):
+    """40 songs of MedleyDB, 15 of them without voice, 16 of CCMixter and 84 clips of iKala."""
+    stems = {"vocals": flat(0.3, 2), "accompaniment": flat(0.2, 2)}
+    for name in ("medleydb", "ccmixter"):
+        songs = [song for song in published_songs(name) if song.split == "train"]
+        both = {song.track: stems if song.has_voice else {"accompaniment": flat(0.2, 2)} for song in songs}
+        write(tmp_path, name, train=both)
+    write(tmp_path, "ikala", train={f"i{number}": stems for number in range(84)})
+    streams = get_config("va").data.streams
+    (medleydb, *others) = pipeline(tmp_path, streams["vocals"]).corpora["songs"]
+    counts = [len(corpus.stored_tracks) for corpus in (medleydb, *others)]
+    assert (counts, len(medleydb.tracks("vocals"))) == ([40, 16, 84], 25)
+    assert share_of_silence(tmp_path, streams["vocals"], 2000) == pytest.approx(15 / 140, abs=0.025)
+    assert share_of_silence(tmp_path, streams["accompaniment"], 200) == 0.0
 
 
 def test_a_solo_needs_a_view_of_one_stem(root):
