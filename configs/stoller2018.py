@@ -84,7 +84,9 @@ def _published(system: Stoller2018, view: View) -> tuple[Data, str]:
     """The streams of the published corpora, and the corpora of the test set."""
     paired = Stream("dsd100", PairedExcerpt(), view)
     streams = {PAIRED: paired, **_unpaired(system, view, UNPAIRED)}
-    return Data(streams=streams, validation={PAIRED: dataclasses.replace(paired, corpus=ALL_CORPORA)}), ALL_CORPORA
+    # The published code validates on all patches of all songs. With draws by song, iKala's clips of 30 s would be 51 %.
+    validation = dataclasses.replace(paired, corpus=ALL_CORPORA, recipe=PairedExcerpt(draw="seconds"))
+    return Data(streams=streams, validation={PAIRED: validation}), ALL_CORPORA
 
 
 def _band(system: Stoller2018, view: View) -> tuple[Data, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from data_pipelines.prepared.corpus import Corpus, View, open_corpus
 from data_pipelines.recipes.instrument_pairs import InstrumentPairs
 from data_pipelines.recipes.mix_and_separate import MixAndSeparate
-from data_pipelines.recipes.mixing import RandomSplit, Remix
+from data_pipelines.recipes.mixing import RandomSplit, Remix, track_lengths
 from data_pipelines.recipes.unpaired import PairedExcerpt, SoloExcerpt, UnpairedMixture
 
 # A recipe is called as `recipe(rng, corpus, samples)` and returns an example.
@@ -21,7 +21,8 @@ class Stream:
 
     Attributes:
       corpus: Name of a prepared corpus, or names of several, joined by `+`. Each example comes from one of them, drawn
-        with a probability proportional to the number of tracks from which the recipe draws (`pool_weight`).
+        with a probability proportional to the number of tracks from which the recipe draws, or to their duration where
+        the recipe draws by it (`pool_weight`).
       recipe: Recipe that draws and mixes an example.
       view: Stems that the recipe reads, each the sum of stored stems; by default all that are not part of another.
       channels: Audio channels of the examples; 1 mixes down.
@@ -90,6 +91,8 @@ def pool_weight(recipe: Recipe, corpus: Corpus) -> float:
     """The relative probability with which an example comes from `corpus`, one of several of a stream."""
     if isinstance(recipe, SoloExcerpt):
         return len(recipe.tracks(corpus))
+    if isinstance(recipe, PairedExcerpt) and recipe.draw == "seconds":
+        return float(track_lengths(corpus).sum())
     return len(corpus.all_tracks)
 
 

@@ -145,12 +145,32 @@ class Remix:
         return {MIXTURE: sources.sum(0), SOURCES: sources}
 
 
-def random_position(rng: np.random.Generator, corpus: Corpus, samples: int) -> tuple[str, int]:
-    """Draw a track and the start of an excerpt of `samples` in it; the start is 0 if the track is shorter."""
-    track = corpus.all_tracks[rng.integers(len(corpus.all_tracks))]
-    present = [stem for stem in corpus.stems if track in corpus.tracks(stem)]
-    room = max(corpus.length(track, stem) for stem in present) - samples
+def random_position(
+    rng: np.random.Generator, corpus: Corpus, samples: int, *, by_duration: bool = False
+) -> tuple[str, int]:
+    """Draw a track and the start of an excerpt of `samples` in it; the start is 0 if the track is shorter.
+
+    Args:
+      by_duration: whether tracks are drawn in proportion to their duration; otherwise all are equally likely.
+    """
+    if by_duration:
+        lengths = track_lengths(corpus)
+        number = rng.choice(len(lengths), p=lengths / lengths.sum())
+    else:
+        number = rng.integers(len(corpus.all_tracks))
+    track = corpus.all_tracks[number]
+    room = track_length(corpus, track) - samples
     return track, int(rng.integers(room + 1)) if room > 0 else 0
+
+
+def track_length(corpus: Corpus, track: str) -> int:
+    """The length of a track in samples: that of its longest stem of the view."""
+    return max(corpus.length(track, stem) for stem in corpus.stems if track in corpus.tracks(stem))
+
+
+def track_lengths(corpus: Corpus) -> np.ndarray:
+    """The lengths of all tracks in samples, in the order of `corpus.all_tracks`."""
+    return np.array([track_length(corpus, track) for track in corpus.all_tracks], float)
 
 
 def rms(audio: np.ndarray) -> float:

@@ -17,11 +17,19 @@ Gain = tuple[float, float]
 
 @dataclasses.dataclass(frozen=True)
 class PairedExcerpt:
-    """The unchanged stems at a random position of a random track, and their sum."""
+    """The unchanged stems at a random position of a random track, and their sum.
+
+    Attributes:
+      draw: What is equally likely: every track (`tracks`), or every second of every track (`seconds`), so that tracks,
+        and several corpora of a stream, are drawn in proportion to their duration. The published code trains with the
+        former and validates on all patches of all songs, which is the latter in expectation.
+    """
+
+    draw: Literal["tracks", "seconds"] = "tracks"
 
     def __call__(self, rng: np.random.Generator, corpus: Corpus, samples: int) -> dict[str, np.ndarray]:
         """Draw `mixture` `[T, C]` and `sources` `[S, T, C]`, in the order of the view; missing stems are silent."""
-        sources = np.stack(_random_excerpt(rng, corpus, samples))
+        sources = np.stack(_random_excerpt(rng, corpus, samples, by_duration=self.draw == "seconds"))
         return {MIXTURE: sources.sum(0), SOURCES: sources}
 
 
@@ -85,9 +93,11 @@ class SoloExcerpt:
             )
 
 
-def _random_excerpt(rng: np.random.Generator, corpus: Corpus, samples: int) -> list[np.ndarray]:
+def _random_excerpt(
+    rng: np.random.Generator, corpus: Corpus, samples: int, *, by_duration: bool = False
+) -> list[np.ndarray]:
     """All stems of a random track at the same random position, each `[T, C]`."""
-    track, start = random_position(rng, corpus, samples)
+    track, start = random_position(rng, corpus, samples, by_duration=by_duration)
     silence = np.zeros((samples, corpus.channels), np.float32)
     return [
         corpus.read(Excerpt(track, stem, start, samples)) if track in corpus.tracks(stem) else silence

@@ -139,6 +139,10 @@ class DrawnExcerpts(DeviceRecipe):
     def excerpts(self) -> int:
         return self.stems
 
+    def check(self, corpus: Corpus) -> None:
+        if isinstance(self.recipe, PairedExcerpt) and self.recipe.draw != "tracks":
+            raise DoesNotFit(f"has the recipe's draw = '{self.recipe.draw}', which only the host does")
+
     def choose(self, key: Array, attempts: Array, index: Index) -> tuple[Array, Any]:
         excerpt_key, gain_key = jax.random.split(key)
         track, start = self.random_excerpt(excerpt_key, index, self.samples)

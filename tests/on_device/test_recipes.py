@@ -254,6 +254,7 @@ def test_a_corpus_too_large_for_the_devices(root, monkeypatch):
     ("recipe", "corpus", "message"),
     [
         (MixAndSeparate(2, 3, slots=3, frames=1, size=8), "own", "has video frames, which are only read on the host"),
+        (PairedExcerpt("seconds"), "own", "has the recipe's draw = 'seconds', which only the host does"),
         (InstrumentPairs(), "own+own", r"consists of several corpora, whose pitch-shifted variants may differ"),
         (RandomSplit(classes=5), "own", r"requires 0 targets of 5 classes"),
         (SoloExcerpt(), "own", r"a solo excerpt needs a view of one stem"),

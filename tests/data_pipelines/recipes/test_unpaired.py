@@ -1,5 +1,6 @@
 """Recipes of Stoller et al. 2018, and streams of several corpora or of a part of the tracks."""
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from data_pipelines.prepared.corpus import Corpus, View, open_corpus
 from data_pipelines.recipes.unpaired import PairedExcerpt, SoloExcerpt, UnpairedMixture
 from data_pipelines.schema import MIXTURE, SOURCES, TARGET
 from data_pipelines.streams import Data, Shape, Stream
+from qsep_jax.systems.stoller2018 import PAIRED
 
 RATE, SAMPLES = 8000, 400
 Tracks = dict[str, dict[str, np.ndarray]]
@@ -91,6 +93,42 @@ def test_missing_stems_and_samples_beyond_the_end_are_silent(root):
     without = open_corpus(root, "songs", RATE, "train", {"b": ("b",), "a": ("a",)}, first=2, tracks=2)
     silent = [not example[SOURCES][0].any() for example in draws(PairedExcerpt(), without)]
     assert 60 < sum(silent) < 140  # s2 and s3 are equally likely
+
+
+@pytest.fixture(scope="module")
+def durations(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The corpora `short`, six songs of 500 samples, and `long`, one song of 1,500 and one of 4,500 samples."""
+    folder = tmp_path_factory.mktemp("durations")
+    short = {f"s{number}": {"a": flat(0.1, 500)} for number in range(6)}
+    write(folder, "short", train=short, validation=short)
+    long = {"l1": {"a": flat(0.3, 1500)}, "l2": {"a": flat(0.5, 4500)}}
+    write(folder, "long", train=long, validation=long)
+    return folder
+
+
+def test_excerpts_can_be_drawn_in_proportion_to_duration(durations):
+    shares = {}
+    for draw in ("tracks", "seconds"):
+        batch = pipeline(durations, Stream("short+long", PairedExcerpt(draw)), "validation", 900).batch(0)["songs"]
+        levels, counts = np.unique(np.round(batch[MIXTURE][:, 0, 0], 1), return_counts=True)
+        shares[draw] = dict(zip(levels.tolist(), (counts / 900).tolist(), strict=True))
+    expected = {"tracks": (6 / 8, 1 / 8, 1 / 8), "seconds": (3 / 9, 1.5 / 9, 4.5 / 9)}
+    for draw, values in expected.items():
+        assert list(shares[draw]) == pytest.approx([0.1, 0.3, 0.5])
+        assert list(shares[draw].values()) == pytest.approx(values, abs=0.06)
+
+
+def test_the_short_clips_of_ikala_are_a_small_part_of_the_validation_loss(tmp_path):
+    """By songs they would be 84 of 165; clips of 30 s beside songs of four minutes are 11 % of the duration."""
+    data = get_config("va").data
+    for name, songs in (("dsd100", 25), ("medleydb", 40), ("ccmixter", 16)):
+        track = {"vocals": flat(0.1, 240), "accompaniment": flat(0.0, 240)}
+        write(tmp_path, name, train={"t": track}, validation={f"{name}{number}": track for number in range(songs)})
+    clip = {"vocals": flat(0.5, 30), "accompaniment": flat(0.0, 30)}
+    write(tmp_path, "ikala", train={"t": clip}, validation={f"i{number}": clip for number in range(84)})
+    data, shapes = dataclasses.replace(data, root=str(tmp_path)), {PAIRED: Shape(20, RATE)}
+    mixtures = Pipeline(data, shapes, "validation", 600, 0).batch(0)[PAIRED][MIXTURE]
+    assert np.mean(mixtures[:, 0, 0] > 0.3) == pytest.approx(84 * 30 / (84 * 30 + 81 * 240), abs=0.05)
 
 
 @pytest.mark.parametrize("gain", [(0.2, 1.2), (0.5, 0.5)])
