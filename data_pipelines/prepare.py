@@ -17,6 +17,7 @@ import tyro
 
 from data_pipelines import console
 from data_pipelines.audio.reading import HIGHEST_RATE, LOWEST_RATE, fit_channels
+from data_pipelines.corpora import pitch_shift
 from data_pipelines.corpora.band import Band
 from data_pipelines.corpora.base import CorpusBuilder, Track
 from data_pipelines.corpora.ccmixter import Ccmixter
@@ -124,6 +125,7 @@ def _write(
     forms = [channels_and_video(path) for path in paths]
     channels, with_frames = max(channels for channels, _ in forms), any(has_frames for _, has_frames in forms)
     options = {field.name: str(getattr(corpus, field.name)) for field in dataclasses.fields(corpus)}  # pyright: ignore
+    options = {"kind": corpus.kind, **options, **pitch_shift.facts(options)}
 
     def records_of(split: str) -> Iterator[list[store.Record]]:
         for track, path in zip(tracks, paths, strict=True):
@@ -143,7 +145,7 @@ def _write(
             channels,
             by_split,
             fingerprint=fingerprint,
-            options={"kind": corpus.kind, **options},
+            options=options,
             with_frames=with_frames,
         )
 

@@ -24,6 +24,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from data_pipelines.corpora.pitch_shift import band_limited
 from data_pipelines.pipeline import Pipeline
 from data_pipelines.prepare import build, built_in_corpus
 from data_pipelines.prepared.commands import prepare_command
@@ -64,12 +65,18 @@ def shapes_of(system: System, split: str = "train") -> dict[str, Shape]:
 
 
 def prepare_missing(experiment: Experiment) -> None:
-    """Build the built-in corpora that the experiment needs and that are not prepared yet."""
+    """Build the built-in corpora that the experiment needs and that are not prepared yet; warn of outdated copies."""
     root, rate = experiment.data.root, experiment.system.sample_rate
     streams = (*experiment.data.streams.values(), *experiment.data.validation.values(), experiment.judged)
     for name in dict.fromkeys(name for stream in streams for name in stream.corpora):
         corpus, folder = built_in_corpus(name), corpus_folder(root, name, rate)
         if corpus is None:
+            if folder.exists() and band_limited(Metadata.load(folder).options):
+                warnings.warn(
+                    f"{folder} holds pitch-shifted variants that were made at {rate} Hz and lack the top of the "
+                    f"spectrum; '{prepare_command(root, name, rate)} --overwrite' makes them from the original audio",
+                    stacklevel=2,
+                )
             continue
         if not folder.exists():
             print(f"preparing the corpus '{name}' at {rate} Hz in {root}", flush=True)

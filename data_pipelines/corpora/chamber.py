@@ -16,7 +16,7 @@ import numpy as np
 from data_pipelines.audio.reading import to_int16
 from data_pipelines.corpora import pitch_shift
 from data_pipelines.corpora.base import CorpusBuilder, OrderedMap, Stem, Track
-from data_pipelines.corpora.render import RELEASE, default_soundfont, level, render
+from data_pipelines.corpora.render import RELEASE, RENDER_RATE, default_soundfont, gain_to, render
 from data_pipelines.corpora.scores import Part, Work, chorales, generator, quartets, read_work
 from data_pipelines.schema import INSTRUMENTS
 
@@ -117,15 +117,19 @@ class Chamber(CorpusBuilder):
             for index, instrument, shift in arrangement.players
         ]
         seconds = min(max(notes[-1, 1] for _, notes in parts) + RELEASE, self.longest)
-        stems = []
+        largest_shift = 0 if track.split == "test" else self.shifts
+        stems, variants = [], []
         for instrument, notes in parts:
             rng = generator(self.seed, "dynamics", track.name, instrument)
             notes = notes[notes[:, 0] < seconds - RELEASE]
-            program = INSTRUMENTS[instrument][2]
-            audio = render(notes, dynamics(rng, len(notes)), program, seconds, sample_rate, soundfont)
-            stems.append(Stem(instrument, to_int16(level(audio, STEM_RMS)), notes=notes))
-        largest_shift = 0 if track.split == "test" else self.shifts
-        variants = [variant for stem in stems for variant in pitch_shift.shifted(stem, largest_shift, sample_rate)]
+            velocities, program = dynamics(rng, len(notes)), INSTRUMENTS[instrument][2]
+            audio = render(notes, velocities, program, seconds, sample_rate, soundfont)
+            gain = gain_to(audio, STEM_RMS)
+            stem = Stem(instrument, to_int16(audio * gain), notes=notes)
+            stems.append(stem)
+            if largest_shift:
+                original = render(notes, velocities, program, seconds, RENDER_RATE, soundfont) * gain
+                variants += pitch_shift.shifted(stem, original, RENDER_RATE, largest_shift, sample_rate)
         return stems + variants
 
 

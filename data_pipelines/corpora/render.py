@@ -90,8 +90,13 @@ def high_pass(audio: np.ndarray, sample_rate: int) -> np.ndarray:
     return np.fft.irfft(spectrum, length, axis=0)[: len(audio)].astype(np.float32)
 
 
-def level(audio: np.ndarray, rms: float) -> np.ndarray:
-    """Scale audio to a root mean square of `rms`, or to a peak of full scale if that is less. Silence stays silent."""
+def gain_to(audio: np.ndarray, rms: float) -> np.float32:
+    """The factor that gives audio a root mean square of `rms`, or a full-scale peak if that is less; 1 for silence."""
     power = float(np.sqrt(np.mean(np.square(audio, dtype=np.float64)))) if audio.size else 0.0
     peak = float(np.max(np.abs(audio), initial=0.0))
-    return audio * np.float32(min(rms / power, 1.0 / peak)) if power > 0 else audio
+    return np.float32(min(rms / power, 1.0 / peak)) if power > 0 else np.float32(1.0)
+
+
+def level(audio: np.ndarray, rms: float) -> np.ndarray:
+    """Scale audio to a root mean square of `rms`, or to a peak of full scale if that is less. Silence stays silent."""
+    return audio * gain_to(audio, rms)

@@ -144,17 +144,21 @@ class Urmp(CorpusBuilder):
 
     def load(self, track: Track, sample_rate: int) -> list[Stem]:
         players: tuple[Player, ...] = track.source
-        audio = {player: _read_mono(player.audio, sample_rate) for player in players}
+        originals = {player: read_audio(player.audio) for player in players}
+        audio = {player: _mono(*original, sample_rate) for player, original in originals.items()}
         length = max(len(samples) for samples in audio.values())
-        stems = []
+        largest_shift = self.shifts if track.split == "train" else 0
+        stems, variants = [], []
         for instrument in dict.fromkeys(player.instrument for player in players):
             members = [player for player in players if player.instrument == instrument]
             total = np.sum([fit_length(audio[player], length) for player in members], axis=0)
             notes = np.concatenate([read_notes(player.notes) for player in members])
             notes = notes[np.argsort(notes[:, 0], kind="stable")]
-            stems.append(Stem(instrument, to_int16(total), notes=notes))
-        largest_shift = self.shifts if track.split == "train" else 0
-        variants = [variant for stem in stems for variant in pitch_shift.shifted(stem, largest_shift, sample_rate)]
+            stem = Stem(instrument, to_int16(total), notes=notes)
+            stems.append(stem)
+            if largest_shift:
+                original, rate = _sum([originals[player] for player in members])
+                variants += pitch_shift.shifted(stem, original, rate, largest_shift, sample_rate)
         if self.frame_rate:
             stems = self._with_frames(stems, players, length / sample_rate)
         return stems + variants
@@ -247,9 +251,16 @@ def split_of(piece: str) -> str:
     return "test" if song in TEST_SONGS or instruments.intersection(UNSEEN_INSTRUMENTS) else "train"
 
 
-def _read_mono(path: Path, sample_rate: int) -> np.ndarray:
-    audio, rate = read_audio(path)
+def _mono(audio: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:
     return resample(fit_channels(audio, 1), rate, sample_rate)
+
+
+def _sum(originals: list[tuple[np.ndarray, int]]) -> tuple[np.ndarray, int]:
+    """The mono sum of files, each with its sample rate in Hz, at the highest of their rates, and that rate."""
+    highest = max(rate for _, rate in originals)
+    audio = [_mono(samples, rate, highest) for samples, rate in originals]
+    length = max(len(samples) for samples in audio)
+    return np.sum([fit_length(samples, length) for samples in audio], axis=0), highest
 
 
 def read_notes(path: Path) -> np.ndarray:

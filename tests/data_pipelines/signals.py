@@ -18,6 +18,13 @@ def pitch(audio: np.ndarray, rate: int) -> float:
     return float(np.argmax(spectrum) * rate / (8 * len(audio)))
 
 
+def band_level(audio: np.ndarray, rate: int, low: float, high: float) -> float:
+    """The mean power per bin in dB of the first channel between two frequencies in Hz."""
+    power = np.abs(np.fft.rfft(audio[:, 0].astype(float))) ** 2
+    frequencies = np.fft.rfftfreq(len(audio), 1 / rate)
+    return float(10 * np.log10(power[(frequencies >= low) & (frequencies < high)].mean() + 1e-9))
+
+
 def write_tracks(source: Path, tracks: dict[str, list[str]], rate: int = 8000) -> Path:
     """Write a second of noise for each stem of `tracks`, for example `{"train/one": ["bass", "drums"]}`."""
     for number, (track, stems) in enumerate(tracks.items()):

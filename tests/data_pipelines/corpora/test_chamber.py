@@ -6,12 +6,14 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from signals import band_level
 
 from data_pipelines import prepare
+from data_pipelines.audio.reading import resample
 from data_pipelines.corpora import chamber
 from data_pipelines.corpora.base import Stem, Track
 from data_pipelines.corpora.chamber import Chamber, belongs_to_chamber, dynamics, split_of, timed_notes
-from data_pipelines.corpora.render import RELEASE
+from data_pipelines.corpora.render import RELEASE, RENDER_RATE
 from data_pipelines.corpora.scores import Part, Work
 from data_pipelines.prepared.corpus import open_corpus
 from data_pipelines.schema import INSTRUMENTS
@@ -189,6 +191,19 @@ def test_training_and_validation_stems_have_variants(shifting):
             assert (stem.audio != original.audio).any()
 
 
+def test_variants_are_made_from_the_rendering_at_its_original_rate(tracks, monkeypatch):
+    """White noise instead of an instrument: a variant has no hole at the top, and about the level of its stem."""
+    noise = np.random.default_rng(0).normal(0.0, 0.02, (RENDER_RATE * 4, 1)).astype(np.float32)
+    monkeypatch.setattr(chamber, "render", lambda *options: resample(noise, RENDER_RATE, options[4]))
+    (track, *_) = (track for track in tracks if track.split == "train")
+    stems = dataclasses.replace(CORPUS, shifts=4, longest=4.0).load(track, RATE)
+    players = len(track.source.players)
+    for stem in stems[: players + 8]:
+        top = band_level(stem.audio, RATE, 3200, 3600)
+        assert top == pytest.approx(band_level(stem.audio, RATE, 1000, 3000), abs=1.0), stem.name
+        assert top == pytest.approx(band_level(stems[0].audio, RATE, 3200, 3600), abs=6.0), stem.name
+
+
 def test_variants_do_not_change_the_stems(shifting):
     plain = dataclasses.replace(CORPUS, longest=4.0)
     track, stems = shifting["train"]
@@ -213,6 +228,7 @@ def test_the_inputs_of_variants():
     assert [line.split()[0] for line in Chamber(shifts=1).inputs()] == [
         *(line.split()[0] for line in CORPUS.inputs()),
         "librosa",
+        "variants",
     ]
     with pytest.raises(ValueError, match="--shifts -1 is outside 0 to 12"):
         Chamber(shifts=-1).inputs()

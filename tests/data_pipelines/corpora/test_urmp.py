@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from signals import pitch, tone
+from signals import band_level, pitch, tone
 
 from data_pipelines import prepare
-from data_pipelines.corpora import urmp
+from data_pipelines.corpora import pitch_shift, urmp
 from data_pipelines.corpora.urmp import Urmp, read_notes, split_of
 from data_pipelines.corpora.urmp_lin2021 import published_pairs, published_train_tracks
 from data_pipelines.prepared.corpus import open_corpus
@@ -146,6 +146,25 @@ def test_merged_pieces_sum_players_of_one_instrument(written):
     np.testing.assert_allclose(violins.notes[:, 0], [0.05, 0.1, 0.5, 0.5])
 
 
+@pytest.mark.parametrize(("rate", "merged"), [(16_000, False), (8000, True)])
+def test_variants_are_made_from_the_original_audio(rate, merged, source):
+    """White noise at 48 kHz instead of the players: a variant has no hole at the top, and the level of its stem."""
+    for number in (1, 2):
+        noise = np.random.default_rng(number).normal(0.0, 0.05, 4 * URMP_RATE)
+        soundfile.write(source / f"02_Sonata_vn_vn/AuSep_{number}_vn_02_Sonata.wav", noise, URMP_RATE)
+    corpus = Urmp(source, merged=merged)
+    stem, *variants = corpus.load(next(track for track in corpus.tracks(map) if "Sonata" in track.name), rate)
+    assert len(variants) == 8
+    middle, top = (1000, 3000), (0.4 * rate, 0.45 * rate)
+    for variant in variants:
+        assert band_level(variant.audio, rate, *top) == pytest.approx(
+            band_level(variant.audio, rate, *middle), abs=1.0
+        ), variant.name
+        assert band_level(variant.audio, rate, *middle) == pytest.approx(
+            band_level(stem.audio, rate, *middle), abs=6.0
+        ), variant.name
+
+
 def test_merged_pieces_have_variants_too(written):
     corpus = Urmp(written, shifts=1, merged=True)
     track = next(track for track in corpus.tracks(map) if track.name == "01_Jupiter_vn_vc")
@@ -161,7 +180,7 @@ def test_merged_pieces_have_variants_too(written):
 
 def test_a_changed_note_file_is_a_changed_input(source):
     before = Urmp(source).inputs()
-    assert len(before) == 2 * 13 + 1
+    assert len(before) == 2 * 13 + len(pitch_shift.inputs(4))
     assert len(Urmp(source, shifts=0).inputs()) == 2 * 13
     with (source / "01_Jupiter_vn_vc" / "Notes_1_vn_01_Jupiter.txt").open("a") as file:
         file.write("0.95\t\t440\t\t0.01\n")
