@@ -123,7 +123,8 @@ class Tracks(ProtocolOptions, CorpusOptions):
     Attributes:
       ask: Where a query-based system gets its queries: `mean` uses the mean of each class; `iterative` separates again,
         with the estimates as queries; `gt` uses the true stems; `nearest` uses the training track nearest to the true
-        stem.
+        stem. `iterative_segments` and `gt_segments` condition each segment on the query of the same segment, and not
+        the whole track on the mean over the query.
       channels: 1 mixes the tracks down to mono; 0 keeps the channels of the corpus.
     """
 

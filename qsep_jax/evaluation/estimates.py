@@ -9,14 +9,15 @@ import numpy as np
 
 from qsep_jax.inference.bank import Bank
 from qsep_jax.inference.chunks import default_plan, over_chunks
-from qsep_jax.inference.conditions import encode, is_loud
+from qsep_jax.inference.conditions import encode, encode_chunks, is_loud
 from qsep_jax.inference.cues import MixtureCondition
 from qsep_jax.inference.model import Model
-from qsep_jax.inference.separation import separate_blocks
+from qsep_jax.inference.separation import ConditionAt, separate_blocks
 from qsep_jax.metrics import oracles
+from qsep_jax.systems.base import Condition
 
 # Where the query for a stem comes from: see `model_estimators`.
-QueryMode = Literal["mean", "gt", "iterative", "nearest"]
+QueryMode = Literal["mean", "gt", "iterative", "nearest", "gt_segments", "iterative_segments"]
 Oracle = Literal["mixture", "irm", "ibm"]
 # Oracles process a track in chunks of this many samples, so that its whole spectrogram is never in memory.
 ORACLE_CHUNK = 2**18
@@ -41,7 +42,9 @@ def model_estimators(
 
     The query modes of Lee et al. 2019 are `mean`, the class means (§4.4); `iterative`, a second separation whose
     queries are the estimates of the first (§4.6); `gt`, the true stems, an upper bound (§4.7); and `nearest`, the
-    training track nearest to the true stem (§4.5). The class mean replaces a query that would be silent.
+    training track nearest to the true stem (§4.5). The class mean replaces a query that would be silent. The paper does
+    not say whether §4.6 and §4.7 condition a track on one latent or each segment on the latent of its own segment of
+    the query; `iterative` and `gt` do the former, `iterative_segments` and `gt_segments` the latter.
 
     Args:
       bank: Conditions of the training tracks; None for a system without queries, which estimates all stems at once.
@@ -61,20 +64,22 @@ def model_estimators(
 def _estimate_by_queries(model: Model, bank: Bank, mode: QueryMode, track: str, references: Stems) -> Stems:
     means = {stem: bank.mean(stem) for stem in references}
     queries = references
-    if mode == "iterative":
+    if mode in ("iterative", "iterative_segments"):
         queries = dict(zip(references, _separate(model, references, list(means.values())), strict=True))
-    conditions = []
+    conditions: list[Condition | ConditionAt] = []
     for stem, query in queries.items():
         condition = means[stem]
         if mode != "mean" and is_loud(query.mean(axis=1)):
             condition = encode(model, query, stem)
             if mode == "nearest":
                 condition = bank.tracks[stem][bank.nearest(stem, condition)]
+            elif mode in ("gt_segments", "iterative_segments"):
+                condition = encode_chunks(model, query, condition)
         conditions.append(condition)
     return dict(zip(references, _separate(model, references, conditions), strict=True))
 
 
-def _separate(model: Model, references: Stems, conditions: list[MixtureCondition]) -> np.ndarray:
+def _separate(model: Model, references: Stems, conditions: Sequence[MixtureCondition | ConditionAt]) -> np.ndarray:
     """Separate the sum of the references with each condition: `[S, T, C]`."""
     mixture = mixture_of(references)
     return np.concatenate(list(separate_blocks(model, [mixture], mixture.shape[1], conditions)), axis=1)

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from qsep_jax.inference.chunks import plan_of
 from qsep_jax.inference.model import Model
-from qsep_jax.inference.separation import separate_blocks
+from qsep_jax.inference.separation import ConditionAt, separate_blocks
 from qsep_jax.nn import xla
 from qsep_jax.systems.base import Condition, System, Variables
 
@@ -86,6 +87,23 @@ def encode(model: Model, audio: np.ndarray, name: str = "the query") -> Conditio
 def encode_blocks(model: Model, blocks: Iterable[np.ndarray], name: str = "the query") -> Condition:
     """The condition of a query in blocks `[n, C]` at the model's sample rate."""
     return mean(list(encode_windows(model, windows(blocks, model.system.query_samples, name))))
+
+
+def encode_chunks(model: Model, audio: np.ndarray, silent: Condition) -> ConditionAt:
+    """The conditions of the chunks of a mixture, each from the part of a query that is simultaneous with the chunk.
+
+    Args:
+      audio: The query `[T, C]` at the model's sample rate, as long as the mixture.
+      silent: The condition of a chunk in which the query is silent.
+    """
+    samples, starts = model.system.query_samples, plan_of(model.system).starts(len(audio))
+    mono = audio.mean(axis=1, keepdims=True, dtype=np.float32)
+    before, after = max(-starts[0], 0), max(starts[-1] + samples - len(mono), 0)
+    padded = np.pad(mono, ((before, after), (0, 0)))
+    parts = {start: padded[start + before :][:samples] for start in starts}
+    loud = {start: part for start, part in parts.items() if is_loud(part)}
+    conditions = dict(zip(loud, encode_windows(model, loud.values()), strict=True))
+    return lambda start: conditions.get(start, silent)
 
 
 def mean(conditions: list[Condition]) -> Condition:

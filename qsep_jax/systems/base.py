@@ -232,6 +232,10 @@ class System(abc.ABC):
         """
         return variables
 
+    def warnings(self, validation: Mapping[str, float]) -> tuple[str, ...]:
+        """Return what a user should know about the means of a validation, one line each; nothing by default."""
+        return ()
+
     def from_file(self, network: str, path: Path) -> Variables:
         """Return the published weights of a network in a local file, `{collection: tree}`.
 

@@ -6,6 +6,7 @@ audio of the same kind of source, and the latent may also be the mean of a class
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import jax
@@ -20,6 +21,11 @@ from qsep_jax.losses.variational import kl_to_standard_normal, sample_normal
 from qsep_jax.models.query_net import QueryNet
 from qsep_jax.models.unet import QueryUNet
 from qsep_jax.systems.base import Aux, Batch, BatchSpec, Optimizer, Phase, System, Variables
+
+# Collection of the variables with the updates so far of what grows from zero.
+WARMUP = "warmup"
+# KL divergence in nats below which the latent counts as empty.
+EMPTY_LATENT = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +51,8 @@ class Lee2019(System):
       mask_adain: Whether AdaIN is also applied before the sigmoid ("every layer of decoder part").
       reconstruction_weight: λ_R.
       kl_weight: λ_KL.
+      kl_warmup: Number of updates over which the weight of the KL divergence grows linearly from 0 to `kl_weight` (0:
+        it is constant, as in the paper).
       latent_weight: λ_latent.
       freeze_query_net: Whether the latent regression does not train the Query-net, as in BicycleGAN, so that the two
         networks cannot hide the latent in the output.
@@ -67,6 +75,7 @@ class Lee2019(System):
     mask_adain: bool = False
     reconstruction_weight: float = 10.0
     kl_weight: float = 0.01
+    kl_warmup: int = 0
     latent_weight: float = 0.5
     freeze_query_net: bool = True
     optimizer: Optimizer = Optimizer(
@@ -75,6 +84,8 @@ class Lee2019(System):
     compute_dtype: str = "float32"
 
     def __post_init__(self):
+        if self.kl_warmup < 0:
+            raise ValueError(f"kl_warmup must be 0 or more updates, not {self.kl_warmup}")
         bins, halvings = self.window_length // 2, len(self.channels)
         if bins % 2**halvings or self.frames % 2 ** (halvings - 1):
             raise ValueError(
@@ -106,7 +117,8 @@ class Lee2019(System):
         latent = jnp.zeros((1, self.latent_size))
         query_net = self.query_net.init(query_key, magnitude)["params"]
         separator = self.separator.init(separator_key, magnitude, latent)["params"]
-        return {"params": {"query_net": query_net, "separator": separator}}
+        variables = {"params": {"query_net": query_net, "separator": separator}}
+        return variables | ({WARMUP: {"kl": {"updates": jnp.zeros(())}}} if self.kl_warmup else {})
 
     def phases(self) -> tuple[Phase, ...]:
         return (Phase("cvae", ("query_net", "separator"), self.loss, self.optimizer),)
@@ -132,10 +144,13 @@ class Lee2019(System):
         else:
             estimate, latent_loss = self._estimate(variables, mixture, latent), jnp.zeros(())
         reconstruction, divergence = l1(estimate, target), kl_to_standard_normal(mean, log_variance)
-        total = (
-            self.reconstruction_weight * reconstruction + self.kl_weight * divergence + self.latent_weight * latent_loss
-        )
-        return total, Aux({"reconstruction": reconstruction, "kl": divergence, "latent": latent_loss})
+        kl_weight, updates = self.kl_weight, {}
+        if self.kl_warmup:
+            count = variables[WARMUP]["kl"]["updates"]
+            kl_weight *= jnp.minimum(count / self.kl_warmup, 1.0)
+            updates = {WARMUP: {"kl": {"updates": count + 1}}}
+        total = self.reconstruction_weight * reconstruction + kl_weight * divergence + self.latent_weight * latent_loss
+        return total, Aux({"reconstruction": reconstruction, "kl": divergence, "latent": latent_loss}, updates)
 
     def validate(self, variables: Variables, batch: Batch, key: Array) -> dict[str, Array]:
         """Return the reconstruction error with the mean of the latent as `loss`, and the divergence as `kl`."""
@@ -143,6 +158,16 @@ class Lee2019(System):
         mean, log_variance = self._encode(variables, query)
         estimate = self._estimate(variables, mixture, mean)
         return {"loss": l1(estimate, target), "kl": kl_to_standard_normal(mean, log_variance)}
+
+    def warnings(self, validation: Mapping[str, float]) -> tuple[str, ...]:
+        """Warn of a posterior collapse: a latent that carries next to nothing about the query."""
+        if validation["kl"] >= EMPTY_LATENT:
+            return ()
+        return (
+            f"the latent is empty: validation/kl is below {EMPTY_LATENT:g} nat, so the separator ignores the query. "
+            "The latent may fill later; if it does not, lower system.kl_weight, give system.kl_warmup, or start with "
+            "system.initial_log_variance -8",
+        )
 
     def preview(self, variables: Variables, batch: Batch) -> dict[str, Array]:
         """Return the mixture, its target, and the estimate of the target."""

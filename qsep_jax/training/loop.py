@@ -75,7 +75,7 @@ def fit(
     state, start = _initial_state(compiled, checkpoints, load_weights)
     writer = Writer(folder, start) if jax.process_index() == 0 else None
     log = Log(train, writer, reporter(start))
-    pauses = Pauses(compiled, train, validation, checkpoints, writer, system.sample_rate)
+    pauses = Pauses(system, compiled, train, validation, checkpoints, writer)
     try:
         # The guard allows only explicit transfers between host and device.
         with (

@@ -1,12 +1,13 @@
 """Pauses between steps for validation, previews and checkpoints, at the intervals of the settings."""
 
 import dataclasses
+import warnings
 
 import jax
 import numpy as np
 
 from data_pipelines.pipeline import Pipeline
-from qsep_jax.systems.base import Batch
+from qsep_jax.systems.base import Batch, System
 from qsep_jax.training.checkpoint import Checkpoints
 from qsep_jax.training.compiled import Compiled
 from qsep_jax.training.settings import Train
@@ -19,20 +20,20 @@ class Pauses:
     """The pauses of a run.
 
     Attributes:
+      system: System that is trained.
       compiled: Compiled functions of the run.
       train: Settings of the run.
       validation: Batches for validation and previews; None disables both.
       checkpoints: Checkpoints of the run.
       writer: Writer of the metrics; None in all processes except the first.
-      sample_rate: Sample rate of the previews in Hz.
     """
 
+    system: System
     compiled: Compiled
     train: Train
     validation: Pipeline | None
     checkpoints: Checkpoints
     writer: Writer | None
-    sample_rate: int
 
     def at(self, step: int, state: TrainState) -> TrainState:
         """Validate, preview and save, as far as each is due at this step; return the state afterwards."""
@@ -46,6 +47,10 @@ class Pauses:
                 state = self.compiled.observe(state, loss)
             if self.writer:
                 self.writer.scalars(step, {f"validation/{name}": value for name, value in means.items()})
+                # Not after the first validation, since training may have only begun; Python shows equal warnings once.
+                if step > self.train.validate_every:
+                    for message in self.system.warnings(means):
+                        warnings.warn(message, stacklevel=2)
         if self.validation and self._due(step, self.train.summary_every):
             self._preview(step, state, self.validation.batch(0))
         if self._due(step, self.train.save_every):
@@ -81,4 +86,4 @@ class Pauses:
         if self.writer:
             local = jax.device_get({name: audio.addressable_data(0) for name, audio in sounds.items()})
             for name, audio in local.items():
-                self.writer.sound(step, f"preview/{name}", audio[0], self.sample_rate)
+                self.writer.sound(step, f"preview/{name}", audio[0], self.system.sample_rate)

@@ -8,6 +8,7 @@ import pytest
 
 from qsep_jax.inference import conditions
 from qsep_jax.inference.bank import Bank, make_bank
+from qsep_jax.inference.chunks import plan_of
 from qsep_jax.inference.conditions import cosine_distance, encode, iterate, mean, slerp
 from qsep_jax.inference.model import Model
 
@@ -51,6 +52,25 @@ def test_windows_are_mixed_down_and_the_last_ends_with_the_signal(size):
     assert cut_windows[0].dtype == np.float32
     assert len(windows(LOUD, 10, size=size)) == 4
     assert len(windows(LOUD, 40, size=size)) == 1
+
+
+def test_each_chunk_is_conditioned_on_its_own_part_of_the_query():
+    """Chunks extend beyond both ends of the query; one in which it is silent gets the condition of the whole query."""
+    model = Model(Levels(query_samples=16), jnp.float32(1.0))  # pyright: ignore[reportArgumentType]
+    starts = plan_of(model.system).starts(len(LOUD))
+    query = LOUD.copy()
+    query[max(starts[2], 0) : starts[2] + 16] = 0
+    whole = encode(model, query)
+    conditions_at = conditions.encode_chunks(model, query, whole)
+    padded = np.pad(query, ((16, 16), (0, 0)))
+    assert len(starts) > 3
+    assert starts[0] < 0
+    assert starts[-1] + 16 > len(query)
+    for index, start in enumerate(starts):
+        part = padded[start + 16 : start + 32]
+        expected = whole if index == 2 else encode(model, part)
+        np.testing.assert_allclose(conditions_at(start)["mean"], expected["mean"], atol=1e-6)
+        np.testing.assert_allclose(conditions_at(start)["peak"], expected["peak"], atol=1e-6)
 
 
 def test_a_short_query_is_padded_with_a_warning():

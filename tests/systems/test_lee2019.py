@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 
 from data_pipelines.schema import MIXTURE, QUERY, TARGET
+from qsep_jax.systems.base import parameter_count
 from qsep_jax.systems.lee2019 import Lee2019
+from qsep_jax.training import sharding
+from qsep_jax.training.settings import DEBUG
+from qsep_jax.training.state import create_state
+from qsep_jax.training.step import make_step
 
 TINY = Lee2019(window_length=32, hop_length=16, frames=8, query_channels=(8, 8), query_hidden=8, channels=(8, 8))
 KEY = jax.random.key(0)
@@ -61,6 +66,43 @@ def test_without_latent_regression_the_other_terms_stay(variables, batch):
     total, terms = loss(TINY, variables, batch)
     without, _ = loss(dataclasses.replace(TINY, latent_weight=0.0), variables, batch)
     assert without == pytest.approx(float(total - 0.5 * terms["latent"]), rel=1e-5)
+
+
+def test_the_kl_term_grows_from_zero_over_the_warmup(batch):
+    """The updates are counted in the variables, which checkpoints keep."""
+    system = dataclasses.replace(TINY, kl_warmup=4)
+    variables = jax.jit(lambda: system.init(KEY, {}))()
+    assert parameter_count(variables["params"]) == parameter_count(TINY.init(KEY, {})["params"])
+    update = jax.jit(lambda variables: system.loss(variables, batch, KEY))
+    weights = []
+    for _ in range(6):
+        total, aux = update(variables)
+        others = 10 * aux.metrics["reconstruction"] + 0.5 * aux.metrics["latent"]
+        weights.append(float((total - others) / aux.metrics["kl"]))
+        variables = {**variables, **aux.updates}
+    np.testing.assert_allclose(weights, 0.01 * np.array([0, 0.25, 0.5, 0.75, 1, 1]), atol=2e-5)
+
+
+def test_the_kl_warmup_counts_the_updates_of_a_training_step(batch):
+    system, train = dataclasses.replace(TINY, kl_warmup=4), dataclasses.replace(DEBUG, steps=4)
+    spec = {"cvae": batch}
+    state = jax.jit(lambda: create_state(system, train, sharding.abstract(spec)))()
+    step = jax.jit(make_step(system, train))
+    for _ in range(3):
+        state, _ = step(state, spec, KEY)
+    assert state.variables["warmup"]["kl"]["updates"] == 3
+
+
+@pytest.mark.parametrize(("kl", "count"), [(0.99, 1), (1.0, 0)])
+def test_an_empty_latent_is_reported(kl, count):
+    messages = TINY.warnings({"loss": 0.1, "kl": kl})
+    assert len(messages) == count
+    assert all("validation/kl is below 1 nat" in message and "system.kl_warmup" in message for message in messages)
+
+
+def test_a_negative_warmup_is_refused():
+    with pytest.raises(ValueError, match="kl_warmup must be 0 or more updates, not -1"):
+        dataclasses.replace(TINY, kl_warmup=-1)
 
 
 def test_a_query_of_the_batch_replaces_the_target(variables, batch):

@@ -46,6 +46,9 @@ class Counter(System):
         validations = variables["params"]["counter"]["updates"].astype(jnp.int32) // 2
         return {"loss": jnp.array(self.losses)[jnp.maximum(validations - 1, 0)]}
 
+    def warnings(self, validation):
+        return (f"the loss is {validation['loss']}",) if validation["loss"] > 7 else ()
+
     def preview(self, variables, batch) -> Any: ...
 
     def condition(self, variables, cues) -> Any: ...
@@ -91,6 +94,13 @@ def test_a_run_ends_after_validations_without_improvement(tmp_path, patience, lo
     assert (int(state.step), best_step) == (end, best)
     assert float(state.variables["params"]["counter"]["updates"]) == end
     assert max(line["step"] for line in logged_metrics(tmp_path)) == end
+
+
+def test_the_warnings_of_a_system_are_reported_after_the_second_validation(tmp_path):
+    """At the first validation, training has only begun."""
+    with pytest.warns(UserWarning, match="the loss is") as reported:
+        run(tmp_path, (9.0, 8.0, *RISING[2:]))
+    assert [str(warning.message) for warning in reported if "the loss" in str(warning.message)] == ["the loss is 8.0"]
 
 
 def test_an_ended_run_does_not_continue(tmp_path):

@@ -13,6 +13,7 @@ from benchmarks.papers.lee2019.iteration import PAPER
 from benchmarks.papers.lee2019.scores import TrackOptions, frame_scores, protocol_of, scores_of_tracks, title
 from data_pipelines.schema import FOUR_STEMS
 from qsep_jax.command_line import console
+from qsep_jax.evaluation.estimates import QueryMode
 from qsep_jax.figures.scores import boxes
 from qsep_jax.metrics.aggregate import summarize_tracks
 
@@ -28,13 +29,32 @@ PUBLISHED = {
     "Lee 2019, class mean": tuple(PAPER[stem][1] for stem in FOUR_STEMS),
     "Lee 2019, latent of the reference source (GT)": (5.48, 4.59, 3.45, 3.26),
 }
-MODES = ("mean", "iterative", "gt")
-NAMES = {"mean": "class mean", "iterative": "iterative", "gt": "GT"}
+MODES: tuple[QueryMode, ...] = ("mean", "iterative", "gt")
+MODES_BY_SEGMENT: tuple[QueryMode, ...] = ("iterative_segments", "gt_segments")
+NAMES = {
+    "mean": "class mean",
+    "iterative": "iterative",
+    "gt": "GT",
+    "iterative_segments": "iterative, by segment",
+    "gt_segments": "GT, by segment",
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Table(TrackOptions):
-    """Compare the median SDR of a run with the paper's table: class means, the iterative method and reference stems."""
+    """Compare the median SDR of a run with the paper's table: class means, the iterative method and reference stems.
+
+    Attributes:
+      segments: Whether to add rows in which the iterative method and the reference stems condition each segment on the
+        latent of the same segment, and not the whole track on the mean over its segments.
+    """
+
+    segments: bool = False
+
+    @property
+    def modes(self) -> tuple[QueryMode, ...]:
+        """The query modes of our rows."""
+        return MODES + (MODES_BY_SEGMENT if self.segments else ())
 
 
 def comparable(corpus: str, split: str, tracks: int) -> str:
@@ -50,7 +70,7 @@ def table(rows: list[dict[str, Any]], heading: str) -> str:
         [name, "MUSDB18, as published", *(f"{value:.2f}" for value in values)] for name, values in PUBLISHED.items()
     ]
     ours = []
-    for mode in MODES:
+    for mode in dict.fromkeys(row["ask"] for row in rows):
         by_stem = {row["stem"]: row for row in rows if row["ask"] == mode}
         cells = [f"{by_stem[stem]['median']:.2f}" if stem in by_stem else "–" for stem in FOUR_STEMS]
         ours.append([f"this run, {NAMES[mode]}", rows[0]["holds_for"], *cells])
@@ -70,10 +90,10 @@ def main() -> None:
     context = load_context(options, "table", EXAMPLE)
     corpus = context.corpus(channels=options.channels)
     require_stems(corpus, *FOUR_STEMS)
-    scores = scores_of_tracks(context, options, corpus, MODES)
+    scores = scores_of_tracks(context, options, corpus, options.modes)
     holds_for = comparable(context.corpus_name, corpus.split, len({track_scores.track for track_scores in scores}))
     rows = []
-    for mode in MODES:
+    for mode in options.modes:
         for stem in FOUR_STEMS:
             summary = dataclasses.asdict(summarize_tracks(frame_scores(scores, f"model_{mode}", stem)))
             facts = {"ask": mode, "stem": stem, "metric": "SDR", **summary, "holds_for": holds_for}

@@ -25,7 +25,7 @@ from data_pipelines.recipes.mixing import rms
 from data_pipelines.schema import FOUR_STEMS
 from qsep_jax.evaluation.estimates import model_estimators
 from qsep_jax.inference.bank import Bank
-from qsep_jax.inference.conditions import encode
+from qsep_jax.inference.conditions import encode, encode_chunks
 from qsep_jax.inference.separation import separate
 from qsep_jax.metrics.protocols import Protocol
 from qsep_jax.metrics.tracks import TrackScores
@@ -145,6 +145,10 @@ def test_the_conditions_of_estimates(run, band):
     for name, condition in {"query": encode(model, corpus.read(item.query)), "class mean": bank.mean("drums")}.items():
         np.testing.assert_allclose(estimates[name], separate(model, mixture, condition)[0, :, 0], atol=1e-5)
     stems = {"drums": sources[0][:, None], "bass": 0 * mixture}
+    estimates = model_estimators(model, bank, ("gt_segments",))["model_gt_segments"]("a track", stems)
+    by_segment = encode_chunks(model, stems["drums"], encode(model, stems["drums"]))
+    for stem, condition in {"drums": by_segment, "bass": bank.mean("bass")}.items():
+        np.testing.assert_allclose(estimates[stem], separate(model, stems["drums"], condition)[0], atol=1e-5)
     estimates = model_estimators(model, bank, ("nearest",))["model_nearest"]("a track", stems)
     nearest = bank.tracks["drums"][bank.nearest("drums", encode(model, stems["drums"]))]
     for stem, condition in {"drums": nearest, "bass": bank.mean("bass")}.items():
@@ -244,11 +248,11 @@ def test_complete_tracks_are_scored_once(run, songs, tmp_path, monkeypatch):
     for module in (iteration, table, retrieval, latents, iteration):
         calls.clear()
         name = module.__name__.rpartition(".")[2]
-        options = ("--windows", 4) if module is latents else ()
+        options = {"latents": ("--windows", 4), "table": ("--segments",)}.get(name, ())
         code = command(module, "--workdir", run, *songs, "--scores", tmp_path, "--out", tmp_path / name, *options)
         assert code == 0
         counts.setdefault(name, []).append(len(calls))
-    assert counts == {"iteration": [4, 0], "table": [2], "retrieval": [2], "latents": [0]}
+    assert counts == {"iteration": [4, 0], "table": [6], "retrieval": [2], "latents": [0]}
     path = tmp_path / "tracks" / "model_mean" / "one.json"
     content = json.loads(path.read_text())
     assert {"run", "step", "weights", "corpus", "split", "fingerprint"} < set(content["facts"])
@@ -261,7 +265,8 @@ def test_complete_tracks_are_scored_once(run, songs, tmp_path, monkeypatch):
     (vocals,) = rows_of(tmp_path / "retrieval")
     assert {point["track"] for point in vocals["points"]} == {"one", "two"}
     assert all(point["retrieved"].startswith("train") for point in vocals["points"])
-    assert {row["ask"]: row["count"] for row in rows_of(tmp_path / "table")} == {"mean": 2, "iterative": 2, "gt": 2}
+    modes = ("mean", "iterative", "gt", "iterative_segments", "gt_segments")
+    assert {row["ask"]: row["count"] for row in rows_of(tmp_path / "table")} == dict.fromkeys(modes, 2)
     assert "| band, test: NOT comparable with MUSDB18 |" in (tmp_path / "table" / "table.md").read_text()
     everything, *stems = rows_of(tmp_path / "latents")
     assert everything["windows"] == sum(row["windows"] for row in stems) == 4 * 4 * 2
