@@ -223,7 +223,7 @@ class Twin(LoadableTwin):
     def _query_loss(self, batch: dict[str, Tensor]) -> Tensor:
         queries = batch[QUERIES].mean(-1)
         latents = self.query_net(self._magnitude(queries.flatten(0, 2))).unflatten(0, queries.shape[:3])
-        anchor, same, other = latents[:, :, 0], latents[:, :, 1], latents[:, :, 0].flip(1)
+        anchor, same, other = latents[:, :, 0], latents[:, :, 1], latents[:, :, 1].flip(1)
         distance = (anchor - other).square().mean(-1)
         return ((anchor - same).square().mean(-1) + functional.relu(self.system.margin - distance)).mean()
 

@@ -197,10 +197,14 @@ class Lin2021(System):
         return {"loss": sum(terms.values(), jnp.zeros(())), **terms, "query": self._contrast(latents)}
 
     def _contrast(self, latents: Array) -> Array:
-        """Return the query loss of latents `[B, 2, 2, Z]`, by instrument and clip."""
-        anchor, same, other = latents[:, :, 0], latents[:, :, 1], latents[:, ::-1, 0]
+        """Return the query loss of latents `[B, 2, 2, Z]`, by instrument and clip.
+
+        With four clips, each anchor has a negative of its own: the second clip of the other instrument, as in the code.
+        """
+        anchor, same = latents[:, :, 0], latents[:, :, 1]
+        other = latents[:, ::-1, 1]
         if self.query_clips == 3:
-            anchor, same, other = anchor[:, :1], same[:, :1], other[:, :1]
+            anchor, same, other = latents[:, :1, 0], latents[:, :1, 1], latents[:, 1:, 0]
         return query_loss(anchor, same, other, self.margin, self.query_form)
 
     def _tasks(self, networks: MSI, batch: dict[str, Array], *, train: bool) -> tuple[dict[str, Array], Array]:

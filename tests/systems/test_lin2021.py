@@ -10,6 +10,7 @@ import pytest
 
 from configs.lin2021 import get_config
 from data_pipelines.schema import CLASSES, NOTES, OTHERS, QUERIES, SOURCES
+from qsep_jax.models.msi import MSI
 from qsep_jax.systems.lin2021 import STREAM, Lin2021
 from tests.variables import variables_of
 
@@ -111,6 +112,37 @@ def test_the_order_of_the_sources_does_not_matter(batch):
         float(task_loss(TINY, variables, batch)[0]), rel=1e-4
     )
     assert query_loss(TINY, variables, swapped) == pytest.approx(float(query_loss(TINY, variables, batch)), rel=1e-4)
+
+
+def squared(a, b):
+    return np.mean((a - b) ** 2)
+
+
+def euclidean(a, b):
+    return np.sqrt(np.sum((a - b) ** 2))
+
+
+@pytest.mark.parametrize(
+    ("clips", "form", "distance", "triplets"),
+    [
+        # Instrument and clip of anchor, positive and negative. In the code, the two negative pairs differ.
+        (4, "squared", squared, [((0, 0), (0, 1), (1, 1)), ((1, 0), (1, 1), (0, 1))]),
+        (3, "norm", euclidean, [((0, 0), (0, 1), (1, 0))]),
+    ],
+)
+def test_the_pairs_of_the_query_loss(clips, form, distance, triplets, monkeypatch):
+    """The published losses, written out. The latents are near each other, so that every negative pair counts."""
+    latents = np.random.default_rng(0).normal(0.0, 0.03, (3, 2, 2, TINY.latent_size)).astype(np.float32)
+    expected = [
+        distance(q[anchor], q[same]) + max(TINY.margin - distance(q[anchor], q[other]), 0.0)
+        for q in latents
+        for anchor, same, other in triplets
+    ]
+    system = dataclasses.replace(TINY, query_clips=clips, query_form=form)
+    monkeypatch.setattr(MSI, "embed", lambda networks, magnitude, train: latents.reshape(-1, TINY.latent_size))
+    with jax.disable_jit():
+        loss = system.query_loss(variables_of(TINY), TINY.noise(np.random.default_rng(0), 3)[STREAM], KEY)[0]
+    assert loss == pytest.approx(np.mean(expected), rel=1e-5)
 
 
 def test_equal_queries_cost_the_margin_and_three_clips_have_one_anchor(batch):
