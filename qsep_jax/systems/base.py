@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -61,14 +62,19 @@ class Optimizer:
       schedule: Course of the learning rate. `constant`. `drops`: after `drop_after` updates it falls by `drop` every
         `drop_every` updates, never below 0. `cosine`: it falls to `final_fraction` of its start at the last update.
         `plateau`: it is multiplied by `factor` after `patience` updates in which the validation loss did not fall by
-        more than `threshold` below its lowest value.
+        more than `threshold` below its lowest value. `milestones`: it is multiplied by `factor` after each of the
+        numbers of updates in `milestones`.
       drop_after: Number of updates before the first drop of `drops`.
       drop_every: Number of updates between drops.
       drop: Decrement of a drop.
       final_fraction: Fraction of the learning rate at the end of `cosine`.
-      factor: Factor of `plateau`.
-      patience: Number of updates without improvement after which `plateau` lowers the learning rate.
+      factor: Factor of `plateau` and `milestones`.
+      patience: Number of updates without improvement after which `plateau` lowers the learning rate. PyTorch's
+        `ReduceLROnPlateau` with a patience of p epochs lowers it after the epoch p + 1.
       threshold: Improvement of the validation loss that `plateau` counts.
+      threshold_mode: Whether `threshold` is a difference of losses (`absolute`) or a fraction of the lowest loss
+        (`relative`), as by default in PyTorch.
+      milestones: Numbers of updates after which `milestones` lowers the learning rate, in ascending order.
     """
 
     name: Literal["adam", "amsgrad", "radam", "sgd"] = "adam"
@@ -84,7 +90,7 @@ class Optimizer:
     rates: tuple[tuple[str, float], ...] = ()
     clip_norm: float = 0.0
     warmup: int = 0
-    schedule: Literal["constant", "drops", "cosine", "plateau"] = "constant"
+    schedule: Literal["constant", "drops", "cosine", "plateau", "milestones"] = "constant"
     drop_after: int = 0
     drop_every: int = 1
     drop: float = 0.0
@@ -92,6 +98,8 @@ class Optimizer:
     factor: float = 0.5
     patience: int = 0
     threshold: float = 0.0
+    threshold_mode: Literal["absolute", "relative"] = "absolute"
+    milestones: tuple[int, ...] = ()
 
 
 # The defaults of lessw2020/Ranger-Deep-Learning-Optimizer, at the learning rate of UGOSA (Cantisani et al. 2021).
@@ -235,6 +243,14 @@ class System(abc.ABC):
     def warnings(self, validation: Mapping[str, float]) -> tuple[str, ...]:
         """Return what a user should know about the means of a validation, one line each; nothing by default."""
         return ()
+
+    def stage(self, variables: Variables) -> Array:
+        """Return the number of the stage of training, such as that of a curriculum; always 0 by default.
+
+        Validation losses of two stages cannot be compared: the first validation of a stage counts as an improvement,
+        and the best checkpoint is the one with the lowest loss of the last stage that was validated.
+        """
+        return jnp.zeros(())
 
     def from_file(self, network: str, path: Path) -> Variables:
         """Return the published weights of a network in a local file, `{collection: tree}`.

@@ -25,7 +25,8 @@ class Checkpoints:
 
     Args:
       folder: folder of the checkpoints.
-      keep: number of latest checkpoints to keep in addition to the best one, which has the lowest validation loss.
+      keep: number of latest checkpoints to keep in addition to the best one, which has the lowest validation loss of
+        the last stage of training.
       independent: whether this process reads them without waiting for the other processes of a distributed run.
     """
 
@@ -57,24 +58,34 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def best(self) -> int | None:
-        """Return the step with the lowest validation loss, the first of equal ones; without validation the latest."""
+        """Return the step with the lowest validation loss of the last stage; without validation the latest step.
+
+        Of equal losses the first counts.
+        """
         return self._manager.best_step() or self.latest()
 
     def steps_without_improvement(self) -> int:
-        """Return the steps from the lowest to the latest validation loss of all checkpoints; 0 without validation."""
+        """Return the steps from the best to the latest validated checkpoint; 0 without validation."""
         self.wait()
         all_metrics = {step: self._manager.metrics(step) for step in self.steps()}
-        validated = [(metrics["loss"], step) for step, metrics in all_metrics.items() if metrics]
-        return max(step for _, step in validated) - min(validated)[1] if validated else 0
+        ranks = {step: _rank(metrics) for step, metrics in all_metrics.items() if metrics}
+        return max(ranks) - min(ranks, key=lambda step: (ranks[step], step)) if ranks else 0
 
-    def save(self, step: int, state: TrainState, loss: float | None) -> None:
-        """Start saving a state; its arrays are copied before this returns, so it may be donated immediately."""
+    def save(self, step: int, state: TrainState, loss: float | None, stage: float = 0.0) -> None:
+        """Start saving a state; its arrays are copied before this returns, so it may be donated immediately.
+
+        Args:
+          step: number of finished steps.
+          state: the state.
+          loss: its validation loss, None if it was not validated.
+          stage: stage of training in which the loss was measured.
+        """
         items = ocp.args.Composite(
             variables=ocp.args.StandardSave(_variables_of(state)),
             training=ocp.args.StandardSave(_training_of(state)),
             position=ocp.args.JsonSave({"batches": step}),
         )
-        metrics = None if loss is None else {"loss": loss, "step": step}
+        metrics = None if loss is None else {"loss": loss, "step": step, "stage": stage}
         self._manager.save(step, args=items, metrics=metrics, force=True)
 
     def restore(self, step: int, abstract_state: TrainState) -> tuple[TrainState, int]:
@@ -160,9 +171,12 @@ def _independent() -> dict[str, Any]:
     return {"multiprocessing_options": only, "create": False}
 
 
-def _rank(metrics: dict[str, float]) -> tuple[float, float]:
-    """Rank of a checkpoint, lower is better; of equal losses the first one is the best."""
-    return metrics["loss"], metrics.get("step", 0)
+def _rank(metrics: dict[str, float]) -> tuple[float, float, float]:
+    """Rank of a checkpoint, lower is better: a later stage, then a lower loss, then an earlier step.
+
+    Checkpoints of earlier versions have no stage.
+    """
+    return -metrics.get("stage", 0.0), metrics["loss"], metrics.get("step", 0)
 
 
 def _variables_of(state: TrainState) -> dict[str, Any]:

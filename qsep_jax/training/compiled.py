@@ -37,6 +37,7 @@ class Compiled:
       steps: Does one or several steps: (state, inputs, key) → (state, metrics `[K]`). The inputs are a tuple of placed
         batches, or the corpora of `drawn_batches`.
       validate: Computes validation metrics of a batch: (variables, averaged parameters, batch, key) → metrics.
+      stage: Returns the stage of training: variables → number.
       preview: Separates a batch: (variables, averaged parameters, batch) → audio by name.
       uses_validation_loss: Whether the state changes with the validation loss, by `observe`.
 
@@ -90,6 +91,7 @@ class Compiled:
         self._observe = jax.jit(partial(observe, system, train), donate_argnums=0, out_shardings=shardings)
         self._with_variables = jax.jit(with_variables, out_shardings=shardings)
         self.validate = jax.jit(with_averages(system.validate), out_shardings=replicated, compiler_options=defaults)
+        self.stage = jax.jit(system.stage, out_shardings=replicated)
         self.preview = jax.jit(with_averages(system.preview), out_shardings=replicated, compiler_options=defaults)
 
     def on_host(self, variables: Variables) -> Variables:

@@ -23,6 +23,9 @@ def learning_rate(optimizer: Optimizer, updates: int) -> optax.Schedule:
 
     if optimizer.schedule in ("constant", "plateau"):
         main = optax.constant_schedule(rate)
+    elif optimizer.schedule == "milestones":
+        after_warmup = {max(update - warmup, 0): optimizer.factor for update in optimizer.milestones}
+        main = optax.piecewise_constant_schedule(rate, after_warmup)
     elif optimizer.schedule == "cosine":
         main = optax.cosine_decay_schedule(rate, max(updates - warmup, 1), optimizer.final_fraction)
     else:
@@ -92,15 +95,22 @@ class Plateau(NamedTuple):
     since: Array
 
 
-def observe(state: Any, optimizer: Optimizer, loss: Array, updates: Array) -> Any:
-    """Return the state of an optimizer after a validation loss, `updates` updates after the previous one."""
+def observe(state: Any, optimizer: Optimizer, loss: Array, updates: Array, begins_stage: Array | bool = False) -> Any:
+    """Return the state of an optimizer after a validation loss, `updates` updates after the previous one.
+
+    With `begins_stage` the next losses are of another stage of training: the plateau forgets its lowest loss and starts
+    to count anew, and the learning rate stays as it is.
+    """
 
     def observe_part(part: Any) -> Any:
         if not isinstance(part, Plateau):
             return part
-        patience, threshold = optimizer.patience, optimizer.threshold
-        lowest, since, is_plateau = plateau.watch(part.lowest, part.since, loss, updates, threshold, patience)
-        return Plateau(jnp.where(is_plateau, optimizer.factor * part.scale, part.scale), lowest, since)
+        patience, threshold, relative = optimizer.patience, optimizer.threshold, optimizer.threshold_mode == "relative"
+        lowest, since, is_plateau = plateau.watch(
+            part.lowest, part.since, loss, updates, threshold, patience, relative=relative
+        )
+        scale = jnp.where(is_plateau & ~jnp.asarray(begins_stage), optimizer.factor * part.scale, part.scale)
+        return Plateau(scale, jnp.where(begins_stage, jnp.inf, lowest), jnp.where(begins_stage, 0.0, since))
 
     return jax.tree.map(observe_part, state, is_leaf=lambda part: isinstance(part, Plateau))
 

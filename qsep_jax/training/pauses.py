@@ -37,10 +37,10 @@ class Pauses:
 
     def at(self, step: int, state: TrainState) -> TrainState:
         """Validate, preview and save, as far as each is due at this step; return the state afterwards."""
-        loss = None
+        loss, stage = None, 0.0
         if self.validation and self._due(step, self.train.validate_every):
             means = self._validate(state, self.validation)
-            loss = means["loss"]
+            loss, stage = means["loss"], float(jax.device_get(self.compiled.stage(state.variables)))
             # Only at multiples of `validate_every`, so that an extended run observes the same losses as an
             # uninterrupted run.
             if self.compiled.uses_validation_loss and step % self.train.validate_every == 0:
@@ -54,7 +54,7 @@ class Pauses:
         if self.validation and self._due(step, self.train.summary_every):
             self._preview(step, state, self.validation.batch(0))
         if self._due(step, self.train.save_every):
-            self.checkpoints.save(step, state, loss)
+            self.checkpoints.save(step, state, loss, stage)
         return state
 
     def save_early(self, step: int, state: TrainState) -> None:

@@ -47,11 +47,15 @@ def create_state(system: System, train: Train, spec: BatchSpec) -> TrainState:
 def observe(system: System, train: Train, state: TrainState, loss: Array) -> TrainState:
     """Return the state after a validation loss, `train.validate_every` steps after the previous one."""
     steps = jnp.float32(train.validate_every)
+    variables = system.observe(state.variables, loss, steps)
+    begins_stage = system.stage(variables) != system.stage(state.variables)
     optimizer_states = {
-        phase.name: optimizers.observe(state.optimizer[phase.name], phase.optimizer, loss, steps * phase.repeats)
+        phase.name: optimizers.observe(
+            state.optimizer[phase.name], phase.optimizer, loss, steps * phase.repeats, begins_stage
+        )
         for phase in system.phases()
     }
-    return state.replace(variables=system.observe(state.variables, loss, steps), optimizer=optimizer_states)
+    return state.replace(variables=variables, optimizer=optimizer_states)
 
 
 def with_variables(state: TrainState, variables: Variables) -> TrainState:

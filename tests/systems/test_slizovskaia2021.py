@@ -12,6 +12,8 @@ from configs.slizovskaia2021 import get_config
 from data_pipelines.schema import FEATURES, FRAMES, SLOTS, SOURCES
 from qsep_jax.systems.slizovskaia2021 import STREAM, Slizovskaia2021
 from qsep_jax.systems.visual import Visual
+from qsep_jax.training.optimizers import Plateau
+from qsep_jax.training.state import create_state, observe
 from tests.variables import variables_of
 
 TINY: Slizovskaia2021 = get_config("exp6,debug").system  # pyright: ignore[reportAssignmentType]
@@ -131,6 +133,38 @@ def test_the_curriculum_limits_the_sources_and_advances_on_plateaus():
     for _ in range(20):
         variables = system.observe(variables, jnp.float32(9.0), jnp.float32(20.0))
     assert most(variables) == 7.0
+
+
+def halvings(losses, system: Slizovskaia2021) -> list[int]:
+    """The steps at which the learning rate is halved, with a validation of `losses` after every 250 steps."""
+    train = dataclasses.replace(get_config("exp2").train, validate_every=250)
+    spec = system.noise(np.random.default_rng(0), 1)
+    state = jax.jit(lambda: create_state(system, train, spec))()
+    observed = jax.jit(lambda state, loss: observe(system, train, state, loss))
+    steps, scale = [], 1.0
+    for number, loss in enumerate(losses, 1):
+        state = observed(state, jnp.float32(loss))
+        (plateau,) = (part for part in state.optimizer[STREAM] if isinstance(part, Plateau))
+        if float(plateau.scale) < scale:
+            steps.append(250 * number)
+        scale = float(plateau.scale)
+    return steps
+
+
+def test_the_curriculum_halves_the_rate_only_where_a_stage_stagnates():
+    """After a source is added, the loss is higher than before and falls by 2e-4 at every validation."""
+    published = get_config("exp2").system
+    assert isinstance(published, Slizovskaia2021)
+    system = dataclasses.replace(
+        TINY, curriculum=True, curriculum_patience=published.curriculum_patience, optimizer=published.optimizer
+    )
+    easy, stagnating = np.linspace(0.011, 0.0018, 30), [0.0018] * 11
+    harder = 0.06 - 2e-4 * np.arange(280)
+    losses = [*easy, *stagnating, *harder]
+    assert halvings(losses, system) == []
+    # Without a curriculum, the same losses are a plateau that begins at the lowest loss.
+    without = dataclasses.replace(system, curriculum=False)
+    assert halvings(losses, without)[:2] == [250 * (30 + 51), 250 * (30 + 2 * 51)]
 
 
 def test_input_noise_is_added_in_training_only(variables):

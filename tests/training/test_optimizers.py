@@ -187,6 +187,74 @@ def test_the_learning_rate_is_reduced_on_plateaus():
     assert steps == [-1.0, -1.0, -1.0, -0.5, -0.5, -0.5, -0.25, -0.25, -0.125]
 
 
+# Validation losses, and the rate after each by `torch.optim.lr_scheduler.ReduceLROnPlateau(factor=0.5, patience=2)` of
+# PyTorch 2.13, whose threshold is a ten-thousandth of the lowest loss.
+PYTORCH_PLATEAU = [
+    (0.03, 1.0),
+    (0.029998, 1.0),
+    (0.029999, 1.0),
+    (0.0299975, 0.5),
+    (0.029996, 0.5),
+    (0.029994, 0.5),
+    (0.0299935, 0.5),
+    (0.029992, 0.5),
+    (0.0299935, 0.5),
+    (0.02, 0.5),
+    (0.019999, 0.5),
+    (0.019997, 0.5),
+    (0.0199985, 0.5),
+    (0.0199985, 0.5),
+    (0.01, 0.5),
+    (0.0101, 0.5),
+    (0.0101, 0.5),
+    (0.0101, 0.25),
+    (0.0101, 0.25),
+    (0.0101, 0.25),
+]
+
+
+def plateau_rates(optimizer: Optimizer, losses: list[float], stages: tuple[int, ...] = ()) -> list[float]:
+    """The learning rate after each validation, 250 updates apart; new stages begin at the validations `stages`."""
+    rule, params = build(optimizer, 1000), {"w": jnp.zeros(1)}
+    state, rates = rule.init(params), []
+    for number, loss in enumerate(losses):
+        state = observe(state, optimizer, jnp.float32(loss), jnp.float32(250.0), number in stages)
+        change, state = rule.update({"w": jnp.ones(1)}, state, params)
+        rates.append(-float(change["w"][0]))
+    return rates
+
+
+# A patience of p validations in PyTorch is one of p + 1 validations in updates.
+LIKE_PYTORCH = Optimizer(
+    "sgd", 1.0, b1=0.0, schedule="plateau", patience=750, threshold=1e-4, threshold_mode="relative"
+)
+
+
+def test_a_relative_plateau_is_that_of_pytorch():
+    losses, expected = zip(*PYTORCH_PLATEAU, strict=True)
+    assert plateau_rates(LIKE_PYTORCH, list(losses)) == list(expected)
+    # None of these losses is 1e-4 below the one before: by an absolute threshold, only 0.02 and 0.01 are improvements.
+    absolute = dataclasses.replace(LIKE_PYTORCH, threshold_mode="absolute")
+    assert plateau_rates(absolute, list(losses)) != list(expected)
+
+
+def test_a_plateau_starts_anew_with_a_stage():
+    """Without the stage, the rate would fall at the fourth, the seventh and the tenth validation."""
+    losses = [0.01] + [0.03 - 2e-4 * number for number in range(9)]
+    assert plateau_rates(LIKE_PYTORCH, losses) == [1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.125]
+    assert plateau_rates(LIKE_PYTORCH, losses, stages=(0,)) == [1.0] * 10
+    # A stage that begins where the patience ends does not halve the rate.
+    assert plateau_rates(LIKE_PYTORCH, [0.01] * 7, stages=(3,)) == [1.0] * 7
+    assert plateau_rates(LIKE_PYTORCH, [0.01] * 8, stages=(3,))[-1] == 0.5
+
+
+def test_milestones_multiply_the_rate():
+    optimizer = Optimizer(learning_rate=1.0, schedule="milestones", factor=0.1, milestones=(20, 50))
+    np.testing.assert_allclose(rates(optimizer, 100, [0, 19, 20, 49, 50, 99]), [1, 1, 0.1, 0.1, 0.01, 0.01], rtol=1e-6)
+    warm = dataclasses.replace(optimizer, warmup=10)
+    np.testing.assert_allclose(rates(warm, 100, [5, 10, 19, 20, 50]), [0.5, 1, 1, 0.1, 0.01], rtol=1e-6)
+
+
 # With this learning rate, changes exceed the rounding of float32. The first update that adapts is the sixth, which is
 # also the first synchronisation of lookahead.
 FAST_RANGER = dataclasses.replace(RANGER, learning_rate=0.1)

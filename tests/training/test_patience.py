@@ -23,9 +23,14 @@ SETTINGS = dataclasses.replace(DEBUG, steps=20, batch_size=1, log_every=1, summa
 
 @dataclasses.dataclass(frozen=True)
 class Counter(System):
-    """A system whose parameter counts updates; `losses` gives the validation loss after every second update."""
+    """A system whose parameter counts updates.
+
+    `losses` gives the validation loss after every second update, and from update `second_stage` on training is in its
+    second stage.
+    """
 
     losses: tuple[float, ...] = ()
+    second_stage: int = 1_000
     cues: ClassVar[tuple[str, ...]] = ()
     stems: tuple[str, ...] = ("all",)
     sample_rate: int = 8_000
@@ -49,6 +54,9 @@ class Counter(System):
     def warnings(self, validation):
         return (f"the loss is {validation['loss']}",) if validation["loss"] > 7 else ()
 
+    def stage(self, variables):
+        return (variables["params"]["counter"]["updates"] >= self.second_stage).astype(jnp.float32)
+
     def preview(self, variables, batch) -> Any: ...
 
     def condition(self, variables, cues) -> Any: ...
@@ -67,13 +75,16 @@ class Silence:
             yield self.batch(start)
 
 
-def run(folder: Path, losses: tuple[float, ...], *, stop_after: int = 0, **settings) -> tuple[TrainState, int | None]:
+def run(
+    folder: Path, losses: tuple[float, ...], *, stop_after: int = 0, second_stage: int = 1_000, **settings
+) -> tuple[TrainState, int | None]:
     """Train; return the final state and the best step."""
     folder.mkdir(exist_ok=True)
     train, silence = dataclasses.replace(SETTINGS, **settings), Silence()
     with Checkpoints(folder / "checkpoints", train.keep) as checkpoints:
         options: dict[str, Any] = {"reporter": lambda step: Reporter(stop_after), "mesh": make_mesh(jax.devices()[:1])}
-        state = fit(Counter(losses), train, silence, silence, checkpoints, folder, **options)  # pyright: ignore[reportArgumentType]
+        system = Counter(losses, second_stage)
+        state = fit(system, train, silence, silence, checkpoints, folder, **options)  # pyright: ignore[reportArgumentType]
         return state, checkpoints.best()
 
 
@@ -101,6 +112,15 @@ def test_the_warnings_of_a_system_are_reported_after_the_second_validation(tmp_p
     with pytest.warns(UserWarning, match="the loss is") as reported:
         run(tmp_path, (9.0, 8.0, *RISING[2:]))
     assert [str(warning.message) for warning in reported if "the loss" in str(warning.message)] == ["the loss is 8.0"]
+
+
+def test_losses_of_an_earlier_stage_do_not_count(tmp_path):
+    """The lowest loss of all, at step 4, is of the first stage; from step 6 on the losses are of the second stage."""
+    losses = (1.0, 0.5, 4.0, 3.0, 3.5, 3.2)
+    state, best_step = run(tmp_path / "stages", losses, patience=2, keep=1, second_stage=6)
+    assert (int(state.step), best_step) == (12, 8)
+    state, best_step = run(tmp_path / "one_stage", losses, patience=2, keep=1)
+    assert (int(state.step), best_step) == (8, 4)
 
 
 def test_an_ended_run_does_not_continue(tmp_path):
