@@ -17,10 +17,14 @@ def si_sdr(reference: Array, estimate: Array) -> Array:
     `10 log₁₀(‖α s‖² / ‖α s − ŝ‖²)` with `α = ⟨ŝ, s⟩ / ‖s‖²`: `[..., T]`, `[..., T]` → `[...]` float32. To score a
     source of several channels, concatenate the channels on the last axis.
 
+    The estimate is brought to the energy of the reference first, so that `EPSILON` weighs the same in very soft estimates
+    and the result does not depend on their level. A silent estimate has 0 dB.
+
     Raises:
       ValueError: if the shapes differ.
     """
     reference, estimate = _pair(reference, estimate)
+    estimate = _at_energy_of(reference, estimate)
     target = _projection(reference, estimate)
     return _decibels(target, estimate - target)
 
@@ -75,6 +79,15 @@ def _pair(reference: Array, estimate: Array) -> tuple[Array, Array]:
     if reference.shape != estimate.shape:
         raise ValueError(f"reference {reference.shape} and estimate {estimate.shape} differ in shape")
     return jnp.asarray(reference, jnp.float32), jnp.asarray(estimate, jnp.float32)
+
+
+def _at_energy_of(reference: Array, estimate: Array) -> Array:
+    """Scale the estimate to the energy of the reference, unless one of them is silent."""
+    peak = jnp.max(jnp.abs(estimate), -1, keepdims=True)
+    shape = estimate / jnp.where(peak > 0, peak, 1.0)  # the squares of a very soft estimate would underflow
+    energy, wanted = (jnp.sum(jnp.square(signal), -1, keepdims=True) for signal in (shape, reference))
+    audible = (energy > 0) & (wanted > 0)
+    return jnp.where(audible, jnp.sqrt(wanted / jnp.where(audible, energy, 1.0)) * shape, estimate)
 
 
 def _projection(reference: Array, estimate: Array) -> Array:

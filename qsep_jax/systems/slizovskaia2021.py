@@ -42,7 +42,8 @@ class Slizovskaia2021(System):
       frames: Number of STFT frames of a training example and of a chunk.
       frequency_scale: Frequency axis of the input and the masks; `logarithmic` has half as many bins.
       level_scale: Scale of the input: `db` or natural logarithm (`log`), each normalised to −1…1 in every example.
-      input_noise: Standard deviation of noise that is added to the input in training.
+      input_noise: Standard deviation of normally distributed noise that is added to the input, as in the code also in
+        validation and inference. There it is always the same, so that results can be repeated.
       channels: Channels of the levels of the U-Net.
       heads: Whether each instrument has a decoder of its own.
       output: What the network estimates. `ratio`: masks, trained by L2. `binary`: masks, trained by cross-entropy in
@@ -169,7 +170,7 @@ class Slizovskaia2021(System):
         return self._loss(variables, batch, noise_key, dropout_key, train=True)
 
     def validate(self, variables: Variables, batch: Batch, key: Array) -> dict[str, Array]:
-        """Return the same loss with running statistics, without noise and dropout."""
+        """Return the same loss with running statistics, without dropout, and with noise of `key`."""
         data = dict(batch[STREAM])
         if self.curriculum:
             data = curriculum.spread_sources(data, variables)
@@ -197,7 +198,7 @@ class Slizovskaia2021(System):
         condition, updates = self._condition(variables, batch, labels.sum(1), train)
         magnitude = jnp.abs(mixture) + FLOOR
         inputs = self._scaled(magnitude)
-        if train and self.input_noise:
+        if self.input_noise:
             inputs = inputs + self.input_noise * jax.random.normal(noise_key, inputs.shape)
         maps, logits, statistics = self._maps(variables, inputs, condition, train, dropout_key)
         if self.frequency_scale == "logarithmic":
@@ -288,7 +289,10 @@ class Slizovskaia2021(System):
         spectrogram = stft(mixture.swapaxes(1, 2).reshape(-1, length), self.window_length, self.hop_length)
         conditions = None if isinstance(condition, tuple) else jnp.repeat(condition, channels, axis=0)
         magnitude = jnp.abs(spectrogram) + FLOOR
-        maps = self._maps(variables, self._scaled(magnitude), conditions, False, jax.random.key(0))[0]
+        inputs, key = self._scaled(magnitude), jax.random.key(0)
+        if self.input_noise:  # the same for every example, so that an estimate does not depend on the batch
+            inputs = inputs + self.input_noise * jax.random.normal(key, (1, *inputs.shape[1:]))
+        maps = self._maps(variables, inputs, conditions, False, key)[0]
         if self.output == "binary":
             masks = (maps > 0).astype(jnp.float32)  # a probability above one half
         elif self.output == "magnitude":

@@ -27,13 +27,14 @@ def test_orthogonal_noise_gives_its_level(level, ratio):
     np.testing.assert_allclose(ratios, level, atol=1e-2)
 
 
-@pytest.mark.parametrize("scale", [-1.0, 1e-3, 0.3, 100.0])
+@pytest.mark.parametrize("scale", [-1.0, 1e-8, 1e-3, 0.3, 100.0])
 def test_si_sdr_does_not_depend_on_scales(scale):
     signal, noise = signal_and_orthogonal_noise()
     estimate = signal + 0.2 * noise
     expected = si_sdr(signal, estimate)
     np.testing.assert_allclose(si_sdr(signal, scale * estimate), expected, atol=1e-2)
-    np.testing.assert_allclose(si_sdr(scale * signal, estimate), expected, atol=1e-2)
+    if abs(scale) > 1e-4:  # a reference of this level counts as silent
+        np.testing.assert_allclose(si_sdr(scale * signal, estimate), expected, atol=1e-2)
 
 
 @pytest.mark.parametrize("scale", [0.1, 0.5, 2.0])

@@ -167,11 +167,18 @@ def test_the_curriculum_halves_the_rate_only_where_a_stage_stagnates():
     assert halvings(losses, without)[:2] == [250 * (30 + 51), 250 * (30 + 2 * 51)]
 
 
-def test_input_noise_is_added_in_training_only(variables):
+def test_input_noise_is_added_in_training_validation_and_inference(variables):
     system, batch = dataclasses.replace(TINY, input_noise=1.0, dropout=0.0), batch_of(TINY)
     first, other = (float(loss_of(system, variables, batch, jax.random.key(seed))[0]) for seed in (1, 2))
     assert first != other
-    assert validation_loss(system, variables, batch) == validation_loss(TINY, variables, batch)
+    noisy = validation_loss(system, variables, batch)
+    assert noisy != validation_loss(TINY, variables, batch)
+    assert noisy == validation_loss(system, variables, batch)
+    mixture = jax.random.normal(KEY, (2, TINY.chunk_samples, 1))
+    separate = jax.jit(Slizovskaia2021.separate, static_argnums=0)
+    estimates = separate(system, variables, mixture, ())
+    assert np.abs(estimates - separate(TINY, variables, mixture, ())).max() > 1e-3
+    np.testing.assert_allclose(separate(system, variables, mixture[1:], ()), estimates[1:], atol=1e-5)
 
 
 def test_frames_of_empty_slots_do_not_count():
