@@ -12,8 +12,9 @@ attempts of section 5.4.
     qsep evaluate --workdir runs/exp9 --protocol segments --corpus urmp_pieces --wiener 0 2
     python -m benchmarks.papers.slizovskaia2021.tables --runs runs/exp1 runs/exp6 runs/exp9     # Tables II to IV
 
-Models conditioned on video start from ImageNet weights of ResNet-50 in a local file, `--train.weights.resnet FILE`, and
-`exp19` and `exp20` from the published files of Sound of Pixels.
+Models conditioned on video start from ImageNet weights of ResNet-50 in a local file, `--train.weights.resnet FILE`.
+`exp19` and `exp20` start from the published files of Sound of Pixels and refuse to run without weights, also with
+`small` and `debug`; `exp21` is trained from scratch. docs/slizovskaia2021.md names the addresses of the files.
 
 Time: not run at this size here. A step of `exp9` with 4 examples takes 0.65 s on two cores of an AMD EPYC
 (docs/scaling.md).
@@ -40,7 +41,7 @@ from qsep_jax.runs.experiment import Experiment, variant_words
 from qsep_jax.systems.base import Optimizer, System
 from qsep_jax.systems.frame_classifier import FrameClassifier
 from qsep_jax.systems.slizovskaia2021 import STREAM, Slizovskaia2021
-from qsep_jax.systems.sound_of_pixels import SoundOfPixels
+from qsep_jax.systems.sound_of_pixels import SGD, SoundOfPixels
 from qsep_jax.systems.visual import Visual
 from qsep_jax.training.settings import DEBUG, Train
 
@@ -51,6 +52,9 @@ LSTM = {
     "competing": False,
     "optimizer": dataclasses.replace(BASE.optimizer, clip_norm=0.5),
 }
+# Sound of Pixels: 100 epochs of batches of 80, in which each of the 604 training videos of Solos occurs 100 times.
+SOP_BATCH, SOP_EPOCH = 80, 755
+SOP_SGD = dataclasses.replace(SGD, schedule="milestones", factor=0.1, milestones=(40 * SOP_EPOCH, 80 * SOP_EPOCH))
 # Each experiment: the one that it is compared with, or its system, and the fields in which it differs.
 EXPERIMENTS: dict[str, tuple[str | System, dict[str, Any]]] = {
     "exp1": (BASE, {}),
@@ -71,7 +75,7 @@ EXPERIMENTS: dict[str, tuple[str | System, dict[str, Any]]] = {
     "exp16": ("exp6", {"conditioning": "multiply", "visual": ONE_FRAME, "competing": False}),
     "exp17": ("exp6", {"conditioning": "bottleneck", "visual": ONE_FRAME, "competing": False}),
     "exp18": ("exp6", {"conditioning": "final", "visual": ONE_FRAME, "competing": False}),
-    "exp19": (SoundOfPixels(), {}),
+    "exp19": (SoundOfPixels(optimizer=SOP_SGD), {}),
     "exp20": ("exp19", {}),
     "exp21": ("exp19", {"levels": 5}),
     "exp22": ("exp6", {"output": "magnitude", "competing": False, "common_gain": True}),  # as loud as in the mixture
@@ -98,32 +102,34 @@ def get_config(variant: str = "") -> Experiment:
     name = next(iter(named), "exp6")
     system, evaluation = FrameClassifier() if name == "classifier" else system_of(name), TestList()
     train = Train(
-        steps=0 if name == "exp19" else 1000 * EPOCH,
+        steps=1000 * EPOCH,
         batch_size=32,
         validate_every=EPOCH,
         validation_batches=62,
         save_every=EPOCH,
-        weights=_weights(name, system),
+        weights={"resnet": "resnet50.safetensors"} if isinstance(system, Slizovskaia2021) and system.visual else {},
     )
+    if isinstance(system, SoundOfPixels):
+        train = dataclasses.replace(
+            train,
+            steps=100 * SOP_EPOCH,
+            batch_size=SOP_BATCH,
+            validate_every=SOP_EPOCH,
+            validation_batches=3,
+            save_every=SOP_EPOCH,
+        )
     if "small" in words:
         system, train = _small(system, train)
     if "debug" in words:
         system, train, evaluation = _debug(system)
+    if name in ("exp19", "exp20"):
+        required = ("sounds", "synthesizer", "resnet", "head")
+        train = dataclasses.replace(train, steps=0 if name == "exp19" else train.steps, requires_weights=required)
     corpus = "chamber" if words & {"chamber", "small"} else "solos"
     # What a frozen network computes from the frames is stored with the corpus once (`qsep frame-features`).
     features = "classifier" if "small" in words and _is_frozen(system) else ""
     streams = {STREAM: Stream(corpus, _recipe(system, features), {stem: (stem,) for stem in system.stems})}
     return Experiment(system, Data(streams=streams), train, evaluation)
-
-
-def _weights(name: str, system: System) -> dict[str, str]:
-    """Files of published weights, which the user provides: this project has none of them."""
-    if isinstance(system, Slizovskaia2021):
-        return {"resnet": "resnet50.safetensors"} if system.visual else {}
-    if name in ("exp19", "exp20"):
-        files = {"sounds": "sound_latest.pth", "synthesizer": "synthesizer_latest.pth"}
-        return {**files, **dict.fromkeys(("resnet", "head"), "frame_latest.pth")}
-    return {}
 
 
 def _is_frozen(system: System) -> bool:
@@ -161,7 +167,7 @@ def _small(system: System, train: Train) -> tuple[System, Train]:
             weights["probabilities"] = "runs/classifier"
         system = _small_unet(system)
     elif isinstance(system, SoundOfPixels):
-        system = _small_sound_of_pixels(system)
+        system = _small_sound_of_pixels(system, milestones=(1_200, 2_400))
     elif isinstance(system, FrameClassifier):
         hidden, optimizer = SMALL_RESNET.features // 2, Optimizer(learning_rate=1e-3)
         system = dataclasses.replace(system, resnet=SMALL_RESNET, size=32, hidden=hidden, optimizer=optimizer)
@@ -198,7 +204,7 @@ def _small_unet(system: Slizovskaia2021) -> Slizovskaia2021:
     )
 
 
-def _small_sound_of_pixels(system: SoundOfPixels) -> SoundOfPixels:
+def _small_sound_of_pixels(system: SoundOfPixels, milestones: tuple[int, ...]) -> SoundOfPixels:
     """At most six levels, a quarter of the channels and of the frames (1.5 s), players at 32 pixels."""
     return dataclasses.replace(
         system,
@@ -208,6 +214,7 @@ def _small_sound_of_pixels(system: SoundOfPixels) -> SoundOfPixels:
         channels=16,
         resnet=dataclasses.replace(SMALL_RESNET, bottleneck=False),
         size=32,
+        optimizer=dataclasses.replace(system.optimizer, milestones=milestones),
     )
 
 

@@ -42,7 +42,7 @@ from qsep_jax.on_device.memory import DoesNotFit
 from qsep_jax.runs.experiment import Experiment
 from qsep_jax.runs.experiment_json import check_readable
 from qsep_jax.runs.folder import RunFolder
-from qsep_jax.runs.pretrained import begin_with
+from qsep_jax.runs.pretrained import begin_with, check_required
 from qsep_jax.systems.base import System
 from qsep_jax.training import plan, sharding
 from qsep_jax.training.checkpoint import Checkpoints
@@ -116,11 +116,13 @@ def train(run: RunFolder, experiment: Experiment) -> int | None:
       The step at which the run was preempted, or None.
 
     Raises:
-      ValueError: if the experiment cannot be stored, does not fit the run folder, or its corpora are not prepared.
+      ValueError: if the experiment cannot be stored, does not fit the run folder, lacks weights that it must start
+        from, or its corpora are not prepared.
     """
     settings, first = experiment.train, jax.process_index() == 0
     system = with_precision(experiment.system, settings.precision)
     check_readable(experiment)
+    check_required(settings)
     sharding.check_batch_size(settings.batch_size, sharding.make_mesh())
     if first:
         prepare_missing(experiment)

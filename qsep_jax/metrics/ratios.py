@@ -17,8 +17,8 @@ def si_sdr(reference: Array, estimate: Array) -> Array:
     `10 log₁₀(‖α s‖² / ‖α s − ŝ‖²)` with `α = ⟨ŝ, s⟩ / ‖s‖²`: `[..., T]`, `[..., T]` → `[...]` float32. To score a
     source of several channels, concatenate the channels on the last axis.
 
-    The estimate is brought to the energy of the reference first, so that `EPSILON` weighs the same in very soft estimates
-    and the result does not depend on their level. A silent estimate has 0 dB.
+    The estimate is brought to the energy of the reference first, so that `EPSILON` weighs the same in very soft
+    estimates and the result does not depend on their level. A silent estimate has 0 dB.
 
     Raises:
       ValueError: if the shapes differ.

@@ -103,7 +103,7 @@ def apply_to_frames(
     Args:
       network: the network.
       variables: variables of a system, in which the network has the name `resnet`.
-      frames: uint8 `[B, S, n, H, W, 3]`.
+      frames: uint8, or float32 from 0 to 255, `[B, S, n, H, W, 3]`.
       present: `[B, S]`, whether a slot has a player; frames of empty slots do not count in the statistics.
       train: whether to use and update the batch norm statistics.
       mean: mean of red, green and blue, on a scale from 0 to 1, by which images are normalised.

@@ -41,6 +41,7 @@ MAY_CHANGE = (
     "train.evaluate",
     "train.keep",
     "train.log_every",
+    "train.requires_weights",  # checked before training
     "train.summary_every",
     "train.trace_from",
     "train.trace_steps",

@@ -10,6 +10,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from qsep_jax.runs.bundle import find_model
 from qsep_jax.systems.base import System, Variables
+from qsep_jax.training.settings import Train
 
 
 def begin_with(system: System, weights: dict[str, str]) -> Callable[[Variables], Variables]:
@@ -39,6 +40,18 @@ def begin_with(system: System, weights: dict[str, str]) -> Callable[[Variables],
         return replaced
 
     return load_weights
+
+
+def check_required(train: Train) -> None:
+    """Check that existing weights are given for all networks that must not start from random values.
+
+    Raises:
+      ValueError: if `train.weights` lacks a network of `train.requires_weights`.
+    """
+    missing = [network for network in train.requires_weights if not train.weights.get(network)]
+    if missing:
+        options = " ".join(f"--train.weights.{network} FILE" for network in missing)
+        raise ValueError(f"this experiment starts from existing weights, not from random ones: give {options}")
 
 
 def _read(system: System, network: str, path: Path) -> Variables:

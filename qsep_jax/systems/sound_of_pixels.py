@@ -36,9 +36,8 @@ IMAGE_MEAN, IMAGE_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class SoundOfPixels(System):
     """Sound, frame and synthesizer networks. The defaults are those of the published weights.
 
-    Departs from the published code: in training, frames are not cropped and mirrored at random, and sources are not
-    clipped to −1…1 after their volume was drawn. The learning rate is constant; in the published code it falls to a
-    tenth after epochs 40 and 80 of 100.
+    Departs from the published code: the random crop of a frame is taken from the stored frame, enlarged by `zoom`, and
+    not from the complete picture.
 
     Attributes:
       window_length: Length of the STFT window in samples.
@@ -54,9 +53,13 @@ class SoundOfPixels(System):
       size: Height and width of the frames in pixels.
       slots: Largest number of players of a mixture.
       lowest_volume: Smallest random factor of a source in training.
-      highest_volume: Largest random factor of a source in training.
+      highest_volume: Largest random factor of a source in training, after which it is clipped to −1…1.
+      zoom: Factor by which frames are enlarged in training, before a random part of the original size is cut out; the
+        same for all frames of a player. 1 crops nothing.
+      mirror: Whether the frames of each player are mirrored with a probability of one half in training.
       threshold: Probability above which a mask is one.
-      optimizer: Optimizer of all networks.
+      optimizer: Optimizer of all networks. In the published code its rate falls to a tenth after epochs 40 and 80 of
+        100; `configs/slizovskaia2021.py` sets these steps, which depend on the corpus.
     """
 
     cues: ClassVar[tuple[str, ...]] = ("frames",)
@@ -77,6 +80,8 @@ class SoundOfPixels(System):
     slots: int = 7
     lowest_volume: float = 0.5
     highest_volume: float = 1.5
+    zoom: float = 1.1
+    mirror: bool = True
     threshold: float = 0.5
     optimizer: Optimizer = SGD
     compute_dtype: str = "float32"
@@ -87,6 +92,8 @@ class SoundOfPixels(System):
                 f"{self.levels} levels halve {self.bins} bins and {self.frames} frames, which must give whole "
                 "numbers: change levels, bins or frames"
             )
+        if self.zoom < 1:
+            raise ValueError(f"zoom enlarges frames: it must be 1 or more, not {self.zoom:g}")
 
     @property
     def chunk_samples(self) -> int:
@@ -130,8 +137,16 @@ class SoundOfPixels(System):
 
     def loss(self, variables: Variables, batch: dict[str, Array], key: Array) -> tuple[Array, Aux]:
         """Return the loss of `sources` `[B, S, T, 1]` in `slots` `[B, S]` with their `frames`, at random volumes."""
-        volumes = jax.random.uniform(key, batch[SLOTS].shape, minval=self.lowest_volume, maxval=self.highest_volume)
-        loss, updates = self._loss(variables, batch, volumes, train=True)
+        volume_key, crop_key, mirror_key = jax.random.split(key, 3)
+        shape = batch[SLOTS].shape
+        volumes = jax.random.uniform(volume_key, shape, minval=self.lowest_volume, maxval=self.highest_volume)
+        frames = batch[FRAMES]
+        if self.zoom > 1:
+            frames = random_crops(crop_key, frames, round(self.zoom * self.size))
+        if self.mirror:
+            is_mirrored = jax.random.bernoulli(mirror_key, shape=shape)
+            frames = jnp.where(is_mirrored[..., None, None, None, None], frames[:, :, :, :, ::-1], frames)
+        loss, updates = self._loss(variables, {**batch, FRAMES: frames}, volumes, train=True)
         return loss, Aux({}, {"batch_stats": updates})
 
     def validate(self, variables: Variables, batch: Batch, key: Array) -> dict[str, Array]:
@@ -147,8 +162,9 @@ class SoundOfPixels(System):
         It is weighted by `log(1 + |Y|)`, limited to 0.001…10, and averaged over all bins of all present sources.
         """
         present = (batch[SLOTS] >= 0).astype(jnp.float32)
-        gains = present * volumes / jnp.maximum(present.sum(1, keepdims=True), 1.0)
-        spectrograms = stft(gains[..., None] * batch[SOURCES][..., 0], self.window_length, self.hop_length)
+        signals = jnp.clip(volumes[..., None] * batch[SOURCES][..., 0], -1.0, 1.0)
+        gains = present / jnp.maximum(present.sum(1, keepdims=True), 1.0)
+        spectrograms = stft(gains[..., None] * signals, self.window_length, self.hop_length)
         sources, mixture = jnp.abs(spectrograms), jnp.abs(spectrograms.sum(1)) + FLOOR
         sources, mixture = to_logarithmic(sources, self.bins), to_logarithmic(mixture, self.bins)
         images, image_updates = self._encode_frames(variables, batch[FRAMES], present, train)
@@ -234,6 +250,29 @@ class SoundOfPixels(System):
         order = np.stack([rng.permutation(len(self.stems))[:2] for _ in range(batch_size)])
         audio = 0.1 * rng.standard_normal((batch_size, 2, self.chunk_samples, 1), np.float32)
         return {STREAM: {SOURCES: audio, SLOTS: order.astype(np.int32), FRAMES: rng.integers(0, 256, shape, np.uint8)}}
+
+
+def random_crops(key: Array, frames: Array, enlarged: int) -> Array:
+    """Enlarge the frames of each player and cut out a random part of the original size.
+
+    Args:
+      key: random key.
+      frames: uint8 `[B, S, n, H, W, 3]` with H = W.
+      enlarged: height and width to which frames are enlarged by cubic interpolation.
+
+    Returns:
+      Frames `[B, S, n, H, W, 3]` float32 from 0 to 255; all of a player are cut at the same place.
+    """
+    batch, slots, count, size = frames.shape[:4]
+    corners = jax.random.randint(key, (batch * slots, 2), 0, enlarged - size + 1)
+    shape, scale = (count, size, size, 3), jnp.full(2, enlarged / size)
+
+    def cut(player: Array, corner: Array) -> Array:
+        shift = -corner.astype(jnp.float32)
+        return jax.image.scale_and_translate(player, shape, (1, 2), scale, shift, "cubic", antialias=False)
+
+    images = jax.vmap(cut)(frames.reshape(-1, *frames.shape[2:]).astype(jnp.float32), corners)
+    return jnp.clip(images, 0.0, 255.0).reshape(frames.shape)
 
 
 def _run(network: nn.Module, variables: Variables, name: str, train: bool, *inputs: Any) -> tuple[Any, dict[str, Any]]:

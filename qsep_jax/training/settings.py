@@ -43,6 +43,8 @@ class Train:
         therefore the class means are computed (0: all windows, as in the paper).
       weights: Networks that start from existing weights, by name: a run folder or a bundle with the same network, or a
         file of published weights.
+      requires_weights: Networks that `weights` must name. A run in which one of them would start from random values is
+        refused.
       patience: Number of consecutive validations without a lower loss after which the run ends early (0: never). It
         requires that validate_every and save_every are equal.
       evaluate: Whether the run ends with the evaluation of the experiment.
@@ -73,6 +75,7 @@ class Train:
     workers: int = 2
     condition_windows: int = 0
     weights: dict[str, str] = dataclasses.field(default_factory=dict)
+    requires_weights: tuple[str, ...] = ()
     patience: int = 0
     evaluate: bool = False
     shard_parameters: bool = False

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from configs.slizovskaia2021 import get_config
 from data_pipelines.schema import FRAMES, SLOTS, SOURCES
 from qsep_jax.dsp.frequency_scale import to_logarithmic
 from qsep_jax.dsp.stft import stft
 from qsep_jax.models.resnet import ResNetSize
 from qsep_jax.systems.base import Optimizer, parameter_count
-from qsep_jax.systems.sound_of_pixels import STREAM, SoundOfPixels
+from qsep_jax.systems.sound_of_pixels import STREAM, SoundOfPixels, random_crops
 from qsep_jax.training import optimizers
 from qsep_jax.training.partition import select
 from qsep_jax.training.settings import Train
@@ -147,6 +148,60 @@ def test_an_empty_slot_changes_nothing(batch, variables):
     (value, updates), (same, same_updates) = (loss(TINY, variables, {**data, FRAMES: f}) for f in (data[FRAMES], white))
     assert float(value) == pytest.approx(float(same), rel=1e-5)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), updates, same_updates)
+
+
+def test_sources_are_clipped_after_their_volume(batch, variables):
+    """At a volume of 4, a source between −1 and 1 is what is left of it between −1 and 1."""
+    loud = dataclasses.replace(TINY, lowest_volume=4.0, highest_volume=4.0, zoom=1.0, mirror=False)
+    unchanged = dataclasses.replace(loud, lowest_volume=1.0, highest_volume=1.0)
+    data = batch[STREAM]
+    clipped = {**data, SOURCES: np.clip(4 * data[SOURCES], -1, 1)}
+    expected = float(loss(unchanged, variables, clipped)[0])
+    assert float(loss(loud, variables, data)[0]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_random_crops_are_parts_of_the_enlarged_frames():
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (2, 3, 2, 20, 20, 3)).astype(np.uint8)
+    crops = np.asarray(jax.jit(random_crops, static_argnums=2)(KEY, frames, 22))
+    enlarged = jax.image.resize(frames.astype(np.float32), (2, 3, 2, 22, 22, 3), "cubic").clip(0, 255)
+    places = set()
+    for index in np.ndindex(2, 3):
+        # Both frames of a player are cut at the same one of nine places.
+        errors = {
+            (top, left): np.abs(crops[index] - enlarged[index][:, top : top + 20, left : left + 20]).max()
+            for top in range(3)
+            for left in range(3)
+        }
+        places.add(min(errors, key=lambda place: errors[place]))
+        assert min(errors.values()) < 0.05
+    assert len(places) > 1
+
+
+def test_frames_are_cropped_and_mirrored_in_training_only(batch, variables):
+    """Frames whose left half is white: a mirrored one is another image, and so is one that was cut."""
+    data = dict(batch[STREAM])
+    data[FRAMES] = np.where(np.arange(24)[:, None] < 12, 255, data[FRAMES] // 2).astype(np.uint8)
+    plain = dataclasses.replace(TINY, lowest_volume=1.0, highest_volume=1.0, zoom=1.0, mirror=False)
+    for changes in ({"zoom": 1.3}, {"mirror": True}):
+        system = dataclasses.replace(plain, **changes)
+        values = {float(loss(system, variables, data, jax.random.key(seed))[0]) for seed in range(4)}
+        assert len(values) > 1, changes
+        assert float(validate(system, variables, {STREAM: data})) == float(validate(plain, variables, {STREAM: data}))
+    assert len({float(loss(plain, variables, data, jax.random.key(seed))[0]) for seed in range(4)}) == 1
+    with pytest.raises(ValueError, match=r"zoom enlarges frames: it must be 1 or more, not 0\.9"):
+        dataclasses.replace(TINY, zoom=0.9)
+
+
+def test_the_published_rate_drops_after_40_and_80_of_100_epochs():
+    """An epoch has 755 batches of 80: the 604 training videos of Solos, each 100 times."""
+    for name in ("exp20", "exp21"):
+        experiment = get_config(name)
+        assert (experiment.train.steps, experiment.train.batch_size) == (75_500, 80)
+        (phase,) = experiment.system.phases()
+        rate = optimizers.learning_rate(phase.optimizer, experiment.train.steps)
+        rates = [float(rate(jnp.int32(step))) for step in (0, 30_199, 30_200, 60_399, 60_400, 75_499)]
+        np.testing.assert_allclose(rates, [1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5], rtol=1e-5)
 
 
 def test_volumes_depend_on_the_key(batch, variables):

@@ -36,7 +36,7 @@ def row(number: int) -> tuple[str, ...]:
     compared = base.removeprefix("exp") if isinstance(base, str) else "–"
     if isinstance(system, SoundOfPixels):
         train = get_config(name).train
-        tuned = "-ft" if train.steps and "sounds" in train.weights else ""
+        tuned = "-ft" if train.steps and train.requires_weights else ""
         model = f"SoP-{system.levels}{tuned}"
         return ("log", "log", model, "No", "Binary", "BCE", "No", "SoP-LinearCombination (visual)", compared)
     if not isinstance(system, Slizovskaia2021):
