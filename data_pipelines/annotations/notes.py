@@ -39,13 +39,19 @@ def frame_classes(notes: np.ndarray, frames: int, frame_rate: float, start: floa
     notes = sort_by_onset(notes)
     _check_keys(notes)
     classes = np.full(frames, SILENCE_CLASS, np.int32)
-    # The float32 time of the beginning of a frame may be rounded down, which would give the frame before.
-    times = (notes[:, :2].astype(np.float64) + np.spacing(np.abs(notes[:, :2])) - start) * frame_rate
-    begins, ends = np.floor(times + 1e-9).astype(np.int64).T
+    begins, ends = frame_numbers(notes[:, :2], frame_rate, start).T
     ends = np.maximum(ends, begins + 1)
     for row in np.flatnonzero((ends > 0) & (begins < frames)):
         classes[max(begins[row], 0) : ends[row]] = round(float(notes[row, 2])) - LOWEST_PITCH
     return classes
+
+
+def frame_numbers(times: np.ndarray, frame_rate: float, start: float = 0.0) -> np.ndarray:
+    """The numbers of the frames that hold times in s, float32 of any shape, if the first frame begins at `start` s."""
+    # The float32 time of the beginning of a frame may be rounded down, which would give the frame before.
+    times = np.asarray(times, np.float32)
+    frames = (times.astype(np.float64) + np.spacing(np.abs(times)) - start) * frame_rate
+    return np.floor(frames + 1e-9).astype(np.int64)
 
 
 def notes_from_classes(classes: np.ndarray, frame_rate: float, shortest: float = 0.0) -> np.ndarray:

@@ -43,9 +43,10 @@ def frame_average_precision(reference: np.ndarray, estimate: np.ndarray) -> floa
     """Micro average precision of a piano roll, in 0 … 1: reference 0 or 1 `[N, K]`, probabilities `[N, K]`.
 
     It is `Σ_n (R_n − R_{n−1}) P_n`, with precision and recall over all cells at every probability that occurs, highest
-    first. The tables of Lin et al. 2021 call it "precision". Their code computes it from one-hot rolls for both
-    reference and estimate (the argmax of the network, with silence as a class); if a share `a` of the frames is
-    correct, its value is then `a² + (1 − a) / K`. The result is NaN if the reference is empty.
+    first. The tables of Lin et al. 2021 call it "precision". Their code computes it from rolls of zeros and ones for
+    both reference and estimate (the argmax of the network, with silence as a class); if both have one class per frame
+    and a share `a` of the frames is correct, its value is `a² + (1 − a) / K`. The result is NaN if the reference is
+    empty.
 
     Raises:
       ValueError: as in `frame_scores`.

@@ -15,12 +15,13 @@ import tyro
 
 from benchmarks.papers import published
 from benchmarks.papers.lin2021 import figures
+from benchmarks.papers.lin2021.frames import frame_precision
 from benchmarks.papers.lin2021.pairs import Pair, as_lin2021, load_run, query, test_pairs, waveforms
 from data_pipelines.annotations.notes import frame_classes, notes_from_classes
 from data_pipelines.files import read_json, write_json
 from data_pipelines.prepared.corpus import Corpus
 from data_pipelines.progress import Progress
-from data_pipelines.schema import CLASSES, INSTRUMENTS, SEEN_INSTRUMENTS, SILENCE_CLASS
+from data_pipelines.schema import INSTRUMENTS, SEEN_INSTRUMENTS
 from qsep_jax.command_line import console
 from qsep_jax.inference.conditions import encode
 from qsep_jax.inference.model import Model
@@ -28,7 +29,7 @@ from qsep_jax.inference.separation import separate
 from qsep_jax.inference.transcription import separate_by_score, transcribe_blocks
 from qsep_jax.metrics.bss_eval import bss_eval
 from qsep_jax.metrics.oracles import ideal_ratio_mask
-from qsep_jax.metrics.transcription import frame_average_precision, note_scores
+from qsep_jax.metrics.transcription import note_scores
 from qsep_jax.runs.bundle import Bundle, find_model
 from qsep_jax.systems.lin2021 import Lin2021
 
@@ -46,8 +47,9 @@ PAPER = {
 }
 GROUPS = ("seen", "unseen", "all")
 PROTOCOL = (
-    "SDR of BSS Eval v3 per source without competitors; AP: micro average precision of one-hot frame rolls with "
-    "silence, estimated notes one frame longer; F1: notes by onset (50 ms) and pitch; mean over sources"
+    "SDR of BSS Eval v3 per source without competitors; AP: micro average precision of frame rolls with silence, true "
+    "and estimated notes up to and including the frame of their offset, to the last true note; F1: notes by onset "
+    "(50 ms) and pitch; mean over sources"
 )
 
 # A row per source: the track, the index of the source in its pair (`place`), the stem, and the metrics.
@@ -94,20 +96,14 @@ def sdr(reference: np.ndarray, estimate: np.ndarray) -> float:
     return float(scores["SDR"][0, 0])
 
 
-def with_longer_notes(classes: np.ndarray) -> np.ndarray:
-    """Classes `[N]` with every note extended by one frame if silence follows, as the authors' code does."""
-    previous = np.concatenate([[SILENCE_CLASS], classes[:-1]])
-    return np.where(classes == SILENCE_CLASS, previous, classes)
-
-
 def score_pair(model: Model, corpus: Corpus, pair: Pair, seconds: float) -> Scores:
     """The scores of both sources of a pair."""
     system = as_lin2021(model.system, "the model")
     sources = waveforms(corpus, pair, seconds)
     mixture, length = sources.sum(0), sources.shape[1]
     rate, frames = system.frame_rate, -(-length // system.hop_length)
-    notes = [corpus.notes(source.track, source.stem) for source in pair]
-    notes = [rows[rows[:, 0] < length / corpus.sample_rate] for rows in notes]
+    all_notes = [corpus.notes(source.track, source.stem) for source in pair]
+    notes = [rows[rows[:, 0] < length / corpus.sample_rate] for rows in all_notes]
     references = [frame_classes(rows, frames, rate) for rows in notes]
     conditions = [encode(model, query(corpus, source)) for source in pair]
     transcriptions = []
@@ -124,8 +120,9 @@ def score_pair(model: Model, corpus: Corpus, pair: Pair, seconds: float) -> Scor
             estimate = separate_by_score(model, [mixture], 1, conditions[index], references[index])
             row["sdr_by_score"] = sdr(sources[index], np.concatenate(list(estimate), axis=1)[0])
         if transcriptions:
-            longer = with_longer_notes(transcriptions[index])
-            row["ap"] = frame_average_precision(np.eye(CLASSES)[references[index]], np.eye(CLASSES)[longer])
+            # As published, the true notes of the longer source are not cut to the length of the mixture.
+            scored = frames if seconds else -(-corpus.length(source.track, source.stem) // system.hop_length)
+            row["ap"] = frame_precision(all_notes[index], transcriptions[index], rate, scored)
             for key, classes in {"f1": transcriptions[index], "f1_by_other": transcriptions[1 - index]}.items():
                 row[key] = note_scores(notes[index], notes_from_classes(classes, rate, 0.05), offsets=False).f1
         scores.append(row)

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from mir_eval.separation import bss_eval_sources
 
-from benchmarks.papers.lin2021 import pairs, synthesis, table
+from benchmarks.papers.lin2021 import frames, pairs, synthesis, table
+from data_pipelines.annotations.notes import frame_classes, notes_from_classes
 from data_pipelines.corpora.base import Stem
 from data_pipelines.prepared import store
 from data_pipelines.prepared.corpus import open_corpus
-from data_pipelines.schema import SILENCE_CLASS
+from data_pipelines.schema import CLASSES, SILENCE_CLASS
 from qsep_jax.systems.lin2021 import Lin2021
 from tests.commands import command, refused
 
@@ -86,9 +87,59 @@ def test_sdr_is_that_of_mir_eval():
     assert table.sdr(reference, estimate) == pytest.approx(theirs[0], abs=1e-6)
 
 
-def test_notes_are_extended_by_a_frame():
-    s = SILENCE_CLASS
-    assert table.with_longer_notes(np.array([s, 3, 3, s, s, 5, 7, s])).tolist() == [s, 3, 3, 3, s, 5, 7, 7]
+def random_notes(rng, count=60):
+    """Notes of one voice with gaps and without, none shorter than 40 ms, and 3 s of silence before the last one."""
+    edges = 0.3 + np.cumsum(rng.uniform(0.05, 0.6, count))
+    edges[-2:] += 3.0
+    offsets = np.append(edges[1:], edges[-1] + 0.5) - rng.choice([0.0, 0.01], count)
+    offsets[-3] -= 3.0
+    return np.stack([edges, offsets, rng.integers(21, 109, count)], 1).astype(np.float32)
+
+
+@pytest.mark.parametrize("rate", [50.0, 100.0])
+def test_a_perfect_transcriber_has_a_precision_of_one(rate):
+    for seed in range(5):
+        notes = random_notes(np.random.default_rng(seed))
+        classes = frame_classes(notes, round(60 * rate), rate)  # what the transcriber is trained with
+        assert frames.frame_precision(notes, classes, rate, 6000) == pytest.approx(1.0)
+        assert frames.frame_precision(notes, classes, rate, round(8 * rate)) == pytest.approx(1.0)
+        octave = np.where(classes < 40, classes + 12, classes)
+        assert frames.frame_precision(notes, octave, rate, 6000) < 0.8
+
+
+def test_the_precision_is_that_of_scikit_learn_on_the_published_rolls():
+    """`compute_measure.py`: int(onset · 100) to int(offset · 100 + 1), for both; none after the last true note."""
+    metrics = pytest.importorskip("sklearn.metrics", reason="needs scikit-learn")
+    rate, rng = 100.0, np.random.default_rng(1)
+    notes = random_notes(rng)
+    classes = np.roll(frame_classes(notes, 6000, rate), 7)
+
+    def roll(rows, count):
+        cells = np.zeros((count, CLASSES))
+        for onset, offset, pitch in rows.astype(np.float64) + np.array([1e-6, 1e-6, 0.0]):
+            cells[int(onset * 100) : int(offset * 100 + 1), int(pitch) - 21] = 1
+        cells[cells.sum(1) == 0, SILENCE_CLASS] = 1
+        return cells
+
+    count = int((notes[-1, 1] + 1e-6) * 100 + 1)
+    expected = metrics.average_precision_score(
+        roll(notes, count), roll(notes_from_classes(classes, rate), count), average="micro"
+    )
+    assert 0.1 < expected < 0.95
+    assert frames.frame_precision(notes, classes, rate, 6000) == pytest.approx(expected, abs=1e-9)
+
+
+def test_frames_after_the_last_note_and_missing_frames():
+    notes = np.array([[0.0, 0.5, 60.0], [0.495, 1.0, 64.0]], np.float32)
+    roll = frames.note_roll(notes, 110, 100.0)
+    assert roll[50].nonzero()[0].tolist() == [60 - 21, 64 - 21]  # a frame may have two notes
+    assert roll[:, SILENCE_CLASS].nonzero()[0].tolist() == list(range(101, 110))
+    classes = frame_classes(notes, 101, 100.0)
+    late = np.append(classes, np.full(40, 70))  # a note after the last true one
+    assert frames.frame_precision(notes, late, 100.0, 150) == frames.frame_precision(notes, classes, 100.0, 150)
+    assert frames.frame_precision(notes, classes[:60], 100.0, 150) < 0.7  # the mixture was cut to its shorter source
+    assert frames.frame_precision(notes, classes[:60], 100.0, 60) > 0.9
+    assert np.isnan(frames.frame_precision(notes[:0], classes, 100.0, 150))
 
 
 def test_minutes_of_each_instrument(corpus):
