@@ -6,7 +6,6 @@ Each song has its own copy of the trained parameters, and one compiled program u
 import dataclasses
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -199,7 +198,9 @@ class _GroupTrainer:
             state, metrics = self._update(state, self._variables, *jax.device_put((batch, is_running), self._sharding))
             metrics_of_updates.append(metrics)
             advance(int(is_running.sum()))
-        final = jax.device_get(jax.jit(self._final_parameters)(state))
+        # Lookahead also keeps a slow copy, which lacks the updates since the last multiple of six: all of a short run.
+        # The published code separates with the trained parameters, too.
+        final: Flat = jax.device_get(state["part"])
         names = [name for name in metrics_of_updates[0] if name not in ("gradient_norm", "skipped")]
         fetched = jax.device_get(metrics_of_updates)
         for place, song in enumerate(group):
@@ -255,11 +256,6 @@ class _GroupTrainer:
         if self._how == "vmap":
             return jax.vmap(update_song)(state, batch, is_running)
         return lax.map(lambda song: update_song(*song), (state, batch, is_running))
-
-    def _final_parameters(self, state: dict[str, Any]) -> Flat:
-        """The parameters to separate with: the slow copy of an optimizer with lookahead, else the trained ones."""
-        slow = jax.vmap(partial(optimizers.slow_parameters, optimizer=self._phase.optimizer))(state["optimizer"])
-        return state["part"] if slow is None else slow
 
 
 def with_parameters(model: Model, parameters: dict[str, Any]) -> Model:

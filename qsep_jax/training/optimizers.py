@@ -77,7 +77,7 @@ class Lookahead(NamedTuple):
 
 
 def slow_parameters(state: Any, optimizer: Optimizer) -> Flat | None:
-    """Return the slow parameters, which are those to use after training, from a state; None without lookahead."""
+    """Return the slow parameters of lookahead from a state; None without lookahead."""
     return state[-1].slow if optimizer.lookahead else None
 
 
