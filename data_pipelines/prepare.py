@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -158,11 +158,20 @@ def built_in_corpus(name: str) -> CorpusBuilder | None:
     return {Chamber.kind: Chamber, Band.kind: Band}[kind](**options)
 
 
+@dataclasses.dataclass(frozen=True)
+class UrmpOptions(Urmp):
+    __doc__ = Urmp.__doc__
+
+    training_tracks: Annotated[Literal["all", "published"], tyro.conf.arg(name="tracks")] = dataclasses.field(
+        default="all", metadata={"added": True}
+    )
+
+
 AnyCorpus = (
     Annotated[Chamber, tyro.conf.subcommand("chamber")]
     | Annotated[Band, tyro.conf.subcommand("band")]
     | Annotated[Musdb18, tyro.conf.subcommand("musdb18")]
-    | Annotated[Urmp, tyro.conf.subcommand("urmp")]
+    | Annotated[UrmpOptions, tyro.conf.subcommand("urmp")]
     | Annotated[Solos, tyro.conf.subcommand("solos")]
     | Annotated[Dsd100, tyro.conf.subcommand("dsd100")]
     | Annotated[Medleydb, tyro.conf.subcommand("medleydb")]

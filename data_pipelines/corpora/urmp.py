@@ -12,7 +12,8 @@ The splits are those of Lin et al. 2021: songs in which any of `schema.UNSEEN_IN
 are used for testing, and all others for training. The split is by song and not by piece, because the test pairs of the
 authors use tracks of 32_Fugue, 36_Rondeau and 37_Rondeau. None of the unseen instruments plays in these pieces, but
 they play in other arrangements of the same songs. The training lists of the authors name 55 of the 68 tracks that
-remain for training. `urmp_lin2021` has their training tracks and their test pairs with queries.
+remain for training; `--tracks published` prepares these alone. `urmp_lin2021` has both lists, of training tracks and of
+test pairs with queries.
 
 Slizovskaia et al. 2021 test on all merged pieces except those in which a single instrument plays twice. Frames of a
 player come from `Vid_01_Jupiter_vn_vc.mp4`, cropped to the box of the player; merged players have the frames of the
@@ -30,6 +31,7 @@ from data_pipelines.audio.reading import fit_channels, fit_length, read_audio, r
 from data_pipelines.corpora import pitch_shift
 from data_pipelines.corpora.base import CorpusBuilder, OrderedMap, Stem, Track
 from data_pipelines.corpora.folder import file_inputs
+from data_pipelines.corpora.urmp_lin2021 import published_train_tracks
 from data_pipelines.corpora.urmp_video import Boxes, find_box, find_video, player_frames
 from data_pipelines.schema import UNSEEN_INSTRUMENTS
 from data_pipelines.video.files import Box, read_boxes
@@ -94,6 +96,8 @@ class Urmp(CorpusBuilder):
       frame_size: Height and width in pixels to which frames are resized; 0 keeps their size.
       boxes: JSON file with the position of each player, {piece: {track or instrument: [x, y, width, height]}} in pixels
         of the video.
+      training_tracks: `all` tracks of the training split, or the 55 `published` ones of Lin et al. 2021; `--tracks` on
+        the command line.
     """
 
     kind: ClassVar[str] = "urmp"
@@ -106,6 +110,7 @@ class Urmp(CorpusBuilder):
     frame_rate: float = dataclasses.field(default=0.0, metadata={"added": True})
     frame_size: int = dataclasses.field(default=224, metadata={"added": True})
     boxes: Path | None = dataclasses.field(default=None, metadata={"added": True})
+    training_tracks: Literal["all", "published"] = dataclasses.field(default="all", metadata={"added": True})
 
     def inputs(self) -> list[str]:
         pieces = self._pieces()
@@ -140,7 +145,21 @@ class Urmp(CorpusBuilder):
                 tracks.append(Track(piece, split, players))
             else:
                 tracks += [Track(player.name, split, (player,)) for player in players]
+        if self.training_tracks == "published":
+            tracks = self._published(tracks)
         return sorted(tracks, key=lambda track: track.split != "train")
+
+    def _published(self, tracks: list[Track]) -> list[Track]:
+        """The tracks without those of the training split that the authors' lists do not name."""
+        if self.merged or self.split == "test":
+            raise ValueError("--tracks published names players of the training split: leave out --merged and --split")
+        published = published_train_tracks()
+        if missing := sorted(published.keys() - {track.name for track in tracks}):
+            raise ValueError(
+                f"{self.source} lacks {len(missing)} of the {len(published)} published training tracks, first "
+                f"{missing[0]}: fetch the whole corpus, or leave out --tracks published"
+            )
+        return [track for track in tracks if track.split != "train" or track.name in published]
 
     def load(self, track: Track, sample_rate: int) -> list[Stem]:
         players: tuple[Player, ...] = track.source

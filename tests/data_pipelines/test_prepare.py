@@ -313,6 +313,17 @@ def test_the_command_of_the_shifted_corpus():
     assert prepare.built_in_corpus("urmp") is None
 
 
+def test_the_command_of_the_published_tracks_of_urmp(monkeypatch, tmp_path):
+    words = prepare_command(tmp_path, "urmp_published", 16_000).split()
+    assert words[2:9] == ["urmp", "--name", "urmp_published", "--source", "DIR", "--tracks", "published"]
+    calls = []
+    monkeypatch.setattr(prepare, "build", lambda corpus, *others, **options: calls.append(corpus))
+    monkeypatch.setattr(sys, "argv", words[1:])
+    prepare.main()
+    assert calls[0].training_tracks == "published"
+    assert calls[0].kind == "urmp"
+
+
 USER_ERRORS = {
     "folder --source x --overwrit": "unknown option '--overwrit'; did you mean '--overwrite'?",
     "folder --source x --workrs 2": "unknown option '--workrs'; did you mean '--workers'?",

@@ -242,3 +242,10 @@ def test_the_published_settings_are_the_defaults():
     assert (optimizer.name, optimizer.learning_rate, optimizer.b1, optimizer.b2) == ("amsgrad", 5e-4, 0.9, 0.999)
     train = get_config("").train
     assert (train.steps, train.batch_size) == (104_000, 12)
+
+
+def test_the_variant_with_the_published_tracks():
+    (stream,) = get_config("msi,published").data.streams.values()
+    assert stream.corpora == ("urmp_published",)
+    with pytest.raises(ValueError, match="not of chamber_shifted"):
+        get_config("msi,published,small")

@@ -15,6 +15,7 @@ from data_pipelines import prepare
 from data_pipelines.corpora import pitch_shift, urmp
 from data_pipelines.corpora.urmp import Urmp, read_notes, split_of
 from data_pipelines.corpora.urmp_lin2021 import published_pairs, published_train_tracks
+from data_pipelines.prepared import store
 from data_pipelines.prepared.corpus import open_corpus
 from data_pipelines.schema import INSTRUMENTS, SEEN_INSTRUMENTS, UNSEEN_INSTRUMENTS
 
@@ -319,6 +320,31 @@ def test_published_train_tracks():
         "trombone": 2,
     }
     assert all(urmp.TAGS[track.split("_")[2]] == instrument for track, instrument in tracks.items())
+
+
+def test_only_the_published_training_tracks_are_prepared(written, monkeypatch):
+    kept = {"AuSep_1_vn_01_Jupiter": "violin", "AuSep_3_tbn_15_Surprise": "trombone"}
+    monkeypatch.setattr(urmp, "published_train_tracks", lambda: kept)
+    tracks = Urmp(written, training_tracks="published").tracks(map)
+    assert {track.name for track in tracks if track.split == "train"} == set(kept)
+    every_track = Urmp(written).tracks(map)
+    assert [track for track in tracks if track.split == "test"] == [
+        track for track in every_track if track.split == "test"
+    ]
+    assert store.fingerprint(Urmp(written, training_tracks="published"), RATE) != store.fingerprint(Urmp(written), RATE)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "lacks 48 of the 55 published training tracks, first AuSep_1_cl_19_Pavane"),
+        ({"merged": True}, "leave out --merged and --split"),
+        ({"split": "test"}, "leave out --merged and --split"),
+    ],
+)
+def test_published_tracks_that_are_missing_or_contradict_other_options(options, message, written):
+    with pytest.raises(ValueError, match=message):
+        Urmp(written, training_tracks="published", **options).tracks(map)
 
 
 def published_pieces(name: str) -> set[str]:
