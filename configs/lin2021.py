@@ -76,12 +76,14 @@ def _paper(system: Lin2021) -> Lin2021:
     return dataclasses.replace(
         system,
         window_length=1024,
+        fft_length=2048,
         query_layers=2,
         pooling="max",
         normalise_timbre=False,
         query_form="norm",
         query_clips=3,
         second_mixture="target",
+        joint=True,
     )
 
 
@@ -94,6 +96,7 @@ def _small(system: Lin2021) -> tuple[Lin2021, Train]:
         system,
         sample_rate=8_000,
         window_length=512,
+        fft_length=system.fft_length // 2,
         hop_length=160,
         frames=32,
         channels=(2, 4, 8, 12, 16),
@@ -106,6 +109,12 @@ def _small(system: Lin2021) -> tuple[Lin2021, Train]:
 def _debug(system: Lin2021) -> tuple[Lin2021, Train, TestList]:
     """Three levels of few channels, 16 frames and a small transcriber."""
     system = dataclasses.replace(
-        system, window_length=64, hop_length=32, frames=16, channels=(4, 4, 8), transcriber_channels=(8,)
+        system,
+        window_length=64,
+        fft_length=128 if system.fft_length else 0,
+        hop_length=32,
+        frames=16,
+        channels=(4, 4, 8),
+        transcriber_channels=(8,),
     )
     return system, DEBUG, TestList(kind="pairs", mixtures=2, seconds=1.0)

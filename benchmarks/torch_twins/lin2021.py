@@ -28,7 +28,16 @@ from qsep_jax.systems.lin2021 import Lin2021
 Tree = dict[str, Any]
 
 # Fields of the system that must have their defaults; their other values (the paper's) are not timed.
-FIXED_FIELDS = ("query_layers", "pooling", "normalise_timbre", "query_form", "query_clips", "second_mixture", "joint")
+FIXED_FIELDS = (
+    "fft_length",
+    "query_layers",
+    "pooling",
+    "normalise_timbre",
+    "query_form",
+    "query_clips",
+    "second_mixture",
+    "joint",
+)
 
 
 class ConvBlock(nn.Module):

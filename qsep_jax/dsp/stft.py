@@ -17,13 +17,19 @@ def hann(window_length: int) -> np.ndarray:
     return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window_length) / window_length)).astype(np.float32)
 
 
-def stft(signal: Array, window_length: int, hop_length: int) -> Array:
-    """Compute the complex spectrogram `[..., N, window_length // 2 + 1]` of a signal `[..., N · hop_length]`.
+def stft(signal: Array, window_length: int, hop_length: int, fft_length: int = 0) -> Array:
+    """Compute the complex spectrogram `[..., N, F]` of a signal `[..., N · hop_length]`.
+
+    F is `window_length // 2 + 1`, or `fft_length // 2 + 1` where the windowed frames are padded with zeros.
+
+    Args:
+      fft_length: length of the transform in samples; 0: that of the window.
 
     Raises:
-      ValueError: if the length is not a positive multiple of the hop, or if the signal is too short for the reflection
-        at its ends.
+      ValueError: if the length is not a positive multiple of the hop, if the signal is too short for the reflection at
+        its ends, or if the transform is shorter than the window.
     """
+    size = _transform(window_length, fft_length)
     edge = _edge(window_length, hop_length)
     length = signal.shape[-1]
     if length % hop_length or length <= edge[1]:
@@ -33,24 +39,33 @@ def stft(signal: Array, window_length: int, hop_length: int) -> Array:
     padded = jnp.pad(signal, [(0, 0)] * (signal.ndim - 1) + [edge], mode="reflect")
     frames = _frames(padded, window_length, hop_length, length // hop_length)
     frames = frames * jnp.broadcast_to(hann(window_length), frames.shape)
-    return apply_per_device(lambda _, part: jnp.fft.rfft(part), (), frames)
+    return apply_per_device(lambda _, part: jnp.fft.rfft(part, size), (), frames)
 
 
-def istft(spectrogram: Array, window_length: int, hop_length: int) -> Array:
-    """Compute the signal `[..., N · hop_length]` of a spectrogram `[..., N, window_length // 2 + 1]`.
+def istft(spectrogram: Array, window_length: int, hop_length: int, fft_length: int = 0) -> Array:
+    """Compute the signal `[..., N · hop_length]` of a spectrogram `[..., N, F]`, with F as in `stft`.
 
-    The result of `stft` gives back its signal up to rounding.
+    The result of `stft` gives back its signal up to rounding. Of a zero-padded transform, only the samples within the
+    window are used.
     """
+    size = _transform(window_length, fft_length)
     window = hann(window_length)
     frames = spectrogram.shape[-2]
     low, _ = _edge(window_length, hop_length)
-    pieces = apply_per_device(lambda _, part: jnp.fft.irfft(part, window_length), (), spectrogram)
+    pieces = apply_per_device(lambda _, part: jnp.fft.irfft(part, size)[..., :window_length], (), spectrogram)
     pieces = pieces * jnp.broadcast_to(window, pieces.shape)
     signal = _overlap_add(pieces, hop_length)
     weight = _overlap_add(jnp.broadcast_to(np.square(window), (frames, window_length)), hop_length)
     length = frames * hop_length
     signal = signal[..., low : low + length]
     return signal / jnp.broadcast_to(weight[low : low + length], signal.shape)
+
+
+def _transform(window_length: int, fft_length: int) -> int:
+    """The length of the transform, checked."""
+    if fft_length and fft_length < window_length:
+        raise ValueError(f"the transform must be at least as long as the window of {window_length}, not {fft_length}")
+    return fft_length or window_length
 
 
 def _edge(window_length: int, hop_length: int) -> tuple[int, int]:

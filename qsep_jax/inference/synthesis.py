@@ -109,7 +109,9 @@ def transpose_to_register(
 
 @partial(jax.jit, static_argnums=(1, 2, 3, 4))
 def _griffin_lim(magnitude: Array, window_length: int, hop_length: int, iterations: int, momentum: float) -> Array:
-    return griffin_lim(magnitude, window_length, hop_length, iterations, momentum)
+    # More bins than the window has come from a transform with zeros after the window.
+    fft_length = max(2 * (magnitude.shape[-1] - 1), window_length)
+    return griffin_lim(magnitude, window_length, hop_length, iterations, momentum, fft_length)
 
 
 def _with_phases(magnitudes: np.ndarray, system: Synthesizer, iterations: int, momentum: float) -> np.ndarray:

@@ -72,7 +72,10 @@ class Synthesizer(OnFrames, Protocol):
     """A system with `synthesize` among its tasks."""
 
     def synthesize(self, variables: Variables, mixture: Array, condition: Condition, roll: Array) -> Array:
-        """Return magnitudes `[B, N, window_length // 2 + 1]` of the source in `[B, T, C]` playing `roll`."""
+        """Return magnitudes `[B, N, F]` of the source in `[B, T, C]` playing `roll`.
+
+        F is `window_length // 2 + 1`, or more if the transform is longer than the window: `2 (F − 1)` samples.
+        """
         ...
 
 

@@ -42,6 +42,8 @@ class Lin2021(System):
 
     Attributes:
       window_length: Length of the STFT window in samples.
+      fft_length: Length of the transform in samples, which has zeros after the window; 0: that of the window. The paper
+        has a window of 1024 and a transform of 2048.
       hop_length: Hop of the STFT in samples.
       frames: Number of STFT frames of a training example and of a chunk: 3 s.
       channels: Channels of the levels of encoder and decoder.
@@ -73,6 +75,7 @@ class Lin2021(System):
     stems: tuple[str, ...] = SEEN_INSTRUMENTS
     sample_rate: int = 16_000
     window_length: int = 2048
+    fft_length: int = 0
     hop_length: int = 160
     frames: int = 300
     channels: tuple[int, ...] = (2, 4, 8, 16, 32, 64)
@@ -94,11 +97,15 @@ class Lin2021(System):
     compute_dtype: str = "float32"
 
     def __post_init__(self):
-        bins, halvings = self.window_length // 2, len(self.channels) - 1 + len(self.transcriber_channels)
+        if self.fft_length and self.fft_length < self.window_length:
+            raise ValueError(
+                f"fft_length must be 0 or at least window_length = {self.window_length}, not {self.fft_length}"
+            )
+        bins, halvings = self.bins, len(self.channels) - 1 + len(self.transcriber_channels)
         if bins % 2**halvings or bins % 2 ** len(self.query_channels):
             raise ValueError(
                 f"{bins} bins are halved {halvings} times by encoder and transcriber and {len(self.query_channels)} "
-                "times by the QueryNet, which must give whole numbers: change channels or window_length"
+                "times by the QueryNet, which must give whole numbers: change channels, window_length or fft_length"
             )
         if self.frames < 2 ** len(self.query_channels):
             raise ValueError(f"the QueryNet needs {2 ** len(self.query_channels)} frames, not {self.frames}")
@@ -112,6 +119,11 @@ class Lin2021(System):
     @property
     def chunk_samples(self) -> int:
         return self.frames * self.hop_length
+
+    @property
+    def bins(self) -> int:
+        """Number of bins that the networks see: those of the transform without that of the Nyquist frequency."""
+        return (self.fft_length or self.window_length) // 2
 
     @property
     def frame_rate(self) -> float:
@@ -143,7 +155,7 @@ class Lin2021(System):
         def all_networks(networks: MSI, magnitude: Array) -> None:
             networks(magnitude, networks.embed(magnitude, True)[:, None], True)
 
-        magnitude = jnp.zeros((1, self.frames, self.window_length // 2))
+        magnitude = jnp.zeros((1, self.frames, self.bins))
         return dict(self.networks.init(key, magnitude, method=all_networks))
 
     def phases(self) -> tuple[Phase, ...]:
@@ -280,7 +292,7 @@ class Lin2021(System):
     def synthesize(self, variables: Variables, mixture: Array, condition: Array, roll: Array) -> Array:
         """Return magnitudes `[B, N, F]` of the source in `[B, T, C]` playing `roll` `[B, N, K]`.
 
-        F is `window_length // 2 + 1`, with the Nyquist bin.
+        F is `bins + 1`, with the Nyquist bin.
         """
         self._need("synthesize")
         estimate = self._infer(variables, self._magnitude(mixture.mean(-1)), condition, roll)[0]
@@ -300,18 +312,21 @@ class Lin2021(System):
     def _decoded(self, variables: Variables, mixture: Array, condition: Array, roll: Array | None) -> Array:
         """Return the source `[B, 1, T, C]` with the notes of `roll`, or with transcribed ones."""
         batch, length, channels = mixture.shape
-        spectrogram = stft(mixture.swapaxes(1, 2).reshape(-1, length), self.window_length, self.hop_length)
+        spectrogram = self._stft(mixture.swapaxes(1, 2).reshape(-1, length))
         magnitude, latent = jnp.abs(spectrogram), jnp.repeat(condition, channels, axis=0)
         roll = None if roll is None else jnp.repeat(roll, channels, axis=0)
         estimate = self._infer(variables, magnitude[..., :-1], latent, roll)[0]
         phase = spectrogram / jnp.maximum(magnitude, 1e-12)  # zero where the mixture is silent
         estimate = jnp.pad(estimate, ((0, 0), (0, 0), (0, 1)))  # the Nyquist bin, which is not decoded
-        signal = istft(estimate * phase, self.window_length, self.hop_length)
+        signal = istft(estimate * phase, self.window_length, self.hop_length, self.fft_length)
         return signal.reshape(batch, channels, length).swapaxes(1, 2)[:, None]
 
     def _magnitude(self, signal: Array) -> Array:
         """`[..., T]` → linear magnitudes `[..., N, F]` without the Nyquist bin."""
-        return jnp.abs(stft(signal, self.window_length, self.hop_length))[..., :-1]
+        return jnp.abs(self._stft(signal))[..., :-1]
+
+    def _stft(self, signal: Array) -> Array:
+        return stft(signal, self.window_length, self.hop_length, self.fft_length)
 
     def noise(self, rng: np.random.Generator, batch_size: int) -> Batch:
         shape = (batch_size, 2, self.chunk_samples, 1)

@@ -9,6 +9,7 @@ import pytest
 
 from qsep_jax.dsp.griffin_lim import griffin_lim
 from qsep_jax.dsp.stft import stft
+from qsep_jax.inference.synthesis import _griffin_lim
 
 WINDOW, HOP, RATE = 512, 64, 8000
 
@@ -98,5 +99,17 @@ def test_refuses(options, message):
 
 
 def test_refuses_another_number_of_bins():
-    with pytest.raises(ValueError, match="a window of 512 samples has 257 bins, not 256"):
+    with pytest.raises(ValueError, match="a transform of 512 samples has 257 bins, not 256"):
         griffin_lim(jnp.zeros((1, 20, 256)), WINDOW, HOP)
+
+
+def test_zero_padded_windows():
+    """More bins than those of the window come from a longer transform, also where synthesis reconstructs a phase."""
+    signal = np.sin(0.3 * np.arange(64 * 32, dtype=np.float32))
+    magnitude = jnp.abs(stft(signal, 256, 64, 512))
+    estimate = griffin_lim(magnitude, 256, 64, 30, fft_length=512)
+    error = jnp.linalg.norm(jnp.abs(stft(estimate, 256, 64, 512)) - magnitude) / jnp.linalg.norm(magnitude)
+    assert error < 0.25
+    np.testing.assert_allclose(_griffin_lim(magnitude, 256, 64, 30, 0.0), estimate, atol=1e-4)
+    with pytest.raises(ValueError, match="a transform of 256 samples has 129 bins, not 257"):
+        griffin_lim(magnitude, 256, 64)

@@ -38,6 +38,24 @@ def test_perfect_reconstruction(window_length, hop_length):
     np.testing.assert_allclose(back, signal, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("window_length", "hop_length", "fft_length"), [(512, 128, 1024), (100, 30, 128), (64, 48, 64)]
+)
+def test_frames_are_padded_with_zeros_to_the_length_of_the_transform(window_length, hop_length, fft_length):
+    signal = np.random.default_rng(2).standard_normal((2, 12 * hop_length)).astype(np.float32)
+    spectrogram = stft(signal, window_length, hop_length, fft_length)
+    assert spectrogram.shape == (2, 12, fft_length // 2 + 1)
+    frames = np.fft.irfft(np.stack([by_frames(row, window_length, hop_length) for row in signal]), window_length)
+    np.testing.assert_allclose(spectrogram, np.fft.rfft(frames, fft_length), atol=1e-4)
+    np.testing.assert_allclose(istft(spectrogram, window_length, hop_length, fft_length), signal, atol=1e-5)
+
+
+def test_a_transform_shorter_than_the_window_is_refused():
+    for transform in (stft, istft):
+        with pytest.raises(ValueError, match="at least as long as the window of 64, not 32"):
+            transform(np.zeros((1, 256, 17), np.float32)[..., 0], 64, 16, 32)
+
+
 def test_hann_is_periodic():
     np.testing.assert_allclose(hann(8) + np.roll(hann(8), 4), 1.0, atol=1e-7)
     assert hann(8)[0] == 0.0

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs.lin2021 import get_config
 from data_pipelines.schema import CLASSES
 from qsep_jax.models.msi import MSI
 from qsep_jax.systems.base import parameter_count
@@ -44,6 +45,19 @@ def test_the_published_parameter_counts():
         "timbre_filter": 49_392,
     }
     assert parameter_count(variables["params"]) == 3_828_330
+
+
+def test_the_variant_paper_has_the_published_bins_and_size():
+    """The code's 3,828,330 parameters, a second convolution in the blocks of QueryNet, and no norms in TimbreFilter."""
+    system = get_config("msi,paper").system
+    assert isinstance(system, Lin2021)
+    assert (system.window_length, system.bins, system.joint) == (1024, 1024, True)
+    second_convolutions = (9 * 2 * 2 + 2 * 2) + (9 * 4 * 4 + 2 * 4)
+    norms = 2 * sum(system.channels)
+    variables = jax.eval_shape(lambda: system.init(KEY, {}))
+    assert parameter_count(variables["params"]) == 3_828_330 + second_convolutions - norms
+    only_the_window = Lin2021(window_length=1024, fft_length=2048)
+    assert parameter_count(jax.eval_shape(lambda: only_the_window.init(KEY, {}))["params"]) == 3_828_330
 
 
 @pytest.mark.parametrize(

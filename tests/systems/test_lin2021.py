@@ -223,6 +223,8 @@ def test_shapes_of_transcription_and_synthesis():
     ("change", "message"),
     [
         ({"window_length": 68}, "must give whole numbers"),
+        ({"fft_length": 68}, "must give whole numbers"),
+        ({"fft_length": 32}, "at least window_length = 64, not 32"),
         ({"frames": 2}, "needs 4 frames, not 2"),
         ({"decoding": "nothing", "transcription": False}, "has no task"),
         ({"transcription": False}, "set transcription"),
@@ -249,3 +251,31 @@ def test_the_variant_with_the_published_tracks():
     assert stream.corpora == ("urmp_published",)
     with pytest.raises(ValueError, match="not of chamber_shifted"):
         get_config("msi,published,small")
+
+
+def test_the_variant_paper_with_zero_padded_windows(batch):
+    """One update for the sum of all losses; separation keeps the length, and magnitudes have all bins."""
+    system = dataclasses.replace(get_config("msi,paper,debug").system, channels=(4, 8))
+    assert isinstance(system, Lin2021)
+    assert (system.window_length, system.bins) == (64, 64)
+    (phase,) = system.phases()
+    variables = variables_of(system)
+    total, aux = jax.jit(phase.loss)(variables, batch, KEY)
+    assert set(aux.metrics) == {"query", "separation", "transcription"}
+    assert total == pytest.approx(float(sum(aux.metrics.values())), rel=1e-5)
+    mixture = jax.random.normal(KEY, (1, system.chunk_samples, 1))
+    latent = jax.random.uniform(KEY, (1, system.latent_size))
+    assert jax.jit(system.separate)(variables, mixture, latent).shape == (1, 1, system.chunk_samples, 1)
+    roll = jax.nn.one_hot(jnp.full((1, system.frames), 40), CLASSES)
+    magnitudes = jax.jit(system.synthesize)(variables, mixture, latent, roll)
+    assert magnitudes.shape == (1, system.frames, 65)
+
+
+@pytest.mark.parametrize("fft_length", [0, 2 * TINY.window_length])
+def test_analysis_and_synthesis_reconstruct_the_mixture(fft_length, monkeypatch):
+    """Where the networks return the magnitudes of the mixture, `separate` returns the mixture."""
+    monkeypatch.setattr(Lin2021, "_infer", lambda system, variables, magnitude, condition, roll: (magnitude, None))
+    mixture = np.sin(0.5 * np.arange(TINY.chunk_samples, dtype=np.float32))[None, :, None]
+    system = dataclasses.replace(TINY, fft_length=fft_length)
+    estimate = system.separate({}, jnp.asarray(mixture), jnp.zeros((1, TINY.latent_size)))[:, 0]
+    np.testing.assert_allclose(estimate[:, 64:-64], mixture[:, 64:-64], atol=2e-3)
