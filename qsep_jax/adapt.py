@@ -60,7 +60,8 @@ class Adapt:
       label: Stem of a query-based model: a class that it was trained on. May be given several times.
       query: Stem of a query-based model: a recording that sounds like it. The activations call the stem by the name of
         the file. May be given several times.
-      split: Which parameters are trained: a strategy of the model's paper, such as l1 to l5.
+      split: Which parameters are trained: a strategy of the model's paper, such as l1 to l5; l1-frozen to l4-frozen
+        leave the decoder as it is.
       trainable: The same as prefixes of parameters; `condition` is the condition of a query-based model, which is what
         is trained of it by default.
       epochs: Passes over the song.
@@ -70,7 +71,8 @@ class Adapt:
       weight: Weight of the estimates where their stems rest.
       reconstruction: What must add up to the mixture: active estimates summed (gated), each of them (each), or all
         estimates summed (mixture).
-      shifts: Pitch-shifted copies of each chunk.
+      pitch_copies: Pitch-shifted copies of each chunk.
+      shifts: The earlier name of pitch_copies.
       seed: Seed of the pitch shifts.
       together: Songs in one program at a time (0: one on a CPU, as many as fit into the memory elsewhere).
       how: Songs pass one after the other within the program (map) or side by side (vmap).
@@ -93,6 +95,7 @@ class Adapt:
     rate: float | None = None
     weight: float | None = None
     reconstruction: Literal["gated", "each", "mixture"] | None = None
+    pitch_copies: int | None = None
     shifts: int | None = None
     seed: int = 42
     together: int = 0
@@ -189,6 +192,7 @@ def main() -> None:
         hop=options.hop,
         weight=options.weight,
         reconstruction=options.reconstruction,
+        pitch_copies=options.pitch_copies,
         shifts=options.shifts,
     )
     task, start = _Task(separator, stems, condition, settings, options.seed), time.perf_counter()

@@ -506,7 +506,8 @@ class Separator:
           labels, queries: The stems of a query-based model, two or more: classes, and recordings by name.
           preset: Which parameters are trained: a strategy of the model's paper, such as `l3`.
           trainable: The same as prefixes of parameters.
-          settings: Other fields of `systems.one_shot.Adaptation`: `epochs`, `seconds`, `hop`, `weight`, `shifts`, ….
+          settings: Other fields of `systems.one_shot.Adaptation`: `epochs`, `seconds`, `hop`, `weight`,
+            `pitch_copies`, ….
 
         Returns:
           A separator of the adapted model; this one stays as it is. `save` or `save_delta` keeps it.

@@ -1,5 +1,6 @@
 """`adapt`, and `separate` with the delta that it writes."""
 
+import contextlib
 import json
 
 import jax
@@ -130,6 +131,21 @@ def test_stems_that_are_never_active_together_are_scored_where_each_is_active(tm
     assert sdr["drums"] == pytest.approx(20.0, abs=1.0)
     assert sdr["bass"] == pytest.approx(20.0, abs=1.0)
     assert np.isnan(sdr["other"])
+
+
+def test_pitch_copies_have_a_name_of_their_own(model, sounds, tmp_path, capsys):
+    """`--shifts` means random shifts in time in the experiments; here its earlier meaning still works, with a line."""
+    options = ("--activations", sounds / "a.csv", "--model", model, "--out", tmp_path, *QUICK, "--hop", 2.0)
+    old = pytest.warns(UserWarning, match=r"shifts is now called pitch_copies \(--pitch-copies\): use the new name")
+    for option, line in (("--pitch-copies", contextlib.nullcontext()), ("--shifts", old)):
+        with line:
+            assert command(adapt, sounds / "a.wav", *options, "--split", "l4-frozen", option, 1) == 0
+        report = json.loads((tmp_path / "a" / "report.json").read_text())
+        assert report["updates"] == 4  # two chunks, each twice
+        assert report["adaptation"]["pitch_copies"] == 1
+        changes = delta.read(tmp_path / "a" / "delta.safetensors")
+        assert not any(path.startswith("tasnet/decoder") for path in changes.parameters)
+    refused(capsys, "give pitch_copies only", adapt, sounds / "a.wav", *options, "--shifts", 1, "--pitch-copies", 1)
 
 
 def test_a_template_is_written_once_and_can_be_read(model, sounds, tmp_path, capsys):

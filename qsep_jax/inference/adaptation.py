@@ -136,7 +136,7 @@ class _SongBatches:
             raise ValueError(f"{song.name} is silent: there is nothing to adapt to")
         self._starts = range(0, length - self._samples + 1, hop)
         self._seed = [seed, zlib.crc32(song.name.encode())]
-        self.updates = adaptation.epochs * len(self._starts) * (1 + adaptation.shifts)
+        self.updates = adaptation.epochs * len(self._starts) * (1 + adaptation.pitch_copies)
 
     def batches(self) -> Iterator[dict[str, np.ndarray]]:
         """Yield batches of one example: `mixture` `[1, T, C]`, `active` `[1, S, T, 1 or C]`, `unit` `[1]`."""
@@ -146,7 +146,7 @@ class _SongBatches:
             for start in self._starts:
                 chunk = self.song.mixture[start : start + self._samples]
                 chunk_active = active[:, start : start + self._samples]
-                for copy in range(1 + self._adaptation.shifts):
+                for copy in range(1 + self._adaptation.pitch_copies):
                     mixture = self._pitch_shifted(chunk, rng) if copy else chunk
                     yield {MIXTURE: mixture[None], ACTIVE: chunk_active[None], UNIT: self._unit}
 

@@ -1,6 +1,7 @@
 """The settings with which a system is adapted to songs, from its own settings, a preset and overrides."""
 
 import dataclasses
+import warnings
 from typing import Any
 
 from qsep_jax.systems.base import RANGER, System
@@ -27,7 +28,8 @@ def settings_for(
       preset: Name of a set of trained parameters in the system's paper (`adaptation_presets`).
       trainable: Trained parameters as path prefixes under `params`, instead of a preset.
       learning_rate: Learning rate; None leaves it unchanged.
-      fields: Other fields of `Adaptation`; None leaves a field unchanged.
+      fields: Other fields of `Adaptation`; None leaves a field unchanged. `shifts`, the earlier name of `pitch_copies`,
+        still works, with a warning.
 
     Raises:
       ValueError: if the system does not have the preset, a field is unknown, or a value is out of its range.
@@ -39,6 +41,12 @@ def settings_for(
             known = ", ".join(presets) or "none"
             raise ValueError(f"unknown split '{preset}': {type(system).__name__} has {known}")
         settings = settings.changed(trainable=presets[preset])
+    old_name = fields.pop("shifts", None)
+    if old_name is not None:
+        if fields.get("pitch_copies") is not None:
+            raise ValueError("shifts is the earlier name of pitch_copies: give pitch_copies only")
+        fields["pitch_copies"] = old_name
+        warnings.warn("shifts is now called pitch_copies (--pitch-copies): use the new name", stacklevel=2)
     unknown = set(fields) - {field.name for field in dataclasses.fields(Adaptation)}
     if unknown:
         raise ValueError(f"an adaptation has no field '{min(unknown)}'")

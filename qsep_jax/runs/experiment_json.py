@@ -8,6 +8,7 @@ from typing import Any, get_args, get_type_hints
 
 import cattrs
 import cattrs.v
+from cattrs.gen import make_dict_structure_fn
 
 from data_pipelines.files import atomic_write, write_text
 from data_pipelines.recipes.mixing import RandomSplit
@@ -16,6 +17,7 @@ from qsep_jax.runs.experiment import Experiment
 from qsep_jax.systems import registry
 from qsep_jax.systems.base import System
 from qsep_jax.systems.capabilities import check_declared
+from qsep_jax.systems.one_shot import Adaptation
 from qsep_jax.systems.registry import ClassNotFound
 
 # Raised when this version can no longer read the run folders of the versions before.
@@ -159,6 +161,14 @@ def _converter(digests: Mapping[str, str], folder: Path | None) -> cattrs.Conver
     _name_classes(converter, System, lambda name: registry.find_system(name, digests, folder), registry.name_of, "")
     # Recipes were stored without a name when there was a single one.
     _name_classes(converter, Recipe, find_recipe, name_recipe, RandomSplit.__name__)
+    structure_adaptation = make_dict_structure_fn(Adaptation, converter, _cattrs_forbid_extra_keys=True)
+
+    def structure_old_adaptation(value: dict[str, Any], _: Any) -> Adaptation:
+        # The field was called `shifts` before `separate` and the experiments gave that name another meaning.
+        renamed = {"pitch_copies" if key == "shifts" else key: item for key, item in value.items()}
+        return structure_adaptation(renamed, Adaptation)
+
+    converter.register_structure_hook(Adaptation, structure_old_adaptation)
     return converter
 
 

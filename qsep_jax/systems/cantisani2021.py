@@ -126,7 +126,10 @@ class Cantisani2021(System):
         """Return the parameters that each strategy of the paper trains: from a layer "to the decoder" (`:D`).
 
         `l1`, `l2` and `l3` train the last three, two and one repeats and all layers after them; `l4` trains the last
-        matrix of the last block, the matrix of the masks and the decoder; `l5` trains the decoder only.
+        matrix of the last block, the matrix of the masks and the decoder; `l5` trains the decoder only. The cut of `l4`
+        is a guess: the slides give only the number of parameters, 0.4 million, which the whole last depthwise separable
+        convolution fits as well. `l1-frozen` to `l4-frozen` leave the decoder as it is, as the published code does by
+        default (`l3-frozen`).
 
         Raises:
           ValueError: if there are fewer than three repeats.
@@ -139,7 +142,8 @@ class Cantisani2021(System):
             for last in (3, 2, 1)
         }
         starts["l4"] = (f"tasnet/separator/repeat_{self.repeats}/block_{self.blocks}/contract",)
-        return {**{name: (*prefixes, *end) for name, prefixes in starts.items()}, "l5": end[1:]}
+        presets = {name: (*prefixes, *end) for name, prefixes in starts.items()} | {"l5": end[1:]}
+        return presets | {f"{name}-frozen": (*prefixes, end[0]) for name, prefixes in starts.items()}
 
     def from_file(self, network: str, path: Path) -> Variables:
         """Return the weights of the published PyTorch network of demucs, version 1, or of one with other sizes."""

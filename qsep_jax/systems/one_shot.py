@@ -37,7 +37,8 @@ class Adaptation:
       seconds: Length of the chunks of the song, in seconds, each of which makes an update, in order. 0 takes
         `chunk_samples` of the system, as networks of a fixed length need.
       hop: Seconds from one chunk to the next.
-      shifts: Number of pitch-shifted copies of each chunk in a pass, besides the chunk itself; 2 in the published code.
+      pitch_copies: Number of pitch-shifted copies of each chunk in a pass, besides the chunk itself; 2 in the published
+        code. Its earlier name is `shifts`.
       semitones: Largest pitch shift, up or down; shifts are random.
       optimizer: Optimizer of the adapted parameters.
     """
@@ -49,7 +50,7 @@ class Adaptation:
     epochs: int = 10
     seconds: float = 10.0
     hop: float = 1.0
-    shifts: int = 0
+    pitch_copies: int = 0
     semitones: int = 12
     optimizer: Optimizer = RANGER
 
@@ -59,7 +60,7 @@ class Adaptation:
         for name in ("epochs", "hop"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"adaptation.{name} must be more than 0, not {getattr(self, name)}")
-        for name in ("seconds", "weight", "smoothness", "shifts"):
+        for name in ("seconds", "weight", "smoothness", "pitch_copies"):
             if getattr(self, name) < 0:
                 raise ValueError(f"adaptation.{name} must be 0 or more, not {getattr(self, name)}")
 

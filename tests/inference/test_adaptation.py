@@ -160,11 +160,11 @@ def test_a_query_based_system_is_adapted_by_its_conditions():
 
 def test_count_updates_ignores_an_incomplete_last_chunk(model):
     assert count_updates([song(0, 2.6), song(1, 2.5)], SYSTEM, dataclasses.replace(SMOOTH, epochs=2)) == 2 * (5 + 5)
-    assert count_updates([song(0)], SYSTEM, dataclasses.replace(SMOOTH, epochs=1, shifts=2)) == 15
+    assert count_updates([song(0)], SYSTEM, dataclasses.replace(SMOOTH, epochs=1, pitch_copies=2)) == 15
 
 
 def test_pitch_shifts_of_a_song_do_not_depend_on_others(model):
-    settings = dataclasses.replace(SMOOTH, epochs=1, hop=1.0, shifts=1)
+    settings = dataclasses.replace(SMOOTH, epochs=1, hop=1.0, pitch_copies=1)
     first, second = song(0), song(1)
     together = list(adapt(model, [second, first], settings, together=2))[1]
     (alone,) = adapt(model, [first], settings)
@@ -189,7 +189,7 @@ def test_short_and_silent_songs_are_refused(model, change, message):
 def test_invalid_settings_and_parameters_are_refused(model):
     with pytest.raises(ValueError, match=r"no parameter is at or below 'tasnet/nothing'"):
         list(adapt(model, [song(0)], dataclasses.replace(SMOOTH, trainable=("tasnet/nothing",))))
-    for field, value in {"epochs": 0, "hop": 0.0, "weight": -1.0, "seconds": -1.0, "shifts": -1}.items():
+    for field, value in {"epochs": 0, "hop": 0.0, "weight": -1.0, "seconds": -1.0, "pitch_copies": -1}.items():
         with pytest.raises(ValueError, match=rf"adaptation\.{field} must be"):
             dataclasses.replace(SMOOTH, **{field: value})
     with pytest.raises(ValueError, match=r"trainable is empty"):

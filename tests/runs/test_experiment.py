@@ -33,6 +33,19 @@ def test_json_is_read_back_as_the_same_experiment(variant):
     assert load_config(CONFIG) != load_config(CONFIG + ":debug")
 
 
+def test_the_earlier_name_of_a_field_is_read():
+    """`pitch_copies` of an adaptation was called `shifts`."""
+    experiment: Any = load_config(f"{ROOT / 'configs' / 'cantisani2021.py'}:debug")
+    adaptation = dataclasses.replace(experiment.system.adaptation, pitch_copies=2)
+    experiment = dataclasses.replace(experiment, system=dataclasses.replace(experiment.system, adaptation=adaptation))
+    text = to_json(experiment)
+    assert from_json(text, "config.json") == experiment
+    assert text.count('"pitch_copies": 2') == 1
+    assert from_json(text.replace('"pitch_copies"', '"shifts"'), "config.json") == experiment
+    with pytest.raises(ValueError, match=r"run/config.json is damaged .*copies"):
+        from_json(text.replace('"pitch_copies"', '"copies"'), "run/config.json")
+
+
 def changed(change) -> str:
     content = json.loads(to_json(load_config(CONFIG + ":debug")))
     change(content)

@@ -37,8 +37,10 @@ def test_strategies_train_the_parameters_of_the_paper():
     """`papers-in-detail`, section 5.2: the counts of the slides, which include the decoder."""
     params = jax.eval_shape(lambda: FULL.init(KEY, {}))["params"]
     counts = {name: parameter_count(select(params, prefixes)) for name, prefixes in FULL.adaptation_presets().items()}
-    assert counts == {"l1": 8_244_284, "l2": 5_586_984, "l3": 2_929_684, "l4": 403_456, "l5": 10_240}
-    assert tuple(counts) == SPLITS
+    trained = {"l1": 8_244_284, "l2": 5_586_984, "l3": 2_929_684, "l4": 403_456, "l5": 10_240}
+    assert tuple(trained) == SPLITS
+    frozen = {"l1-frozen": 8_234_044, "l2-frozen": 5_576_744, "l3-frozen": 2_919_444, "l4-frozen": 393_216}
+    assert counts == trained | frozen
 
 
 @pytest.mark.parametrize("repeats", [3, 5])
@@ -47,13 +49,15 @@ def test_strategies_count_repeats_from_the_end(repeats):
     end = ("tasnet/separator/mask", "tasnet/decoder")
     names = [f"tasnet/separator/repeat_{number}" for number in range(repeats - 2, repeats + 1)]
     last = f"{names[-1]}/block_10/contract"
-    assert system.adaptation_presets() == {
+    presets = system.adaptation_presets()
+    assert {name: presets[name] for name in SPLITS} == {
         "l1": (*names, *end),
         "l2": (*names[1:], *end),
         "l3": (names[-1], *end),
         "l4": (last, *end),
         "l5": end[1:],
     }
+    assert presets["l2-frozen"] == (*names[1:], end[0])
 
 
 def test_fewer_than_three_repeats_have_no_strategies():

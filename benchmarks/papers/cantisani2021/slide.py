@@ -2,18 +2,20 @@
 
 In each test song, every stem is silent in another quarter. The songs are separated by the model before adaptation (B0)
 and after adaptation to the song by each strategy (P-L1:D …), with the activations of the reference stems. The scores of
-each song are stored, so that the same command continues after an interruption.
+each song are stored, so that the same command continues after an interruption. `--splits l3 l3-mixture` compares a
+strategy with its control, the same number of updates without activations.
 """
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import jax
 import numpy as np
 
 from benchmarks.papers.cantisani2021 import songs
+from benchmarks.papers.cantisani2021.strategies import BASE, Strategy, title_of, trained_parameters
 from data_pipelines.annotations import activations
 from data_pipelines.files import read_json, write_json, write_text
 from data_pipelines.progress import Progress
@@ -28,10 +30,8 @@ from qsep_jax.runs.bundle import find_model
 from qsep_jax.systems.base import System
 from qsep_jax.systems.cantisani2021 import SPLITS, Cantisani2021
 from qsep_jax.systems.one_shot import Adaptation
-from qsep_jax.training.partition import select
 
 EXAMPLE = "python -m benchmarks.papers.cantisani2021.slide --model runs/tasnet --corpus band_fluid --out runs/slide"
-BASE = "B0"
 STEMS = ("other", "bass", "drums", "vocals")
 # The published SDR in dB by strategy, in the order of `STEMS`.
 PAPER = {
@@ -42,11 +42,9 @@ PAPER = {
     "l5": (4.6, 7.7, 5.7, 6.1),
     BASE: (4.4, 7.9, 5.8, 6.3),
 }
-# The tables that are printed: title, and the metric and the aggregation over songs of each group of columns.
-TABLES = {
-    "SDR in dB, median over frames": {"mean": ("SDR", "mean"), "median": ("SDR", "median")},
-    "PES and EPS in dB, median over frames, mean over songs": {"PES": ("PES", "mean"), "EPS": ("EPS", "mean")},
-}
+# Which frames count for the SDR of a stem: those in which it sounds, or museval's, in which all stems sound.
+Frames = Literal["sounding", "published"]
+SDR: dict[Frames, str] = {"sounding": "SDR", "published": "SDR of museval's frames"}
 PROTOCOL = Protocol("bss_eval_v4_sdr", window=2.0, hop=1.5)
 SILENCE_PROTOCOL = Protocol("whole_track", window=2.0, hop=1.5)
 # Maximal shift of a song before its separation in seconds, as published.
@@ -64,13 +62,18 @@ class Slide:
       split: Split of the corpus.
       songs: Number of songs, the first by name; 10 in the paper, 11 in its code.
       seconds: Length of the excerpt from the beginning of each song (0: the complete song).
-      splits: Strategies.
+      splits: Strategies: l1 to l5; l1-frozen to l4-frozen, which leave the decoder as it is; each also with `-each`
+        behind it, the loss of the slides, or `-mixture`, the control without activations.
       shifts: Number of separations of a song that are averaged, each with a random shift of up to half a second; 10 in
         the paper.
+      frames: Frames that count for the SDR of a stem: those in which it sounds, or those in which all stems sound
+        (published), which are museval's and so the paper's.
       threshold: Threshold of the activations.
       epochs: Number of epochs of the adaptation (by default, the model's).
       rate: Learning rate of the adaptation (by default, the model's).
       hop: Hop between the chunks of the adaptation in seconds (by default, the model's).
+      weight: Weight λ of inactive stems in the loss, a quarter of the code's γ (by default, the model's).
+      pitch_copies: Pitch-shifted copies of each chunk of the adaptation; 2 in the code (by default, the model's).
       together: Number of songs adapted at a time (0: one on CPU, elsewhere as many as fit into memory).
       seed: Seed of silences, shifts and adaptation.
       out: Folder for the scores and the table.
@@ -84,10 +87,13 @@ class Slide:
     seconds: float = 0.0
     splits: tuple[str, ...] = SPLITS
     shifts: int = 10
+    frames: Frames = "sounding"
     threshold: float = 0.01
     epochs: int | None = None
     rate: float | None = None
     hop: float | None = None
+    weight: float | None = None
+    pitch_copies: int | None = None
     together: int = 0
     seed: int = 42
     out: Path = Path("evaluation/cantisani2021")
@@ -95,8 +101,9 @@ class Slide:
 
 def settings_of(system: Cantisani2021, split: str, options: Slide) -> Adaptation:
     """The adaptation settings of a strategy."""
-    trainable = system.adaptation_presets()[split]
-    return system.adaptation.changed(options.rate, trainable=trainable, epochs=options.epochs, hop=options.hop)
+    fields = {"epochs": options.epochs, "hop": options.hop, "weight": options.weight}
+    changed = system.adaptation.changed(options.rate, **fields, pitch_copies=options.pitch_copies)
+    return Strategy.parse(split).settings(changed, system)
 
 
 def separate_with_shifts(model: Model, mixture: np.ndarray, shifts: int, rng: np.random.Generator) -> np.ndarray:
@@ -113,16 +120,22 @@ def separate_with_shifts(model: Model, mixture: np.ndarray, shifts: int, rng: np
 def score(
     references: np.ndarray, estimates: np.ndarray, stems: Sequence[str], rate: int
 ) -> dict[str, dict[str, list[float]]]:
-    """The SDR by frame, PES and EPS of each stem.
+    """The SDR by frame, by both rules of frames, PES and EPS of each stem.
 
-    Each stem is scored alone, so that all frames count in which it sounds. (For museval, a frame counts only if all
-    stems sound in it. Here one stem is always silent, and only frames across the borders of quarters would count.)
+    For `SDR`, each stem is scored alone, so that all frames count in which it sounds. For museval, and so in the
+    published code, a frame counts only if all stems sound in it. Here one stem is always silent, and only frames across
+    the borders of quarters are left: 6 of 159 of a song of four minutes, instead of 120.
     """
-    scores = {}
+    scores, together = {}, PROTOCOL.score(references, estimates, rate)["SDR"]
     for stem, reference, estimate in zip(stems, references[:, None], estimates[:, None], strict=True):
         sdr = PROTOCOL.score(reference, estimate, rate)["SDR"][0]
         silence = SILENCE_PROTOCOL.score(reference, estimate, rate)
-        scores[stem] = {"SDR": sdr.tolist(), "PES": silence["PES"][0].tolist(), "EPS": silence["EPS"][0].tolist()}
+        scores[stem] = {
+            SDR["sounding"]: sdr.tolist(),
+            SDR["published"]: together[list(stems).index(stem)].tolist(),
+            "PES": silence["PES"][0].tolist(),
+            "EPS": silence["EPS"][0].tolist(),
+        }
     return scores
 
 
@@ -138,9 +151,7 @@ def measure(options: Slide) -> dict[str, dict[str, Any]]:
     saved = find_model(options.model)
     experiment, model = saved.load()
     system = _as_cantisani2021(model.system, options.model)
-    unknown = set(options.splits) - set(SPLITS)
-    if unknown:
-        raise ValueError(f"unknown strategy '{min(unknown)}': choose from {', '.join(SPLITS)}")
+    facts = {strategy: _facts(system, strategy, options) for strategy in (BASE, *options.splits)}
     stream, rate = experiment.judged, system.sample_rate
     corpus = stream.open(
         options.root or experiment.data.root,
@@ -167,12 +178,38 @@ def measure(options: Slide) -> dict[str, dict[str, Any]]:
                 name: score(references[song.name], outputs, system.stems, rate)
                 for name, outputs in (("raw", estimates), ("gated", estimates * song.active))
             }
+            scores["facts"] = facts[strategy]
             write_json(_file(options, strategy, song.name), scores, indent=None)
         for song in test_songs:
-            scores = read_json(_file(options, strategy, song.name), "delete the file to compute its scores again")
+            path = _file(options, strategy, song.name)
+            scores = read_json(path, "delete the file to compute its scores again")
+            _check(scores, facts[strategy], options.frames, path)
             results.setdefault(strategy, {})[song.name] = scores["raw"]
             results.setdefault(f"{strategy} gated", {})[song.name] = scores["gated"]
     return results
+
+
+def _facts(system: Cantisani2021, strategy: str, options: Slide) -> dict[str, Any]:
+    """What the scores of a strategy depend on, beside the song."""
+    facts: dict[str, Any] = {name: getattr(options, name) for name in ("seconds", "shifts", "threshold", "seed")}
+    if strategy != BASE:
+        facts["adaptation"] = dataclasses.asdict(settings_of(system, strategy, options))
+    return json.loads(json.dumps(facts))
+
+
+def _check(scores: dict[str, Any], facts: dict[str, Any], frames: Frames, path: Path) -> None:
+    """Check that stored scores are those of this command; files of earlier versions do not say what they are of.
+
+    Raises:
+      ValueError: if not.
+    """
+    stored = scores.get("facts", facts)
+    differing = [name for name in facts if stored.get(name) != facts[name]]
+    if differing:
+        name = differing[0]
+        raise ValueError(f"{path} was computed with {name} {stored.get(name)}, not {facts[name]}: give another --out")
+    if any(SDR[frames] not in by_metric for by_metric in scores["raw"].values()):
+        raise ValueError(f"{path} has no {SDR[frames]}: delete the file to compute its scores again")
 
 
 def _file(options: Slide, strategy: str, song: str) -> Path:
@@ -195,44 +232,40 @@ def _adapted_models(model: Model, songs: Sequence[Song], strategy: str, options:
     return [adaptation.with_parameters(model, result.parameters) for result in results]
 
 
-def trained_parameters(system: Cantisani2021, strategy: str) -> int:
-    """The number of parameters that a strategy trains."""
-    if strategy == BASE:
-        return 0
-    params = jax.eval_shape(lambda: system.init(jax.random.key(0), {}))["params"]
-    return sum(leaf.size for leaf in select(params, system.adaptation_presets()[strategy]).values())
-
-
 def aggregate(scores: dict[str, Any], stem: str, metric: str, over: str) -> float:
-    """The median over frames, then median or mean over songs; songs without a score of the stem do not count."""
+    """The median over frames, then median or mean over songs; songs without a score of the stem do not count.
+
+    It is NaN without any score, as of frames in which a gated estimate of some stem is always silent.
+    """
     medians = track_medians([np.array(song[stem][metric], float) for song in scores.values()])
+    if np.isnan(medians).all():
+        return float("nan")
     return float({"median": np.nanmedian, "mean": np.nanmean}[over](medians))
 
 
-def table(results: dict[str, dict[str, Any]], system: Cantisani2021) -> str:
+def table(results: dict[str, dict[str, Any]], system: Cantisani2021, frames: Frames = "sounding") -> str:
     """The Markdown tables: SDR by both aggregations, PES and EPS, and the SDR on the slides.
 
     The column #TP has the number of trained parameters.
     """
     first, *others = STEMS
-    lines = []
-    for title, columns in TABLES.items():
+    lines, sdr = [], SDR[frames]
+    tables = {
+        f"{sdr} in dB, median over frames": {"mean": (sdr, "mean"), "median": (sdr, "median")},
+        "PES and EPS in dB, median over frames, mean over songs": {"PES": ("PES", "mean"), "EPS": ("EPS", "mean")},
+    }
+    for title, columns in tables.items():
         heads = [name for label in columns for name in (f"{label}: {first}", *others)]
         lines += [title, "", f"| | #TP | {' | '.join(heads)} |", f"| --- | --: |{' --: |' * len(heads)}"]
         for strategy, scores in results.items():
             count = trained_parameters(system, strategy.split()[0])
             values = [aggregate(scores, stem, *column) for column in columns.values() for stem in STEMS]
             cells = ["–" if np.isnan(value) else f"{value:.2f}" for value in values]
-            lines.append(f"| {_strategy_name(strategy)} | {f'{count:,}' if count else '–'} | {' | '.join(cells)} |")
+            lines.append(f"| {title_of(strategy)} | {f'{count:,}' if count else '–'} | {' | '.join(cells)} |")
         lines.append("")
     lines += [f"| SDR in dB, paper | {' | '.join(STEMS)} |", f"| --- |{' --: |' * len(STEMS)}"]
-    lines += [f"| {_strategy_name(strategy)} | {' | '.join(map(str, sdr))} |" for strategy, sdr in PAPER.items()]
+    lines += [f"| {title_of(strategy)} | {' | '.join(map(str, scores))} |" for strategy, scores in PAPER.items()]
     return "\n".join(lines) + "\n"
-
-
-def _strategy_name(strategy: str) -> str:
-    name, _, gated = strategy.partition(" ")
-    return (name if name == BASE else f"P-{name.upper()}:D") + (f", {gated}" if gated else "")
 
 
 def main() -> None:
@@ -242,10 +275,11 @@ def main() -> None:
     console.cache_compilations()
     results = measure(options)
     system = _as_cantisani2021(find_model(options.model).experiment().system, options.model)
-    text = table(results, system)
+    text = table(results, system, options.frames)
     write_text(options.out / "table.md", text)
     count = len(next(iter(results.values())))
-    print(f"{PROTOCOL}, {count} songs, each stem scored where it sounds, {options.shifts} shifts averaged\n\n{text}")
+    rule = "each stem scored where it sounds" if options.frames == "sounding" else "frames in which all stems sound"
+    print(f"{PROTOCOL}, {count} songs, {rule}, {options.shifts} shifts averaged\n\n{text}")
 
 
 if __name__ == "__main__":
