@@ -17,6 +17,9 @@ Variants, separated by commas:
 
 - `pretrain` (the default) and `l1` to `l5` train the same model. They differ in the parameters that `adapt` trains if
   no `--split` is given: the last three repeats (`l1`), two, one (`l3`, as without a variant) or less (`l4`, `l5`).
+- `all` trains on all 100 songs of MUSDB18, without validation, and the last checkpoint is used. Without it, 14 songs
+  are the validation split, and the checkpoint with the lowest loss on them is used. It takes the corpus of
+  `qsep prepare musdb18 --source MUSDB18 --validation none --name musdb18_all`.
 - `band` trains on the built-in corpus `band`, which is rendered from scores.
 - `small` is a network that two CPU cores can train; `_small` lists its departures.
 - `debug` runs through everything in seconds.
@@ -34,7 +37,7 @@ from qsep_jax.runs.experiment import Experiment, variant_words
 from qsep_jax.systems.cantisani2021 import SPLITS, Cantisani2021
 from qsep_jax.training.settings import DEBUG, Train
 
-VARIANTS = ("pretrain", *SPLITS, "band", "small")
+VARIANTS = ("pretrain", *SPLITS, "band", "all", "small")
 # Steps of an epoch: 100 songs of 4 minutes in excerpts one second apart, twice, in batches of 64.
 EPOCH = 100 * 240 * 2 // 64
 
@@ -44,6 +47,8 @@ def get_config(variant: str = "") -> Experiment:
     named = words & {"pretrain", *SPLITS}
     if len(named) > 1:
         raise ValueError(f"the variants {', '.join(sorted(named))} exclude one another: give one")
+    if {"band", "all"} <= words:
+        raise ValueError("the variants all and band are different corpora: give one")
     system, evaluation = Cantisani2021(), TestList()
     train = Train(steps=180 * EPOCH, batch_size=64, validate_every=EPOCH, validation_batches=50, save_every=EPOCH)
     if "small" in words:
@@ -52,7 +57,9 @@ def get_config(variant: str = "") -> Experiment:
         system, train, evaluation = _debug(system)
     trainable = system.adaptation_presets()[next(iter(named - {"pretrain"}), "l3")]
     system = dataclasses.replace(system, adaptation=dataclasses.replace(system.adaptation, trainable=trainable))
-    corpus = "band" if "band" in words else "musdb18"
+    corpus = "band" if "band" in words else "musdb18_all" if "all" in words else "musdb18"
+    if "all" in words:
+        train = dataclasses.replace(train, validate_every=0)
     view = {stem: (stem,) for stem in system.stems}
     streams = {"separation": Stream(corpus, Remix(), view, channels=system.channels)}
     return Experiment(system, Data(streams=streams), train, evaluation)

@@ -4,13 +4,13 @@
   (the program ffmpeg is not needed);
 * MUSDB18-HQ: `train/TRACK/{vocals,drums,bass,other}.wav` and the same under `test`.
 
-The folders `train` and `test` hold the published 100 and 50 songs. The validation split consists of 14 of the training
-songs, which the package `musdb` lists.
+The folders `train` and `test` hold the published 100 and 50 songs. By default, the validation split consists of 14 of
+the training songs, the `validation_tracks` in `musdb/configs/mus.yaml` of the package `musdb`; 86 are left.
 """
 
 import dataclasses
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -48,12 +48,15 @@ class Musdb18(CorpusBuilder):
 
     Attributes:
       source: Folder that holds `train` and `test`.
+      validation: Songs of the validation split: the 14 training songs that the package `musdb` lists for it (`musdb`),
+        or `none`, so that all 100 songs are in the training split.
     """
 
     kind: ClassVar[str] = "musdb18"
     version: ClassVar[int] = 1
 
     source: Path
+    validation: Literal["musdb", "none"] = dataclasses.field(default="musdb", metadata={"added": True})
 
     def inputs(self) -> list[str]:
         files = []
@@ -85,7 +88,8 @@ class Musdb18(CorpusBuilder):
             for path in sorted((self.source / part).glob("*")):
                 if path.name.endswith(".stem.mp4") or (path.is_dir() and (path / "vocals.wav").is_file()):
                     name = path.name.removesuffix(".stem.mp4")
-                    split = "validation" if part == "train" and name in VALIDATION else part
+                    is_validation = self.validation == "musdb" and part == "train" and name in VALIDATION
+                    split = "validation" if is_validation else part
                     songs.append((split, name, path))
         if not songs:
             raise ValueError(

@@ -278,7 +278,8 @@ def open_corpus(
         ) from None
     rows = metadata.index.get(split, [])
     if not rows:
-        raise ValueError(f"the corpus '{name}' has no {split} split; it has {', '.join(metadata.index)}")
+        remedy = ": train with --train.validate-every 0" if split == "validation" else ""
+        raise ValueError(f"the corpus '{name}' has no {split} split; it has {', '.join(metadata.index)}{remedy}")
     only = None
     if first or tracks:
         names = list(dict.fromkeys(row.track for row in rows))

@@ -1,5 +1,7 @@
 """`musdb18`: both published forms, the order of the streams, and the published validation split."""
 
+import hashlib
+import json
 from pathlib import Path
 
 import av
@@ -9,6 +11,7 @@ import soundfile
 from signals import pitch, tone
 
 from data_pipelines.corpora.musdb18 import RATE, VALIDATION, Musdb18, read_stem_file
+from data_pipelines.prepared import store
 from data_pipelines.schema import FOUR_STEMS
 
 # Frequency of each stream, in the order of the published files.
@@ -127,6 +130,19 @@ def test_the_published_list_is_the_validation_split(form, tmp_path):
     for track in Musdb18(tmp_path).tracks(map):
         splits[track.split].add(track.name)
     assert splits == {"train": {"Another"}, "validation": set(VALIDATION), "test": {"Leaf - Summerghost"}}
+    everything = [(track.name, track.split) for track in Musdb18(tmp_path, "none").tracks(map)]
+    assert sorted(everything) == sorted(
+        [*((name, "train") for name in {"Another", *VALIDATION}), ("Leaf - Summerghost", "test")]
+    )
+    assert store.fingerprint(Musdb18(tmp_path, "none"), RATE) != store.fingerprint(Musdb18(tmp_path), RATE)
+
+
+def test_the_option_leaves_the_fingerprint_of_corpora_that_were_prepared_before(tmp_path):
+    write_hq(tmp_path / "train" / "song", {"vocals": 0.1}, 10)
+    corpus = Musdb18(tmp_path)
+    content = [store.FORMAT, "musdb18", 1, RATE, 1.5, {"source": str(tmp_path)}, corpus.inputs()]
+    before = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    assert store.fingerprint(corpus, RATE) == before
 
 
 def test_sources_that_are_refused(tmp_path):
