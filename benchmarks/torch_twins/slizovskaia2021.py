@@ -38,6 +38,7 @@ FIXED_FIELDS = (
     "heads",
     "output",
     "competing",
+    "film_offset",
     "multiply",
     "visual",
     "common_gain",

@@ -63,6 +63,7 @@ class MaskUNet(nn.Module):
       heads: Whether each source has a separate decoder (Multi-Head U-Net).
       film: Where a `ChannelFiLM` applies the condition: at the bottleneck before it is upsampled, at all normalised
         encoder levels, or at the K output maps.
+      film_offset: Constant that `ChannelFiLM` adds to γ.
       classes: Number of outputs of a further dense layer on the mean of the bottleneck (section 5.4; 0: no such layer).
       dropout: Dropout rate of the decoders.
       dtype: Compute type; parameters are float32.
@@ -72,6 +73,7 @@ class MaskUNet(nn.Module):
     channels: tuple[int, ...] = (16, 32, 64, 128, 256, 512)
     heads: bool = False
     film: FiLMPosition = "none"
+    film_offset: float = 1.0
     classes: int = 0
     dropout: float = 0.2
     dtype: jnp.dtype = jnp.dtype("float32")
@@ -90,7 +92,8 @@ class MaskUNet(nn.Module):
         """
 
         def film(x: Array, name: str) -> Array:
-            return x if condition is None else ChannelFiLM(dtype=self.dtype, name=name)(x, condition)
+            layer = ChannelFiLM(self.film_offset, self.dtype, name=name)
+            return x if condition is None else layer(x, condition)
 
         x = spectrogram[..., None].astype(self.dtype)
         skips = []

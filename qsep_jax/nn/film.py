@@ -49,8 +49,13 @@ class ChannelFiLM(nn.Module):
 
     Perez et al. 2018. Departs from the paper: Eq. 9 of Slizovskaia et al. 2021 has no "1 +", but their code has it, and
     a bias that is initialised to 0.1.
+
+    Attributes:
+      offset: Constant that is added to γ; 0 gives Eq. 9.
+      dtype: Compute type; parameters are float32.
     """
 
+    offset: float = 1.0
     dtype: jnp.dtype = jnp.dtype("float32")
 
     @nn.compact
@@ -64,4 +69,4 @@ class ChannelFiLM(nn.Module):
             name="linear",
         )
         scale, bias = jnp.split(dense(condition)[:, None, None, :], 2, axis=-1)
-        return (1 + scale) * x + bias
+        return (self.offset + scale) * x + bias

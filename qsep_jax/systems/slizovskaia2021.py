@@ -53,6 +53,7 @@ class Slizovskaia2021(System):
         the code are an exception: their masks are the maps of the network, 0 or more.
       positive_weight: Weight of a one in the cross-entropy of binary masks.
       conditioning: Place where the condition enters. With `multiply` it is a factor of the map of each instrument.
+      film_offset: Constant that FiLM adds to γ: 1 as in the code, 0 as in Eq. 9 of the paper.
       multiply: Whether the condition multiplies the maps (`before` the softmax, as in the code, where an absent
         instrument has a logit of 0) or the masks (`after`, as the paper says, where it has silence).
       visual: Frames of the players that the system is conditioned on; None for labels.
@@ -83,6 +84,7 @@ class Slizovskaia2021(System):
     competing: bool = True
     positive_weight: float = 5.0
     conditioning: Literal["none", "bottleneck", "encoder", "final", "multiply"] = "none"
+    film_offset: float = 1.0
     multiply: Literal["before", "after"] = "before"
     visual: Visual | None = None
     common_gain: bool = False
@@ -137,7 +139,9 @@ class Slizovskaia2021(System):
         film = "none" if self.conditioning == "multiply" else self.conditioning
         classes = len(self.stems) if self.classifier_weight else 0
         dtype = jnp.dtype(self.compute_dtype)
-        return MaskUNet(len(self.stems), self.channels, self.heads, film, classes, self.dropout, dtype)
+        return MaskUNet(
+            len(self.stems), self.channels, self.heads, film, self.film_offset, classes, self.dropout, dtype
+        )
 
     @property
     def encoder(self) -> VisualEncoder | None:

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from qsep_jax.nn.film import AdaIN, FiLM
+from qsep_jax.nn.film import AdaIN, ChannelFiLM, FiLM
 
 RNG = np.random.default_rng(0)
 X = (RNG.standard_normal((2, 5, 7, 3)) * 4 + 2).astype(np.float32)
@@ -38,6 +38,17 @@ def test_film_is_linear_in_the_latent_for_every_bin_and_channel():
         for name in ("scale", "bias")
     )
     np.testing.assert_allclose(y, X * scale + bias, atol=1e-5)
+
+
+@pytest.mark.parametrize("offset", [1.0, 0.0])
+def test_channel_film_scales_by_gamma_and_an_offset(offset):
+    """The code of Slizovskaia 2021 has (1 + γ) x + β, Eq. 9 of the paper γ x + β; both biases are 0.1."""
+    layer = ChannelFiLM(offset)
+    y, variables = jax.jit(layer.init_with_output)(jax.random.key(0), X, LATENT)
+    weights = variables["params"]["linear"]
+    scale, bias = np.split(LATENT @ np.asarray(weights["kernel"]) + np.asarray(weights["bias"]), 2, axis=-1)
+    np.testing.assert_allclose(y, X * (offset + scale)[:, None, None] + bias[:, None, None], atol=1e-4)
+    np.testing.assert_allclose(layer.apply(variables, X, 0 * LATENT), X * (offset + 0.1) + 0.1, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.torch

@@ -20,13 +20,15 @@ from qsep_jax.systems.slizovskaia2021 import Slizovskaia2021
 from qsep_jax.systems.sound_of_pixels import SoundOfPixels
 
 BASELINES = (19, 20, 21)
+# Fields whose values the paper and its code have differently; with either value, a run is of the same experiment.
+VARIATIONS = ("multiply", "film_offset", "competing", "common_gain")
 # A segment of a source: track, index of the segment, stem.
 Key = tuple[str, int, str]
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """An evaluated run; `scores` has a list over tracks for each estimate."""
+    """An evaluated run; `scores` has a list over tracks for each estimate, and `variation` its `variation_of`."""
 
     workdir: Path
     name: str
@@ -34,6 +36,7 @@ class Run:
     corpus: str
     split: str
     scores: dict[str, list[TrackScores]]
+    variation: str = ""
 
     @property
     def reported(self) -> str:
@@ -106,6 +109,29 @@ def number_of(experiment: Experiment, name: str) -> int:
     return int(named[1]) if named else matching[0]
 
 
+def variation_of(system: System, number: int) -> str:
+    """The fields of `VARIATIONS` in which a run differs from the config of its experiment: `multiply = after`."""
+    published = system_of(f"exp{number}")
+    return ", ".join(
+        f"{field} = {getattr(system, field)}"
+        for field in VARIATIONS
+        if isinstance(system, Slizovskaia2021)
+        and _has_effect(system, field)
+        and getattr(system, field) != getattr(published, field)
+    )
+
+
+def _has_effect(system: Slizovskaia2021, field: str) -> bool:
+    """Whether the system depends on a field of `VARIATIONS`."""
+    depends = {
+        "multiply": system.conditioning == "multiply" and system.competing,
+        "film_offset": system.conditioning not in ("none", "multiply"),
+        "competing": system.output == "ratio",
+        "common_gain": system.output != "ratio",
+    }
+    return depends[field]
+
+
 def _alternatives(numbers: Sequence[int]) -> str:
     return " or ".join(map(str, numbers))
 
@@ -137,7 +163,7 @@ def read(workdir: Path, corpus: str, split: str) -> Run:
         raise ValueError(
             f"{folder} has scores of several checkpoints of the model: delete it and evaluate {workdir} again"
         )
-    return Run(workdir, name, number, chosen, split, scores)
+    return Run(workdir, name, number, chosen, split, scores, variation_of(experiment.system, number))
 
 
 def read_all(workdirs: Sequence[Path], corpus: str, split: str) -> list[Run]:

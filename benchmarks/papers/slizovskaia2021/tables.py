@@ -90,7 +90,8 @@ def rows_of(run: Run, estimate: str, base: Run | None) -> list[Row]:
         # No PES: ideal masks are zero for silent sources, and SoP separates no silent sources.
         if not values.size or (metric == "PES" and (estimate == "irm" or run.experiment in BASELINES)):
             continue
-        row: Row = {"run": run.name, "estimate": estimate, "metric": metric, **dataclasses.asdict(summarize(values))}
+        row: Row = {"run": run.name, "variation": run.variation, "estimate": estimate, "metric": metric}
+        row |= dataclasses.asdict(summarize(values))
         row["std"] = float(values.std(ddof=1)) if values.size > 1 else 0.0
         if base and base is not run and estimate == run.reported == base.reported:
             row["against"] = base.experiment
@@ -159,7 +160,8 @@ def table(rows: Sequence[Row], name: str, heading: str) -> str:
 
 def _method_name(row: Row) -> str:
     default_name = row["run"] in ("", f"exp{row['experiment']}")
-    return row["method"] if default_name else f"{row['method']} ({row['run']})"
+    notes = [note for note in (row["variation"], "" if default_name else row["run"]) if note]
+    return f"{row['method']} ({'; '.join(notes)})" if notes else row["method"]
 
 
 def _number(method: str, experiment: int) -> str:

@@ -120,6 +120,19 @@ def test_a_run_is_recognised_by_its_fields(variant):
             runs.number_of(experiment, "exp19")
 
 
+def test_runs_that_follow_the_paper_in_a_field_are_told_apart():
+    system = load_config(f"{CONFIG}:exp11").system
+    assert runs.variation_of(system, 11) == ""
+    assert runs.variation_of(dataclasses.replace(system, multiply="after"), 11) == "multiply = after"
+    assert runs.variation_of(dataclasses.replace(system, film_offset=0.0), 11) == ""  # it has no FiLM
+    film = load_config(f"{CONFIG}:exp9").system
+    assert runs.variation_of(dataclasses.replace(film, film_offset=0.0), 9) == "film_offset = 0.0"
+    row = {"method": "Label-multiply", "experiment": 11, "run": "exp11", "variation": "multiply = after"}
+    assert tables._method_name(row) == "Label-multiply (multiply = after)"
+    assert tables._method_name({**row, "variation": "", "run": "long"}) == "Label-multiply (long)"
+    assert tables._method_name({**row, "run": "exp11_long"}) == "Label-multiply (multiply = after; exp11_long)"
+
+
 def test_a_baseline_is_recognised_by_its_name():
     experiment = load_config(f"{CONFIG}:exp20,small")
     assert runs.number_of(experiment, "small_exp20") == 20
