@@ -26,6 +26,7 @@ from qsep_jax.inference.synthesis import TAIL, synthesize, transpose_to_register
 from qsep_jax.inference.transcription import transcribe_blocks
 from qsep_jax.runs import delta as delta_files
 from qsep_jax.runs.bundle import Bundle, SavedModel, bundled_models, find_model, write_bundle
+from qsep_jax.runs.folder import Step
 from qsep_jax.systems import source_files
 from qsep_jax.systems.base import Condition, System
 from qsep_jax.systems.capabilities import frame_rate_of, need
@@ -109,7 +110,12 @@ def list_models() -> list[ModelInfo]:
 
 
 def load(
-    model: str | Path = "", *, cue: str = "query", delta: str | Path | None = None, source: str | Path | None = None
+    model: str | Path = "",
+    *,
+    cue: str = "query",
+    delta: str | Path | None = None,
+    source: str | Path | None = None,
+    step: Step = "best",
 ) -> "Separator":
     """Load a trained model.
 
@@ -121,13 +127,15 @@ def load(
       delta: What `qsep adapt` wrote for a song: the model is used as it was adapted to that song.
       source: A Python file that defines the class of the model's system, for a model of somebody else whose system is
         not installed. The file is executed.
+      step: Checkpoint of a run folder: its step, `"last"`, or `"best"`, which has the lowest validation loss.
 
     Raises:
-      ValueError: if there is no such model, it is damaged, its system is unknown, or the delta is of another model.
+      ValueError: if there is no such model or checkpoint, it is damaged, its system is unknown, or the delta is of
+        another model.
     """
     if source is not None:
         source_files.load_named(Path(source))
-    return Separator(find_model(str(model), cue), delta=None if delta is None else Path(delta))
+    return Separator(find_model(str(model), cue, step), delta=None if delta is None else Path(delta))
 
 
 class _Adaptation(NamedTuple):
@@ -578,6 +586,7 @@ class Separator:
         if isinstance(self.saved, Bundle):
             text = self.saved.card.read_text()
         else:
+            self.saved.keep_bank(self.model)
             text = card(self.saved, self._experiment, self.model.variables, Path(path).name, licence, note)
         return write_bundle(Path(path), self._experiment, self.model.variables, self.saved.conditions, text).path
 

@@ -16,6 +16,7 @@ from qsep_jax.evaluation.folders import evaluate_folders
 from qsep_jax.evaluation.saved_models import TrackSelection, evaluate_excerpts, evaluate_segments, evaluate_tracks
 from qsep_jax.metrics.protocols import Protocol, TrackProtocolName
 from qsep_jax.runs.bundle import find_model
+from qsep_jax.runs.folder import Step
 
 NAME = "qsep evaluate"
 EXAMPLE = "qsep evaluate excerpts --workdir runs/quickstart"
@@ -28,6 +29,8 @@ class ModelOptions(abc.ABC):
 
     Attributes:
       workdir: Run folder, bundle, or name of a bundled model.
+      step: Checkpoint of the run folder: the number of its step, `last`, or `best`, which has the lowest validation
+        loss. Models of --against are always scored at their best checkpoint.
       split: Split of the corpus; by default the split of the run's experiment.
       root: Folder of the prepared corpora; by default the folder of the run.
       out: Folder for the results; by default a folder in `evaluation` in the run folder.
@@ -36,14 +39,15 @@ class ModelOptions(abc.ABC):
     """
 
     workdir: str
+    step: Step = "best"
     split: Literal["train", "validation", "test"] | None = None
     root: str = ""
     out: Path | None = None
     against: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
 
     @abc.abstractmethod
-    def evaluate(self, name: str, out: Path | None) -> Evaluation:
-        """Evaluate the saved model `name` with these options; `out` replaces that of the options."""
+    def evaluate(self, name: str, out: Path | None, step: Step) -> Evaluation:
+        """Evaluate the saved model `name` with these options; `out` and `step` replace those of the options."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -102,7 +106,7 @@ class Excerpts(ModelOptions):
     sources: int = 0
     audio: int = 10
 
-    def evaluate(self, name: str, out: Path | None) -> Evaluation:
+    def evaluate(self, name: str, out: Path | None, step: Step) -> Evaluation:
         return evaluate_excerpts(
             name,
             root=self.root,
@@ -111,6 +115,7 @@ class Excerpts(ModelOptions):
             sources=self.sources,
             audio=self.audio,
             out=out,
+            step=step,
         )
 
 
@@ -131,7 +136,7 @@ class Tracks(ProtocolOptions, CorpusOptions):
     ask: tuple[QueryMode, ...] = ("mean",)
     channels: int = 0
 
-    def evaluate(self, name: str, out: Path | None) -> Evaluation:
+    def evaluate(self, name: str, out: Path | None, step: Step) -> Evaluation:
         return evaluate_tracks(
             name,
             self.to_protocol(),
@@ -140,6 +145,7 @@ class Tracks(ProtocolOptions, CorpusOptions):
             query_modes=self.ask,
             oracles=self.oracle,
             out=out,
+            step=step,
         )
 
 
@@ -156,8 +162,8 @@ class Segments(CorpusOptions):
 
     wiener: tuple[int, ...] = (0, 2)
 
-    def evaluate(self, name: str, out: Path | None) -> Evaluation:
-        return evaluate_segments(name, self.to_selection(), wiener=self.wiener, oracles=self.oracle, out=out)
+    def evaluate(self, name: str, out: Path | None, step: Step) -> Evaluation:
+        return evaluate_segments(name, self.to_selection(), wiener=self.wiener, oracles=self.oracle, out=out, step=step)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -244,10 +250,10 @@ def evaluate_models(options: ModelOptions) -> None:
     evaluations: dict[str, Evaluation] = {}
     for number, name in enumerate((options.workdir, *options.against)):
         out = options.out / f"{number}_{Path(name).name}" if options.out and options.against else options.out
-        evaluations[name] = options.evaluate(name, out)
+        evaluations[name] = options.evaluate(name, out, "best" if number else options.step)
         print(f"{evaluations[name].table}\nwritten to {evaluations[name].folder}\n")
     if options.against:
-        path = (options.out or find_model(options.workdir).evaluation) / "against.md"
+        path = (options.out or find_model(options.workdir, step=options.step).evaluation) / "against.md"
         print(f"{compare(evaluations, path)}\nwritten to {path}")
 
 

@@ -18,6 +18,7 @@ from qsep_jax.command_line import console, requests
 from qsep_jax.command_line.paths import check_template, find_files, output_paths
 from qsep_jax.command_line.requests import Outputs, Request
 from qsep_jax.runs.bundle import describe
+from qsep_jax.runs.folder import Step
 from qsep_jax.systems.capabilities import need
 
 EXAMPLE = "qsep separate mix.wav --query violin.wav --out separated"
@@ -41,6 +42,7 @@ class Separate:
       files: Mixtures: files, folders (all audio below them) or quoted patterns such as 'album/*.flac'.
       out: Folder for the outputs and manifest.json.
       model: Run folder, bundle, or name of a bundled model; by default the bundled model that fits the condition.
+      step: Checkpoint of a run folder: the number of its step, `last`, or `best`, which has the lowest validation loss.
       delta: What `qsep adapt` wrote for a song: the model is used as it was adapted to that song, for the same stems.
       query: Recording that sounds like the source; its windows are averaged. May be given several times.
       label: Class that the model was trained on: the mean condition of its training tracks; for a model conditioned on
@@ -67,6 +69,7 @@ class Separate:
     files: tyro.conf.Positional[tuple[str, ...]]
     out: Path = Path("separated")
     model: str = ""
+    step: Step = "best"
     delta: Path | None = None
     query: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
     label: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
@@ -173,7 +176,7 @@ def main() -> None:
     _check(options)
     tracks, earlier = find_files(options.files, options.out), _earlier_entries(options.out)
     cue = "score" if options.score else "frames" if options.video else "query"
-    separator = api.load(options.model, cue=cue, delta=options.delta)
+    separator = api.load(options.model, cue=cue, delta=options.delta, step=options.step)
     if options.score:
         need(separator.system, "separate_by_score")
     request = _request(options)

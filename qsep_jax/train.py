@@ -16,19 +16,16 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
 import jax
-import numpy as np
 from jax.experimental import multihost_utils
 
 from data_pipelines.corpora.pitch_shift import band_limited
 from data_pipelines.pipeline import Pipeline
 from data_pipelines.prepare import build, built_in_corpus
 from data_pipelines.prepared.commands import prepare_command
-from data_pipelines.prepared.corpus import Excerpt
 from data_pipelines.prepared.store import Metadata, corpus_folder, fingerprint
 from data_pipelines.progress import Progress
 from data_pipelines.streams import Shape
@@ -36,9 +33,9 @@ from qsep_jax.command_line import console
 from qsep_jax.command_line.train_options import parse
 from qsep_jax.evaluation.excerpts import evaluate, table
 from qsep_jax.evaluation.leakage import refuse_overlap
-from qsep_jax.inference.bank import make_bank
 from qsep_jax.on_device.batches import DrawnBatches
 from qsep_jax.on_device.memory import DoesNotFit
+from qsep_jax.runs.class_means import encode_training_tracks
 from qsep_jax.runs.experiment import Experiment
 from qsep_jax.runs.experiment_json import check_readable
 from qsep_jax.runs.folder import RunFolder
@@ -94,19 +91,6 @@ def _check_test_set(experiment: Experiment) -> None:
     for name in judged.corpora:
         if corpus_folder(experiment.data.root, name, rate).exists():
             refuse_overlap(experiment, judged.open(experiment.data.root, name, rate, experiment.evaluation.split))
-
-
-def excerpts(experiment: Experiment) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Yield stem, track and audio `[T, C]` of evenly spaced windows of the training tracks."""
-    system, stream = experiment.system, next(iter(experiment.data.streams.values()))
-    corpus = stream.open(experiment.data.root, stream.corpora[0], system.sample_rate, "train")
-    samples, most = system.query_samples, experiment.train.condition_windows
-    for stem in corpus.stems:
-        for track in corpus.tracks(stem):
-            room = max(corpus.length(track, stem) - samples, 0)
-            count = min(room // samples + 1, most or sys.maxsize)
-            for start in np.linspace(0, room, count).astype(int):
-                yield stem, track, corpus.read(Excerpt(track, stem, int(start), samples))
 
 
 def train(run: RunFolder, experiment: Experiment) -> int | None:
@@ -196,8 +180,7 @@ def finish(run: RunFolder) -> None:
     """Write the conditions of the training tracks, and evaluate the run if `train.evaluate`; called by one process."""
     experiment, model = run.load()
     if "query" in model.system.cues and not run.conditions.exists():
-        with Progress("class means", 0, unit="excerpt") as progress:
-            make_bank(model, progress.over(excerpts(experiment))).save(run.conditions)
+        encode_training_tracks(experiment, model).save(run.conditions)
     if experiment.train.evaluate and "separate" in model.system.tasks:
         rows = evaluate(run, experiment, model, run.evaluation)
         print(f"\n{table(rows)}\nwrote the table, audio and figure to {run.evaluation}")

@@ -28,7 +28,7 @@ def card(run: RunFolder, experiment: Experiment, variables: Variables, name: str
         "sample rate": f"{system.sample_rate} Hz",
         "parameters": f"{parameter_count(variables['params']):,}",
         "training corpus": corpora,
-        "steps": f"{run.best_step():,} of {train.steps:,}, batch {train.batch_size}, seed {train.seed}",
+        "steps": f"{run.used_step():,} of {train.steps:,}, batch {train.batch_size}, seed {train.seed}",
         "device": f"{len(starts[-1]['devices'])} × {starts[-1]['devices'][0]}",
         "versions": ", ".join(f"{package} {version}" for package, version in starts[-1]["packages"].items()),
         "commit": starts[-1]["commit"],
@@ -44,6 +44,6 @@ def _scores(run: RunFolder) -> str:
     """The table of scores on excerpts, if it belongs to the step that is exported."""
     results = run.evaluation / "results.json"
     rows = read_json(results, "evaluate the run again") if results.exists() else []
-    if not rows or rows[0].get("step") != run.best_step():
+    if not rows or rows[0].get("step") != run.used_step():
         return f"Not evaluated at this step; run `qsep evaluate excerpts --workdir {run.path}` before the export.\n"
     return table(rows)

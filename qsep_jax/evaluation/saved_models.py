@@ -16,6 +16,7 @@ from qsep_jax.inference.model import Model
 from qsep_jax.metrics.protocols import Protocol
 from qsep_jax.runs.bundle import SavedModel, find_model, identity
 from qsep_jax.runs.experiment import Experiment
+from qsep_jax.runs.folder import Step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,11 +45,13 @@ def evaluate_excerpts(
     sources: int = 0,
     audio: int = 10,
     out: Path | None = None,
+    step: Step = "best",
 ) -> Evaluation:
     """Score a saved model on the list of excerpts of its experiment, or on another list.
 
     Args:
       name: Run folder, bundle or name of a bundled model.
+      step: Checkpoint of a run folder.
       root: Folder of the prepared corpora; by default the folder of the run.
       split: Split of the corpus; by default, as for the next two, that of the experiment.
       mixtures: Number of mixtures of the list.
@@ -60,7 +63,7 @@ def evaluate_excerpts(
     Raises:
       ValueError: if the model does not separate, or its list cannot be drawn.
     """
-    saved, experiment, model = _load(name, root)
+    saved, experiment, model = _load(name, root, step)
     if sources and experiment.evaluation.kind != "pairs":
         raise ValueError("--sources is for lists that combine stems at random; the list of this run takes whole tracks")
     options = {"split": split, "mixtures": mixtures, "sources": sources}
@@ -84,11 +87,13 @@ def evaluate_tracks(
     query_modes: Sequence[QueryMode] = ("mean",),
     oracles: Sequence[Oracle] = ("mixture", "irm"),
     out: Path | None = None,
+    step: Step = "best",
 ) -> Evaluation:
     """Score a saved model on complete tracks.
 
     Args:
       name: Run folder, bundle or name of a bundled model.
+      step: Checkpoint of a run folder.
       channels: 1 mixes the tracks down to mono; 0 keeps the channels of the corpus.
       query_modes: Query modes of a query-based system; other systems ignore them.
       oracles: Oracles that are scored beside the model.
@@ -97,9 +102,9 @@ def evaluate_tracks(
     Raises:
       ValueError: if the model does not separate, or the corpus is not prepared or has no track to score.
     """
-    saved, experiment, model = _load(name, data.root)
+    saved, experiment, model = _load(name, data.root, step)
     corpus, condition_of, _ = _open(experiment, model, data, channels)
-    bank = saved.bank(model) if "query" in model.system.cues else None
+    bank = saved.bank(model, data.root) if "query" in model.system.cues else None
     by_model = model_estimators(model, bank, query_modes, condition_of)
     corpus_name, split = corpus.metadata.name, corpus.split
     folder = out or saved.evaluation / f"{corpus_name}_{split}_{protocol.name}"
@@ -118,11 +123,13 @@ def evaluate_segments(
     wiener: Sequence[int] = (0, 2),
     oracles: Sequence[Oracle] = ("mixture", "irm"),
     out: Path | None = None,
+    step: Step = "best",
 ) -> Evaluation:
     """Score a saved model that estimates all stems at once on segments of the length that it was trained on.
 
     Args:
       name: Run folder, bundle or name of a bundled model.
+      step: Checkpoint of a run folder.
       wiener: Numbers of iterations of a Wiener filter; each gives an estimate of its own.
       oracles: Oracles that are scored beside the model.
       out: Folder for the results; by default `CORPUS_SPLIT_segments` in the model's `evaluation`.
@@ -130,7 +137,7 @@ def evaluate_segments(
     Raises:
       ValueError: if the model does not separate or is query-based, or the corpus is not prepared or lacks tracks.
     """
-    saved, experiment, model = _load(name, data.root)
+    saved, experiment, model = _load(name, data.root, step)
     if "query" in model.system.cues:
         raise ValueError(f"{name} is query-based: segments are for models that estimate all stems at once")
     corpus, condition_of, features = _open(experiment, model, data, 1)
@@ -146,9 +153,9 @@ def evaluate_segments(
     return Evaluation(table, folder, {f"{metric} of {kind}; {what}": by_segment(scored, kind) for kind in by_model})
 
 
-def _load(name: str, root: str) -> tuple[SavedModel, Experiment, Model]:
+def _load(name: str, root: str, step: Step) -> tuple[SavedModel, Experiment, Model]:
     """Load a model that separates, and its experiment with the corpora of `root`."""
-    saved = find_model(name)
+    saved = find_model(name, step=step)
     experiment, model = saved.load()
     if "separate" not in model.system.tasks:
         raise ValueError(f"{name} ({type(model.system).__name__}) does not separate, so it cannot be evaluated")

@@ -25,7 +25,7 @@ from qsep_jax.inference.bank import Bank
 from qsep_jax.inference.model import Model, on_all_devices
 from qsep_jax.runs.experiment import Experiment
 from qsep_jax.runs.experiment_json import read_config, write_config
-from qsep_jax.runs.folder import RunFolder, bank_of
+from qsep_jax.runs.folder import RunFolder, Step, bank_of
 from qsep_jax.systems.base import Variables
 from qsep_jax.training.settings import with_precision
 
@@ -84,8 +84,8 @@ class Bundle:
         variables: dict[str, Any] = traverse_util.unflatten_dict(flat, sep="/")
         return experiment, on_all_devices(with_precision(experiment.system, experiment.train.precision), variables)
 
-    def bank(self, model: Model) -> Bank:
-        """The conditions of the training tracks.
+    def bank(self, model: Model, root: str = "") -> Bank:
+        """The conditions of the training tracks; `root` is for run folders, which can encode them.
 
         Raises:
           ValueError: if the bundle has none.
@@ -132,15 +132,26 @@ def bundled_models() -> dict[str, Bundle]:
     return {path.name: Bundle(path) for path in sorted(BUNDLED.iterdir()) if (path / "config.json").is_file()}
 
 
-def find_model(model: str, cue: str = "query") -> SavedModel:
+def find_model(model: str, cue: str = "query", step: Step = "best") -> SavedModel:
     """The run folder, the bundle or the bundled model of this name.
 
     Args:
       model: A path, or the name of a bundled model; if empty, the first bundled model that is conditioned on `cue`.
+      step: Checkpoint of a run folder.
 
     Raises:
-      ValueError: if there is none; names the bundled models.
+      ValueError: if there is none, the message names the bundled models; if a run has no checkpoint of this step, the
+        message lists those that it has; or if a step of a bundle is asked for.
     """
+    saved = _find(model, cue)
+    if step == "best":
+        return saved
+    if isinstance(saved, Bundle):
+        raise ValueError(f"{saved.path} is a bundle, which has one checkpoint: leave out the step ({step})")
+    return saved.at(step)
+
+
+def _find(model: str, cue: str) -> SavedModel:
     known = bundled_models()
     if not model:
         fitting = [bundle for bundle in known.values() if cue in bundle.experiment().system.cues]
@@ -164,7 +175,7 @@ def describe(source: SavedModel) -> dict[str, Any]:
     """Which model it is, for manifests and tables."""
     if isinstance(source, Bundle):
         return {"bundle": source.path.resolve().name, "path": str(source.path)}
-    return {"run": source.path.resolve().name, "path": str(source.path), "step": source.best_step()}
+    return {"run": source.path.resolve().name, "path": str(source.path), "step": source.used_step()}
 
 
 def identity(source: SavedModel, model: Model, bank: Bank | None) -> dict[str, Any]:

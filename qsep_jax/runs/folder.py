@@ -4,8 +4,9 @@ config.json        the resolved experiment
 environment.json   versions, devices and git commit of each start of the run
 metrics.jsonl, tensorboard/, checkpoints/
 sources/           the config file, if it defines the system or a recipe
-conditions.npz     conditions of the training tracks of a query-based model, for class means and retrieval
-evaluation/        results.json, table.md, audio, figure
+conditions.npz     conditions of the training tracks of a query-based model, for class means and retrieval, by the best
+                   checkpoint of the finished run; conditions_step_N.npz by the checkpoint of step N
+evaluation/        results.json, table.md, audio, figure; step_N/ of a checkpoint that was chosen by its step
 """
 
 import dataclasses
@@ -16,7 +17,7 @@ import subprocess
 import time
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,7 @@ import jax.numpy as jnp
 from data_pipelines.files import read_json, write_json
 from qsep_jax.inference.bank import Bank
 from qsep_jax.inference.model import Model, on_all_devices
+from qsep_jax.runs.class_means import encode_training_tracks
 from qsep_jax.runs.experiment import Experiment
 from qsep_jax.runs.experiment_json import read_config, to_json, write_config
 from qsep_jax.training.settings import with_precision
@@ -49,11 +51,21 @@ MAY_CHANGE = (
 )
 
 
+# Which checkpoint of a run to use: its step, the last one, or the one with the lowest validation loss.
+Step = int | Literal["best", "last"]
+
+
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
-    """Paths within a run folder."""
+    """Paths within a run folder.
+
+    Attributes:
+      path: The folder.
+      step: Step of the checkpoint that is used; None for the best one.
+    """
 
     path: Path
+    step: int | None = None
 
     @property
     def config(self) -> Path:
@@ -65,11 +77,31 @@ class RunFolder:
 
     @property
     def conditions(self) -> Path:
-        return self.path / "conditions.npz"
+        return self.path / ("conditions.npz" if self.step is None else f"conditions_step_{self.step}.npz")
 
     @property
     def evaluation(self) -> Path:
-        return self.path / "evaluation"
+        folder = self.path / "evaluation"
+        return folder if self.step is None else folder / f"step_{self.step}"
+
+    def at(self, step: Step) -> "RunFolder":
+        """Return the same run with another checkpoint.
+
+        Raises:
+          ValueError: if there is no checkpoint of this step; the message lists those that exist.
+        """
+        if step == "best":
+            return RunFolder(self.path)
+        steps = self.steps()
+        if not steps:
+            raise ValueError(f"{self.path} holds no complete checkpoint yet: train it first")
+        chosen = steps[-1] if step == "last" else step
+        if chosen not in steps:
+            raise ValueError(
+                f"{self.path} has no checkpoint of step {chosen}; it has {', '.join(map(str, steps))} "
+                "(train.keep says how many of the latest are kept)"
+            )
+        return RunFolder(self.path, chosen)
 
     def create_or_check(self, experiment: Experiment) -> None:
         """Create the folder for an experiment, or check that an existing one belongs to the same experiment.
@@ -109,13 +141,13 @@ class RunFolder:
             raise ValueError(f"{self.path} is no run folder: it has no config.json")
         return read_config(self.config)
 
-    def load(self, step: int | None = None) -> tuple[Experiment, Model]:
-        """The experiment and the model of a checkpoint, by default the best one, on all local devices.
+    def load(self) -> tuple[Experiment, Model]:
+        """The experiment and the model of the checkpoint, on all local devices.
 
         Raises:
           ValueError: if the folder is no run folder or has no complete checkpoint, or the checkpoint is damaged.
         """
-        experiment, step = self.experiment(), self.best_step() if step is None else step
+        experiment, step = self.experiment(), self.used_step()
         with self._checkpoints() as checkpoints:
             variables = inference_variables(*checkpoints.restore_variables(step))
         return experiment, on_all_devices(with_precision(experiment.system, experiment.train.precision), variables)
@@ -126,6 +158,14 @@ class RunFolder:
             return []
         with self._checkpoints() as checkpoints:
             return checkpoints.steps()
+
+    def used_step(self) -> int:
+        """The step of the checkpoint that is used.
+
+        Raises:
+          ValueError: if there is no complete checkpoint.
+        """
+        return self.best_step() if self.step is None else self.step
 
     def best_step(self) -> int:
         """The step of the best checkpoint.
@@ -146,13 +186,37 @@ class RunFolder:
 
         return Checkpoints(self.checkpoints, self.experiment().train.keep, independent=True)
 
-    def bank(self, model: Model) -> Bank:
+    def bank(self, model: Model, root: str = "") -> Bank:
         """The conditions of the training tracks.
 
+        A finished run has those of its best checkpoint. Those of another checkpoint, or of an unfinished run, are
+        encoded when they are first needed, and kept in a file of that step.
+
+        Args:
+          model: The model of the checkpoint.
+          root: Folder of the prepared corpora; by default that of the run.
+
         Raises:
-          ValueError: if training has not finished, or the file is damaged.
+          ValueError: if a file is damaged, or the training corpus is needed and not prepared.
         """
-        return bank_of(self.conditions, model)
+        finished = RunFolder(self.path).conditions
+        if finished.exists() and self.step in (None, self.best_step()):
+            return bank_of(finished, model)
+        run = RunFolder(self.path, self.used_step())
+        if not run.conditions.exists():
+            experiment, model_of_step = run.load()
+            data = dataclasses.replace(experiment.data, root=root or experiment.data.root)
+            encode_training_tracks(dataclasses.replace(experiment, data=data), model_of_step).save(run.conditions)
+        return bank_of(run.conditions, model)
+
+    def keep_bank(self, model: Model) -> None:
+        """Write `conditions` of a query-based model, if its checkpoint was chosen by its step.
+
+        Raises:
+          ValueError: if the training corpus is needed and not prepared.
+        """
+        if self.step is not None and "query" in model.system.cues and not self.conditions.exists():
+            self.bank(model).save(self.conditions)
 
 
 def bank_of(path: Path, model: Model) -> Bank:
