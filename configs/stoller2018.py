@@ -23,6 +23,8 @@ Variants, separated by commas:
   accompaniment.
 - `band` takes 5 songs with stems from the built-in corpus `band`, and everything else from `band_fluid`, the same
   corpus rendered with another SoundFont.
+- `instrumental`, with `band`, takes `band_fluid_instrumental` instead, in which a quarter of the songs outside of the
+  test split have no vocals. Its test songs are those of `band_fluid`.
 - `four`, with `band`, separates the four stems of that corpus instead of two.
 - `small` is a model that two CPU cores can train; `_small` lists its departures.
 - `debug` runs through everything in seconds.
@@ -43,7 +45,7 @@ from qsep_jax.systems.stoller2018 import CRITIC_MIXTURES, MIXTURES, PAIRED, Stol
 from qsep_jax.training.settings import DEBUG, Train
 
 CRITICS = {"supervised": (), "v": ("vocals",), "va": ("vocals", "accompaniment")}
-VARIANTS = (*CRITICS, "band", "four", "small")
+VARIANTS = (*CRITICS, "band", "four", "instrumental", "small")
 # Steps of an epoch.
 EPOCH = 1_000
 # Corpora with two stems store the accompaniment, the others the stems that it is the sum of.
@@ -59,6 +61,8 @@ def get_config(variant: str = "") -> Experiment:
         raise ValueError(f"the variants {', '.join(sorted(named))} are different trainings: give one")
     if "four" in words and "band" not in words:
         raise ValueError("only the corpora of the variant 'band' have four stems: give band,four")
+    if "instrumental" in words and "band" not in words:
+        raise ValueError("the published corpora have instrumental songs already: give band,instrumental")
     view = {stem: (stem,) for stem in FOUR_STEMS} if "four" in words else TWO_STEMS
     critics = CRITICS[next(iter(named), "va")]
     if "four" in words and len(critics) > 1:
@@ -76,7 +80,8 @@ def get_config(variant: str = "") -> Experiment:
         system, train = _small(system)
     if "debug" in words:
         system, train, evaluation = _debug(system)
-    data, corpus = _band(system, view) if "band" in words else _published(system, view)
+    unpaired = "band_fluid_instrumental" if "instrumental" in words else "band_fluid"
+    data, corpus = _band(system, view, unpaired) if "band" in words else _published(system, view)
     return Experiment(system, data, train, dataclasses.replace(evaluation, corpus=corpus))
 
 
@@ -89,10 +94,10 @@ def _published(system: Stoller2018, view: View) -> tuple[Data, str]:
     return Data(streams=streams, validation={PAIRED: validation}), ALL_CORPORA
 
 
-def _band(system: Stoller2018, view: View) -> tuple[Data, str]:
+def _band(system: Stoller2018, view: View, unpaired: str) -> tuple[Data, str]:
     """The streams of the built-in corpora, and that of the test set: the first 40 songs give mixtures only."""
     paired = Stream("band", PairedExcerpt(), view, tracks=5)
-    return Data(streams={PAIRED: paired, **_unpaired(system, view, "band_fluid", 40)}), "band_fluid"
+    return Data(streams={PAIRED: paired, **_unpaired(system, view, unpaired, 40)}), unpaired
 
 
 def _unpaired(system: Stoller2018, view: View, corpus: str, mixtures: int = 0) -> dict[str, Stream]:

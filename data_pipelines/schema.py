@@ -90,6 +90,7 @@ BUILT_IN = {
 # Corpora that configs name and that need a file or folder of the user: kind, and options that differ from the defaults.
 NAMED_CORPORA = {
     "band_fluid": ("band", {"soundfont": "FluidR3_GM.sf2"}),
+    "band_fluid_instrumental": ("band", {"soundfont": "FluidR3_GM.sf2", "instrumental": 0.25}),
     "musdb18_all": ("musdb18", {"source": "DIR", "validation": "none"}),
     "urmp_published": ("urmp", {"source": "DIR", "tracks": "published"}),
     "urmp_pieces": ("urmp", {"source": "DIR", "merged": True, "split": "test"}),

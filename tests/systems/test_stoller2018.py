@@ -71,8 +71,20 @@ def test_gradients_are_finite_where_the_real_source_is_silent(params, batch):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients["params"][CRITICS]))
 
 
+def test_instrumental_songs_are_in_a_corpus_of_their_own():
+    experiment = get_config("band,instrumental")
+    unpaired = {name: stream.corpus for name, stream in experiment.data.streams.items() if name != PAIRED}
+    assert set(unpaired.values()) == {"band_fluid_instrumental"} == {experiment.evaluation.corpus}
+    assert experiment.data.streams[PAIRED].corpus == "band"
+
+
 @pytest.mark.parametrize(
-    ("variant", "message"), [("v,va", "the variants v, va are different trainings"), ("four", "give band,four")]
+    ("variant", "message"),
+    [
+        ("v,va", "the variants v, va are different trainings"),
+        ("four", "give band,four"),
+        ("instrumental", "give band,instrumental"),
+    ],
 )
 def test_contradictory_variants_are_refused(variant, message):
     with pytest.raises(ValueError, match=message):

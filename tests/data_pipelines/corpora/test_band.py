@@ -1,5 +1,9 @@
 """`band`: stems and sub-stems in stereo, rendered from works that `chamber` does not use."""
 
+import dataclasses
+import hashlib
+import json
+
 import numpy as np
 import pytest
 
@@ -146,3 +150,25 @@ def test_too_few_scores_for_the_songs(monkeypatch):
     monkeypatch.setattr(band, "tunes", lambda: ["ryansMammoth/CupOfTeaReel.abc"])
     with pytest.raises(ValueError, match=r"there are not enough scores: .* choose smaller numbers of songs"):
         Band(train=2, test=2).tracks(map)
+
+
+def test_instrumental_songs_lack_only_the_vocals(tracks, loaded):
+    """Songs of the test split have vocals in any case; the other stems differ at most in their common gain."""
+    instrumental = dataclasses.replace(CORPUS, instrumental=1.0)
+    for track in tracks:
+        stems = {stem.name: stem for stem in instrumental.load(track, RATE)}
+        before = loaded[track.name]
+        assert before.keys() - stems.keys() == (set() if track.split == "test" else {"vocals"})
+        for name, stem in stems.items():
+            audio, other = stem.audio.astype(float), before[name].audio.astype(float)
+            gain = np.vdot(audio, other) / np.vdot(other, other)
+            assert 0.8 < gain < 3.0  # the peak of the mixture changes without vocals
+            np.testing.assert_allclose(audio, gain * other, atol=1.0 + gain)
+
+
+def test_the_share_of_instrumental_songs_leaves_the_fingerprint_without_it():
+    options = {field: str(getattr(CORPUS, field)) for field in ("train", "test", "seconds", "seed", "soundfont")}
+    content = [store.FORMAT, "band", 2, RATE, 1.5, options, CORPUS.inputs()]
+    before = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    assert store.fingerprint(CORPUS, RATE) == before
+    assert store.fingerprint(dataclasses.replace(CORPUS, instrumental=0.25), RATE) != before
