@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -12,6 +13,7 @@ from qsep_jax import evaluate, export, separate
 from qsep_jax.runs import bundle
 from qsep_jax.runs.bundle import Bundle, bundled_models, describe, find_model
 from tests.commands import command, refused
+from tests.experiments import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,30 @@ def test_content_of_a_bundle(exported):
     card = (exported / "README.md").read_text()
     for text in ("# tiny", "For tests.", "Lee2019", "musdb18", "4 of 4, batch 8", "| licence of the weights | CC0 |"):
         assert text in card
+
+
+def test_published_weights_become_a_bundle(tmp_path, capsys, sounds):
+    """A file of weights in our arrangement of PyTorch's axes; the bundle separates, and lacking networks are named."""
+    from tests.models.test_conditioned_unet_weights import state_of, system_of
+
+    config, path = f"{ROOT / 'configs' / 'slizovskaia2021.py'}:exp11,debug", tmp_path / "CP0990.safetensors"
+    state, variables = state_of(system_of(11))
+    safetensors.numpy.save_file(state, path)
+    options = ("--config", config, "--weights", "separator", path, "--licence", "CC0")
+    assert command(export, *options, "--out", tmp_path / "exp11") == 0
+    loaded = Bundle(tmp_path / "exp11").load()[1].variables
+    jax.tree.map(np.testing.assert_array_equal, loaded, variables)
+    card = (tmp_path / "exp11" / "README.md").read_text()
+    assert "separator: CP0990.safetensors" in card
+    assert "| licence of the weights | CC0 |" in card
+    separation = (sounds / "mix.wav", "--label", "violin", "--out", tmp_path / "out")
+    assert command(separate, "--model", tmp_path / "exp11", *separation) == 0
+    visual, out = config.replace("exp11", "exp16"), ("--out", tmp_path / "out16")
+    message = "there are no weights for probabilities, resnet: give --weights separator FILE probabilities FILE"
+    refused(capsys, message, export, "--config", visual, "--weights", "separator", path, *out)
+    refused(capsys, "either --workdir or --config", export, *out)
+    refused(capsys, "--config and --weights belong together", export, "--config", config, *out)
+    assert not (tmp_path / "out16").exists()
 
 
 def test_evaluation_does_not_change_a_bundle(exported, tmp_path, monkeypatch):

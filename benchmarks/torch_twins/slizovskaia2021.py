@@ -1,7 +1,8 @@
 """Slizovskaia 2021 in PyTorch: the twin of `qsep_jax.systems.slizovskaia2021`.
 
 The twin takes the weights of the JAX system and gives the same loss and gradients for the same batch. It is written as
-is usual in PyTorch: images `[B, C, N, F]`, PyTorch's upsampling and dropout, and fused Adam. It covers models that are
+is usual in PyTorch: images `[B, C, N, F]`, PyTorch's upsampling and dropout, and fused Adam. Its modules have the names
+of the authors' checkpoints, by `qsep_jax.models.conditioned_unet_weights`. It covers models that are
 unconditioned or conditioned on labels, with one decoder and ratio masks on linear frequencies in decibels.
 
     twin = Twin(system)                         # system: `Slizovskaia2021`
@@ -10,7 +11,6 @@ unconditioned or conditioned on labels, with one decoder and ratio masks on line
 """
 
 import math
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,6 +24,7 @@ from torch.nn import functional  # pyright: ignore[reportMissingImports]
 
 from benchmarks.torch_twins.parts import LoadableTwin, adam, require_defaults
 from data_pipelines.schema import SLOTS, SOURCES
+from qsep_jax.models.conditioned_unet_weights import unet_name
 from qsep_jax.nn.dropout import dropout
 from qsep_jax.systems.slizovskaia2021 import Slizovskaia2021
 
@@ -52,34 +53,25 @@ class ChannelFiLM(nn.Module):
 
     def __init__(self, condition: int, channels: int):
         super().__init__()
-        self.linear = nn.Linear(condition, 2 * channels)
+        self.fc = nn.ModuleDict({"linear": nn.Linear(condition, 2 * channels)})
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        scale, bias = self.linear(condition)[..., None, None].chunk(2, 1)
+        scale, bias = self.fc["linear"](condition)[..., None, None].chunk(2, 1)
         return torch.addcmul(bias, x, 1 + scale)
 
 
-class Decoder(nn.Module):
-    """Bottleneck and skips → maps `[B, K, N, F]`."""
+class EncoderLevel(nn.Module):
+    """Convolution with a stride of 2, batch norm, and FiLM where `condition` is not 0."""
 
-    def __init__(self, system: Slizovskaia2021):
+    def __init__(self, inputs: int, outputs: int, condition: int):
         super().__init__()
-        channels = system.channels
-        skips, outputs = (1, *channels[:-1]), (len(system.stems), *channels[:-1])
-        inputs = [skip + below for skip, below in zip(skips, channels, strict=True)]
-        self.up = nn.ModuleList(
-            nn.Conv2d(size, features, 3, padding=1, bias=False) for size, features in zip(inputs, outputs, strict=True)
-        )
-        self.norm = nn.ModuleList(_batch_norm(features) for features in outputs)
-        self.dropout = nn.Dropout(system.dropout)
+        self.conv = nn.Conv2d(inputs, outputs, 4, 2, padding=1, bias=False)
+        self.bn = _batch_norm(outputs)
+        self.conditioning = ChannelFiLM(condition, outputs) if condition else None
 
-    def forward(self, bottleneck: Tensor, skips: list[Tensor], noise: tuple[Tensor, ...]) -> Tensor:
-        x = _upsample(bottleneck)
-        for level in reversed(range(len(skips))):
-            x = functional.relu_(self.norm[level](self.up[level](torch.cat([x, skips[level]], 1))))
-            x = x * noise[level] if noise else self.dropout(x)
-            x = _upsample(x) if level else x
-        return x
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        x = self.bn(self.conv(x))
+        return functional.leaky_relu_(self.conditioning(x, condition) if self.conditioning else x, 0.2)
 
 
 class Separator(nn.Module):
@@ -87,30 +79,34 @@ class Separator(nn.Module):
 
     def __init__(self, system: Slizovskaia2021):
         super().__init__()
-        channels, self.film = system.channels, system.separator.film
-        pairs = zip((1, *channels[:-1]), channels, strict=True)
-        self.down = nn.ModuleList(nn.Conv2d(*pair, 4, 2, padding=1, bias=False) for pair in pairs)
-        self.norm = nn.ModuleList(_batch_norm(features) for features in channels[:-1])
-        self.decoder, classes = Decoder(system), len(system.stems)
-        if self.film == "encoder":
-            self.film_ = nn.ModuleList(ChannelFiLM(classes, features) for features in channels[:-1])
-        elif self.film == "bottleneck":
-            self.film_bottleneck = ChannelFiLM(classes, channels[-1])
-        elif self.film == "final":
-            self.film_final = ChannelFiLM(classes, classes)
+        channels, classes, self.place = system.channels, len(system.stems), system.separator.film
+        *pairs, last = zip((1, *channels[:-1]), channels, strict=True)
+        by_level = classes if self.place == "encoder" else 0
+        levels = [EncoderLevel(*pair, by_level) for pair in pairs]
+        self.encoder = nn.ModuleList([*levels, nn.Conv2d(*last, 4, 2, padding=1, bias=False)])
+        if self.place in ("bottleneck", "final"):
+            self.film = ChannelFiLM(classes, channels[-1] if self.place == "bottleneck" else classes)
+        # From the deepest level to the outermost, with a list of the decoders of a level, here one.
+        self.decoder = nn.ModuleList()
+        sizes = zip((1, *channels[:-1]), channels, (classes, *channels[:-1]), strict=True)
+        for skip, below, features in reversed(list(sizes)):
+            conv = nn.Conv2d(skip + below, features, 3, padding=1, bias=False)
+            self.decoder.append(nn.ModuleList([nn.ModuleList([conv, _batch_norm(features)])]))
+        self.dropout = nn.Dropout(system.dropout)
 
     def forward(self, x: Tensor, condition: Tensor, noise: tuple[Tensor, ...]) -> Tensor:
         x, skips = x[:, None], []
-        for level, conv in enumerate(self.down):
+        for layer in self.encoder:
             skips.append(x)
-            x = conv(x)
-            if level < len(self.norm):
-                x = self.norm[level](x)
-                x = self.film_[level](x, condition) if self.film == "encoder" else x
-                x = functional.leaky_relu_(x, 0.2)
-        x = self.film_bottleneck(x, condition) if self.film == "bottleneck" else x
-        x = self.decoder(x, skips, noise)
-        return self.film_final(x, condition) if self.film == "final" else x
+            x = layer(x, condition) if isinstance(layer, EncoderLevel) else layer(x)
+        x = _upsample(self.film(x, condition) if self.place == "bottleneck" else x)
+        for level, decoders in zip(reversed(range(len(skips))), self.decoder, strict=True):
+            (layers,) = decoders  # pyright: ignore[reportGeneralTypeIssues]
+            conv, norm = layers
+            x = functional.relu_(norm(conv(torch.cat([x, skips[level]], 1))))
+            x = x * noise[level] if noise else self.dropout(x)
+            x = _upsample(x) if level else x
+        return self.film(x, condition) if self.place == "final" else x
 
 
 class Twin(LoadableTwin):
@@ -162,8 +158,8 @@ class Twin(LoadableTwin):
         """The leaves of a tree of JAX parameters, or of their gradients, with the names and shapes of the twin."""
         leaves: Any = traverse_util.flatten_dict(params)
         for path, leaf in leaves.items():
-            module = re.sub(r"_(\d+)", r".\1", ".".join(path[:-1])).replace("film.", "film_.")
-            name = f"{module}.{'bias' if path[-1] == 'bias' else 'weight'}"
+            module = unet_name(path[1:-1], len(self.system.channels))
+            name = f"{path[0]}.{module}.{'bias' if path[-1] == 'bias' else 'weight'}"
             yield name, np.transpose(leaf, (3, 2, 0, 1)) if leaf.ndim == 4 else leaf.T
 
 

@@ -1,8 +1,9 @@
 """Conversion of published PyTorch weights in a local file to the variables of our networks.
 
 Supported are ResNets with the names of torchvision or Hugging Face (`microsoft/resnet-50`), and the three files of
-Sound of Pixels. A file must hold exactly the weights of the network: missing or additional weights and other shapes are
-refused, except for a classifier's last layer and PyTorch's batch counters, which are ignored.
+Sound of Pixels; `conditioned_unet_weights` has the checkpoints of the conditioned U-Net. A file must hold exactly the
+weights of the network: missing or additional weights and other shapes are refused, except for a classifier's last layer
+and PyTorch's batch counters, which are ignored.
 """
 
 import dataclasses
@@ -37,7 +38,7 @@ _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "runni
 # For each axis of our kernels, its index in PyTorch's kernels. Image kernels are `[h, w, in, out]` here and
 # `[out, in, h, w]` there; spectrogram kernels are `[time, frequency, in, out]` here and `[out, in, frequency, time]`
 # there.
-_IMAGE, _SPECTROGRAM = (2, 3, 1, 0), (3, 2, 1, 0)
+IMAGE, SPECTROGRAM = (2, 3, 1, 0), (3, 2, 1, 0)
 
 
 def read(path: Path) -> Weights:
@@ -149,14 +150,14 @@ def resnet(weights: Weights, network: ResNet) -> Variables:
         naming, last = _HUGGING_FACE, ("classifier.",)
     elif any(name.startswith("features.") for name in weights):
         naming = _LISTED
-    shapes = _shapes(network, jnp.zeros((1, 32, 32, 3)), False)
-    return _convert(weights, shapes, naming.name_of, last)
+    shapes = shapes_of(network, jnp.zeros((1, 32, 32, 3)), False)
+    return convert(weights, shapes, naming.name_of, last)
 
 
 def frame_head(weights: Weights, network: FrameHead, features: int) -> Variables:
     """Convert the last layer of Sound of Pixels' frame network, whose input maps have `features` channels."""
-    shapes = _shapes(network, jnp.zeros((1, 1, 1, 1, features)))
-    return _convert(weights, shapes, lambda path: "fc", ("features.",))
+    shapes = shapes_of(network, jnp.zeros((1, 1, 1, 1, features)))
+    return convert(weights, shapes, lambda path: "fc", ("features.",))
 
 
 def sound_net(weights: Weights, network: SoundNet) -> Variables:
@@ -178,30 +179,43 @@ def sound_net(weights: Weights, network: SoundNet) -> Variables:
         return f"{prefix}model.{index}"
 
     pixels = 2**network.levels
-    shapes = _shapes(network, jnp.zeros((1, pixels, pixels)), False)
-    return _convert(weights, shapes, name_of, (), _SPECTROGRAM)
+    shapes = shapes_of(network, jnp.zeros((1, pixels, pixels)), False)
+    return convert(weights, shapes, name_of, (), SPECTROGRAM)
 
 
 def synthesizer(weights: Weights, outputs: int) -> Variables:
     """Convert Sound of Pixels' weighted sum over `outputs` channels."""
-    shapes = _shapes(Synthesizer(), jnp.zeros((1, 1, outputs)), jnp.zeros((1, 1, 1, outputs)))
+    shapes = shapes_of(Synthesizer(), jnp.zeros((1, 1, outputs)), jnp.zeros((1, 1, 1, outputs)))
     # The parameters belong to no submodule and have the same names as here.
-    return _convert(weights, shapes, lambda path: "", (), leaves={"scale": "scale", "bias": "bias"})
+    return convert(weights, shapes, lambda path: "", (), leaves={"scale": "scale", "bias": "bias"})
 
 
-def _shapes(network: nn.Module, *inputs: Any) -> Variables:
+def shapes_of(network: nn.Module, *inputs: Any) -> Variables:
+    """Return the shapes of the variables of a network for these inputs."""
     return jax.eval_shape(lambda: network.init(jax.random.key(0), *inputs))  # pyright: ignore[reportReturnType]
 
 
-def _convert(
+def convert(
     weights: Weights,
     shapes: Variables,
     name_of: Callable[[tuple[str, ...]], str],
     ignored: tuple[str, ...],
-    axes: tuple[int, ...] = _IMAGE,
+    axes: tuple[int, ...] = IMAGE,
     leaves: dict[str, str] = _LEAVES,
 ) -> Variables:
-    """Convert weights to a tree like `shapes`; `name_of` maps the path of our modules to PyTorch's names."""
+    """Convert weights to a tree like `shapes`.
+
+    Args:
+      weights: the weights by PyTorch's names.
+      shapes: shapes of the variables, by collection.
+      name_of: maps the path of one of our modules to PyTorch's name of it.
+      ignored: beginnings of the names of weights that the network does not have.
+      axes: order of the axes of kernels of convolutions, `IMAGE` or `SPECTROGRAM`.
+      leaves: PyTorch's names of the parameters and statistics of a module, by our names.
+
+    Raises:
+      ValueError: if a weight is missing, superfluous or of another shape.
+    """
     remaining = {
         name: value
         for name, value in weights.items()
@@ -212,14 +226,16 @@ def _convert(
     missing: dict[str, list[int]] = {}
     for path, leaf in sorted(flatten_dict(shapes).items(), reverse=True):  # parameters before statistics
         name = f"{name_of(path[1:-1])}.{leaves[path[-1]]}".removeprefix(".")
-        expected = [leaf.shape[axis] for axis in inverse] if leaf.ndim == 4 else list(leaf.shape)
+        orders = {4: (inverse, axes), 2: ((1, 0), (1, 0))}
+        there, here = orders.get(leaf.ndim, (range(leaf.ndim), range(leaf.ndim)))
+        expected = [leaf.shape[axis] for axis in there]
         if name not in remaining:
             missing[name] = expected
             continue
         value = np.asarray(remaining.pop(name), np.float32)
         if list(value.shape) != expected:
             raise ValueError(f"the weight '{name}' has shape {list(value.shape)}, expected {expected}")
-        converted[path] = np.ascontiguousarray(value.transpose(axes) if leaf.ndim == 4 else value)
+        converted[path] = np.ascontiguousarray(value.transpose(here))
     if missing:
         name, expected = min(missing.items())
         others = ", ".join(f"'{other}'" for other in list(weights)[:3]) or "none"

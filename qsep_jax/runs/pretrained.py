@@ -42,6 +42,24 @@ def begin_with(system: System, weights: dict[str, str]) -> Callable[[Variables],
     return load_weights
 
 
+def published_variables(system: System, weights: dict[str, str]) -> Variables:
+    """Return the variables of a system of which all networks have existing weights, as numpy arrays.
+
+    Args:
+      weights: Path of a run folder, a bundle or a file of published weights, by name of the network.
+
+    Raises:
+      ValueError: if a network has no weights, or a path cannot be read or does not fit.
+    """
+    batch = system.noise(np.random.default_rng(0), 1)
+    shapes: Variables = jax.eval_shape(lambda: system.init(jax.random.key(0), batch))
+    missing = sorted({network for networks in shapes.values() for network in networks} - set(weights))
+    if missing:
+        networks = " ".join(f"{network} FILE" for network in (*weights, *missing))
+        raise ValueError(f"there are no weights for {', '.join(missing)}: give --weights {networks}")
+    return begin_with(system, weights)(shapes)
+
+
 def check_required(train: Train) -> None:
     """Check that existing weights are given for all networks that must not start from random values.
 

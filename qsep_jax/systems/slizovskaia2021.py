@@ -21,7 +21,7 @@ from qsep_jax.dsp.frequency_scale import to_linear, to_logarithmic
 from qsep_jax.dsp.level_scale import FLOOR, db_normalised, log_normalised
 from qsep_jax.dsp.stft import istft, stft
 from qsep_jax.losses.masks import binary_masks, ratio_masks, weighted_binary_cross_entropy
-from qsep_jax.models import torch_weights
+from qsep_jax.models import conditioned_unet_weights, torch_weights
 from qsep_jax.models.mask_unet import MaskUNet
 from qsep_jax.systems import curriculum
 from qsep_jax.systems.base import Aux, Batch, BatchSpec, Optimizer, Phase, System, Variables
@@ -144,6 +144,10 @@ class Slizovskaia2021(System):
         )
 
     @property
+    def _condition_size(self) -> int:
+        return self.visual.hidden if self.visual else len(self.stems)
+
+    @property
     def encoder(self) -> VisualEncoder | None:
         """The networks that compute the condition from video, if there are any."""
         classes = len(self.stems) if self.conditioning == "multiply" else 0
@@ -153,8 +157,7 @@ class Slizovskaia2021(System):
         separator_key, *visual_keys = jax.random.split(key, 4)
         spectrogram = jnp.zeros((1, self.frames, self.bins))
         params, statistics = self.encoder.init(jnp.stack(visual_keys)) if self.encoder else ({}, {})
-        size = self.visual.hidden if self.visual else len(self.stems)
-        condition = jnp.zeros((1, size)) if self.separator.film != "none" else None
+        condition = jnp.zeros((1, self._condition_size)) if self.separator.film != "none" else None
         separator = self.separator.init(separator_key, spectrogram, condition, False, key)
         variables = {
             "params": {"separator": separator["params"], **params},
@@ -323,10 +326,17 @@ class Slizovskaia2021(System):
         return {"mixture": mixture, "target": gain * data[SOURCES][:, 0], "estimate": estimate}
 
     def from_file(self, network: str, path: Path) -> Variables:
-        """Return ImageNet weights of the ResNet from a file with the names of torchvision or Hugging Face."""
-        if network != "resnet" or not self.encoder:
-            return super().from_file(network, path)
-        return torch_weights.resnet(torch_weights.read(path), self.encoder.resnet)
+        """Return a network of a checkpoint of the authors, or ImageNet weights of the ResNet.
+
+        A checkpoint is a state dictionary of all networks, of which `separator`, `resnet`, `context` and
+        `probabilities` are read one by one. ImageNet weights have the names of torchvision or Hugging Face.
+        """
+        if network == "separator":
+            weights, film = torch_weights.read(path), self.separator.film != "none"
+            return conditioned_unet_weights.unet(weights, self.separator, self._condition_size if film else 0)
+        if self.encoder and network in self.encoder.networks:
+            return conditioned_unet_weights.visual(torch_weights.read(path), self.encoder.networks[network])
+        return super().from_file(network, path)
 
     def noise(self, rng: np.random.Generator, batch_size: int) -> Batch:
         slots = self.visual.slots if self.visual else 7

@@ -71,6 +71,16 @@ class VisualEncoder:
         names += ["probabilities"] if self.classes else []
         return tuple(names)
 
+    @property
+    def networks(self) -> dict[str, ResNet | VisualContext | InstrumentLogits]:
+        """The networks that have parameters, by name."""
+        networks: dict[str, ResNet | VisualContext | InstrumentLogits] = {"resnet": self.resnet}
+        if self.visual.summary == "lstm":
+            networks["context"] = self.context
+        if self.classes:
+            networks["probabilities"] = self.probabilities
+        return networks
+
     def init(self, keys: Array) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the initial parameters and batch norm statistics by network, from three keys."""
         visual = self.visual

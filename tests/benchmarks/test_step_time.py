@@ -186,7 +186,7 @@ def test_forms_that_the_twin_of_lin2021_lacks_are_refused():
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("variant", ["exp9", "exp11"])
+@pytest.mark.parametrize("variant", ["exp9", "exp10", "exp11"])
 def test_the_twin_of_slizovskaia2021_gives_the_same_loss_and_gradients(variant, tmp_path):
     _, facts = compare(load_config(f"configs/slizovskaia2021.py:{variant},debug").system, 4, tmp_path / "weights.pt")
     assert facts["is_peer"]
