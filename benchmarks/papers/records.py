@@ -15,7 +15,7 @@ from benchmarks.timing.training_time import seconds_of
 from data_pipelines.files import read_json, write_text
 from qsep_jax.runs.bundle import SavedModel
 from qsep_jax.runs.experiment import Experiment, load_config
-from qsep_jax.runs.experiment_json import to_json
+from qsep_jax.runs.experiment_json import from_json, to_json
 from qsep_jax.runs.folder import RunFolder
 
 # Decimals of stored scores: more than any table shows.
@@ -47,6 +47,10 @@ class Record:
     protocol: str
     scores: list[dict[str, Any]]
     circumstances: dict[str, Any]
+
+    def experiment(self) -> Experiment:
+        """The experiment of the run."""
+        return from_json(json.dumps(self.config), f"the record of {self.run}")
 
 
 def make_record(

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+import scipy.stats
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +49,18 @@ def summarize(scores: np.ndarray) -> Summary:
     spread = finite.std(ddof=1) if finite.size > 1 else 0.0
     interval = 1.96 * spread / np.sqrt(finite.size)
     return Summary(float(finite.mean()), float(np.median(finite)), float(interval), finite.size)
+
+
+def summarize_few(scores: np.ndarray) -> Summary:
+    """Summarize `[n]` finite scores of a few repetitions, such as seeds, with an interval by Student's t.
+
+    Raises:
+      ValueError: if there are fewer than two scores.
+    """
+    if len(scores) < 2:
+        raise ValueError(f"an interval over repetitions needs two of them or more, not {len(scores)}")
+    interval = scipy.stats.t.ppf(0.975, len(scores) - 1) * scores.std(ddof=1) / np.sqrt(len(scores))
+    return Summary(float(scores.mean()), float(np.median(scores)), float(interval), len(scores))
 
 
 def track_medians(frames: Sequence[np.ndarray]) -> np.ndarray:

@@ -31,6 +31,7 @@ from qsep_jax.metrics.bss_eval import bss_eval
 from qsep_jax.metrics.oracles import ideal_ratio_mask
 from qsep_jax.metrics.transcription import note_scores
 from qsep_jax.runs.bundle import Bundle, find_model
+from qsep_jax.runs.folder import RunFolder
 from qsep_jax.systems.lin2021 import Lin2021
 
 EXAMPLE = "python -m benchmarks.papers.lin2021.table --workdir runs/msi --workdir runs/mss --out runs/table"
@@ -236,8 +237,35 @@ def minutes_of_instruments(corpus: Corpus) -> dict[str, dict[str, float]]:
     return minutes
 
 
-def evaluate(workdir: Path, options: Table) -> tuple[list[dict[str, Any]], str]:
-    """The rows of one run and of the bounds, and a heading for them. Scores are stored in the run folder.
+@dataclasses.dataclass(frozen=True)
+class ScoredRun:
+    """The scores of a run.
+
+    Attributes:
+      facts: What the scores depend on, other than the run.
+      by_step: Scores of each checkpoint.
+      bounds: Scores of the mixture and of the ideal ratio mask.
+      sample_rate: Sample rate of the system in Hz.
+    """
+
+    run: RunFolder
+    system: Lin2021
+    facts: dict[str, Any]
+    by_step: dict[int, Scores]
+    bounds: Scores
+    sample_rate: int
+
+    @property
+    def heading(self) -> str:
+        """The data and the protocol of the scores."""
+        facts = self.facts
+        length = f"their first {facts['seconds']:g} s" if facts["seconds"] else "complete tracks"
+        data = f"{facts['corpus']} at {self.sample_rate} Hz, test split, {facts['pairs']} pairs, {length}"
+        return f"{data}; {facts['protocol']}"
+
+
+def score_run(workdir: Path, options: Table) -> ScoredRun:
+    """Score the last checkpoints of a run. Scores are stored in the run folder, and computed only once.
 
     Raises:
       ValueError: if the folder has no run of configs/lin2021.py with a checkpoint, or if its corpus is not prepared.
@@ -255,7 +283,7 @@ def evaluate(workdir: Path, options: Table) -> tuple[list[dict[str, Any]], str]:
     by_step = {}
     with Progress(f"{workdir.name}, {len(steps)} checkpoints", len(steps) * len(pairs), unit="pair") as progress:
         for step in steps:
-            model = run.load(step)[1]
+            model = run.at(step).load()[1]
 
             def score(model: Model = model) -> Scores:
                 return [
@@ -264,10 +292,15 @@ def evaluate(workdir: Path, options: Table) -> tuple[list[dict[str, Any]], str]:
 
             by_step[step] = cached_scores(run.path / "lin2021" / f"{step}.json", {**facts, "step": step}, score)
     bounds = [row for pair in pairs for row in score_bounds(corpus, pair, options.seconds)]
-    rows = rows_of("bounds", {0: bounds}, facts)
-    rows += rows_of(name_of(system), by_step, {**facts, "run": run.path.resolve().name})
-    length = f"their first {options.seconds:g} s" if options.seconds else "complete tracks"
-    return rows, f"{facts['corpus']} at {corpus.sample_rate} Hz, test split, {len(pairs)} pairs, {length}; {PROTOCOL}"
+    return ScoredRun(run, system, facts, by_step, bounds, corpus.sample_rate)
+
+
+def evaluate(workdir: Path, options: Table) -> tuple[list[dict[str, Any]], str]:
+    """The rows of one run and of the bounds, and a heading for them."""
+    scored = score_run(workdir, options)
+    rows = rows_of("bounds", {0: scored.bounds}, scored.facts)
+    run_facts = {**scored.facts, "run": scored.run.path.resolve().name}
+    return rows + rows_of(name_of(scored.system), scored.by_step, run_facts), scored.heading
 
 
 def main() -> None:
