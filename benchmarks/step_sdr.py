@@ -75,7 +75,7 @@ def measure(run: RunFolder) -> list[rows.Row]:
     for step in run.steps():
         if step not in seconds:
             raise ValueError(f"step {step} was not logged: make train.save_every a multiple of train.log_every")
-        experiment, model = run.load(step)
+        experiment, model = run.at(step).load()
         scores = excerpts.evaluate(run, experiment, model, run.path / "step_sdr" / str(step), audio=0)
         (gain,) = (
             row
