@@ -138,10 +138,10 @@ def test_the_pairs_of_the_query_loss(clips, form, distance, triplets, monkeypatc
         for q in latents
         for anchor, same, other in triplets
     ]
-    system = dataclasses.replace(TINY, query_clips=clips, query_form=form)
+    system, variables = dataclasses.replace(TINY, query_clips=clips, query_form=form), variables_of(TINY)
     monkeypatch.setattr(MSI, "embed", lambda networks, magnitude, train: latents.reshape(-1, TINY.latent_size))
     with jax.disable_jit():
-        loss = system.query_loss(variables_of(TINY), TINY.noise(np.random.default_rng(0), 3)[STREAM], KEY)[0]
+        loss = system.query_loss(variables, TINY.noise(np.random.default_rng(0), 3)[STREAM], KEY)[0]
     assert loss == pytest.approx(np.mean(expected), rel=1e-5)
 
 
@@ -255,8 +255,7 @@ def test_the_variant_with_the_published_tracks():
 
 def test_the_variant_paper_with_zero_padded_windows(batch):
     """One update for the sum of all losses; separation keeps the length, and magnitudes have all bins."""
-    system = dataclasses.replace(get_config("msi,paper,debug").system, channels=(4, 8))
-    assert isinstance(system, Lin2021)
+    system: Lin2021 = tiny("msi,paper")
     assert (system.window_length, system.bins) == (64, 64)
     (phase,) = system.phases()
     variables = variables_of(system)

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -13,6 +14,10 @@ from qsep_jax.runs.bundle import find_model
 from qsep_jax.runs.experiment import Experiment
 from qsep_jax.systems.base import System
 from qsep_jax.systems.lin2021 import STREAM, Lin2021
+
+# Level in dB below the loudest frame at which the authors' tests cut a query.
+TOP_DB = 18.0
+CutBy = Literal["notes", "energy"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,8 +109,19 @@ def waveforms(corpus: Corpus, pair: Pair, seconds: float) -> np.ndarray:
     return np.stack([corpus.read(Excerpt(source.track, source.stem, 0, length)) for source in pair])
 
 
-def query(corpus: Corpus, source: Source) -> np.ndarray:
-    """The query of a source `[T, 1]`: the parts of its query track in which the notes are not silent."""
+def query(corpus: Corpus, source: Source, cut_by: CutBy = "notes") -> np.ndarray:
+    """The query of a source `[T, 1]`: the parts of its query track that are not silent.
+
+    Args:
+      cut_by: what tells silence: the `notes` of the track, as in training, or its `energy` as in the authors' tests,
+        which needs no annotation: `librosa.effects.split`, 18 dB below the loudest frame.
+    """
+    if cut_by == "energy":
+        import librosa
+
+        length = corpus.length(source.query_track, source.stem)
+        audio = corpus.read(Excerpt(source.query_track, source.stem, 0, length))
+        return np.concatenate([audio[start:stop] for start, stop in librosa.effects.split(audio[:, 0], top_db=TOP_DB)])
     parts = sounding_parts(corpus, source.query_track, source.stem)
     return np.concatenate(
         [corpus.read(Excerpt(source.query_track, source.stem, start, stop - start)) for start, stop in parts]

@@ -16,7 +16,7 @@ import tyro
 from benchmarks.papers import published
 from benchmarks.papers.lin2021 import figures
 from benchmarks.papers.lin2021.frames import frame_precision
-from benchmarks.papers.lin2021.pairs import Pair, as_lin2021, load_run, query, test_pairs, waveforms
+from benchmarks.papers.lin2021.pairs import CutBy, Pair, as_lin2021, load_run, query, test_pairs, waveforms
 from data_pipelines.annotations.notes import frame_classes, notes_from_classes
 from data_pipelines.files import read_json, write_json
 from data_pipelines.prepared.corpus import Corpus
@@ -68,6 +68,8 @@ class Table:
       checkpoints: Number of last checkpoints to average over; at most those that a run keeps.
       pairs: Maximal number of mixtures (0: all).
       seconds: Length of the excerpt from the beginning of each mixture (0: complete tracks, as in the paper).
+      queries: Cut silence from the queries by the `notes` of their tracks, or by `energy` as in the authors' tests,
+        which needs no annotation.
       seed: Seed of the pairs, if none are published for the corpus.
       out: Folder for the table, the rows and the figures (by default, `lin2021` in the first run folder).
     """
@@ -78,6 +80,7 @@ class Table:
     checkpoints: int = 10
     pairs: int = 32
     seconds: float = 0.0
+    queries: CutBy = "notes"
     seed: int = 2021
     out: Path | None = None
 
@@ -97,7 +100,7 @@ def sdr(reference: np.ndarray, estimate: np.ndarray) -> float:
     return float(scores["SDR"][0, 0])
 
 
-def score_pair(model: Model, corpus: Corpus, pair: Pair, seconds: float) -> Scores:
+def score_pair(model: Model, corpus: Corpus, pair: Pair, seconds: float, queries: CutBy = "notes") -> Scores:
     """The scores of both sources of a pair."""
     system = as_lin2021(model.system, "the model")
     sources = waveforms(corpus, pair, seconds)
@@ -106,7 +109,7 @@ def score_pair(model: Model, corpus: Corpus, pair: Pair, seconds: float) -> Scor
     all_notes = [corpus.notes(source.track, source.stem) for source in pair]
     notes = [rows[rows[:, 0] < length / corpus.sample_rate] for rows in all_notes]
     references = [frame_classes(rows, frames, rate) for rows in notes]
-    conditions = [encode(model, query(corpus, source)) for source in pair]
+    conditions = [encode(model, query(corpus, source, queries)) for source in pair]
     transcriptions = []
     if "transcribe" in system.tasks:
         for condition in conditions:
@@ -279,7 +282,8 @@ def score_run(workdir: Path, options: Table) -> ScoredRun:
         raise ValueError(f"{workdir} has no complete checkpoint yet: train it first")
     pairs, system = test_pairs(corpus, options.pairs, options.seed), as_lin2021(experiment.system, str(options.workdir))
     facts = {"corpus": corpus.metadata.name, "fingerprint": corpus.metadata.fingerprint, "split": "test"}
-    facts |= {"protocol": PROTOCOL, "seconds": options.seconds, "seed": options.seed, "pairs": len(pairs)}
+    protocol = f"queries cut by {options.queries}; {PROTOCOL}"
+    facts |= {"protocol": protocol, "seconds": options.seconds, "seed": options.seed, "pairs": len(pairs)}
     by_step = {}
     with Progress(f"{workdir.name}, {len(steps)} checkpoints", len(steps) * len(pairs), unit="pair") as progress:
         for step in steps:
@@ -287,7 +291,9 @@ def score_run(workdir: Path, options: Table) -> ScoredRun:
 
             def score(model: Model = model) -> Scores:
                 return [
-                    row for pair in progress.over(pairs) for row in score_pair(model, corpus, pair, options.seconds)
+                    row
+                    for pair in progress.over(pairs)
+                    for row in score_pair(model, corpus, pair, options.seconds, options.queries)
                 ]
 
             by_step[step] = cached_scores(run.path / "lin2021" / f"{step}.json", {**facts, "step": step}, score)

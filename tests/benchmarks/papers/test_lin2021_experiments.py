@@ -11,7 +11,7 @@ from benchmarks.papers.lin2021 import frames, pairs, synthesis, table
 from data_pipelines.annotations.notes import frame_classes, notes_from_classes
 from data_pipelines.corpora.base import Stem
 from data_pipelines.prepared import store
-from data_pipelines.prepared.corpus import open_corpus
+from data_pipelines.prepared.corpus import Excerpt, open_corpus
 from data_pipelines.schema import CLASSES, SILENCE_CLASS
 from qsep_jax.systems.lin2021 import Lin2021
 from tests.commands import command, refused
@@ -76,6 +76,18 @@ def test_waveforms_and_queries(corpus):
     assert pairs.waveforms(corpus, pair, 0.0).shape == (2, round(SECONDS * RATE), 1)
     assert pairs.waveforms(corpus, pair, 1.5).shape == (2, 24_000, 1)
     assert len(pairs.query(corpus, pair[0])) == 2 * RATE  # without the silence at the end
+
+
+def test_queries_are_cut_by_energy_without_looking_at_notes(corpus, monkeypatch):
+    librosa = pytest.importorskip("librosa")
+    source = pairs.test_pairs(corpus, 1, 0)[0][0]
+    monkeypatch.setattr(pairs, "sounding_parts", None)  # the notes must not be read
+    query = pairs.query(corpus, source, "energy")
+    track = corpus.read(Excerpt(source.query_track, source.stem, 0, round(SECONDS * RATE)))
+    assert abs(len(query) - 2 * RATE) < 2048  # the last second is silent
+    np.testing.assert_array_equal(query, track[: len(query)])
+    loud = librosa.effects.split(track[:, 0], top_db=18)
+    assert len(query) == sum(stop - start for start, stop in loud)
 
 
 def test_sdr_is_that_of_mir_eval():
@@ -191,9 +203,12 @@ def test_the_table_of_a_run(score_run, data, tmp_path, monkeypatch):
     assert (tmp_path / "instruments.png").stat().st_size > 5000
     assert (tmp_path / "durations.png").stat().st_size > 5000
     first = (tmp_path / "table.md").read_text()
+    assert all(row["protocol"].startswith("queries cut by notes; ") for row in rows)
     monkeypatch.setattr(table, "score_pair", None)  # a second scoring would fail
     assert command(table, *options) == 0
     assert (tmp_path / "table.md").read_text() == first
+    with pytest.raises(TypeError):  # scores with other queries are not taken for these
+        table.evaluate(score_run, table.Table(root=str(data), corpus="pieces", pairs=1, seconds=1.0, queries="energy"))
 
 
 def test_options_are_refused_with_one_line(score_run, run, tmp_path, capsys):
