@@ -6,7 +6,7 @@ epochs of 250 batches. The experiments of the table are the variants `exp1` to `
 by its difference from the one that it is compared with (`EXPERIMENTS`); `exp22` and `exp23` are the two unsuccessful
 attempts of section 5.4.
 
-    qsep prepare solos --source SOLOS --sample-rate 11025
+    qsep prepare solos --source SOLOS --sample-rate 11025 --frame-rate 0        # 5 for experiments 12 to 21, on video
     qsep prepare urmp --source URMP --name urmp_pieces --merged --split test --sample-rate 11025
     qsep train --config slizovskaia2021:exp9 --workdir runs/exp9
     qsep evaluate --workdir runs/exp9 --protocol segments --corpus urmp_pieces --wiener 0 2

@@ -46,6 +46,30 @@ class _Video:
     ranges: tuple[Range, ...]
 
 
+@dataclasses.dataclass
+class _Problems:
+    """The videos `CLASS/VIDEO` that lack something, so that one message can name all of them."""
+
+    without_frames: list[str] = dataclasses.field(default_factory=list)
+    without_ranges: list[str] = dataclasses.field(default_factory=list)
+
+    def check(self, source: Path, ranges: Path | None) -> None:
+        """Raise ValueError if there is a problem."""
+        lines = []
+        if names := self.without_frames:
+            lines.append(
+                f"{source} lacks the frames, frames/CLASS/VIDEO/0001.jpg and so on, of these videos ({len(names)}): "
+                f"{', '.join(names)}; extract them, or give --frame-rate 0 if no system needs video"
+            )
+        if names := self.without_ranges:
+            lines.append(
+                f"{ranges} lacks the ranges of these videos ({len(names)}): {', '.join(names)}; add them (an empty "
+                "list leaves a video out)"
+            )
+        if lines:
+            raise ValueError(". ".join(lines))
+
+
 @dataclasses.dataclass(frozen=True)
 class Solos(CorpusBuilder):
     """Solos, with a track for each range of a video that shows one of 13 instruments being played.
@@ -53,7 +77,8 @@ class Solos(CorpusBuilder):
     Attributes:
       source: Folder that holds `wav11k` and `frames`.
       ranges: Published JSON file with the ranges of frames of each video; without it, complete videos are used.
-      frame_rate: Video frames per second to store, at most 25; 0 stores none.
+      frame_rate: Video frames per second to store, at most 25; 0 stores none and needs none, which is enough for
+        systems that are not conditioned on video.
       frame_size: Height and width in pixels to which frames are resized; 0 keeps their size.
     """
 
@@ -135,7 +160,7 @@ class Solos(CorpusBuilder):
         if not self.source.is_dir():
             raise ValueError(f"{self.source}: no such folder")
         ranges = _read_ranges(self.ranges) if self.ranges else None
-        classes = [path for path in sorted((self.source / "wav11k").glob("*")) if path.is_dir()]
+        classes, problems = [path for path in sorted((self.source / "wav11k").glob("*")) if path.is_dir()], _Problems()
         videos = []
         for folder in classes:
             instrument, files = _instrument(folder), sorted(folder.glob("*.wav"))
@@ -143,9 +168,13 @@ class Solos(CorpusBuilder):
                 split = "train" if index < max(int(TRAIN_SHARE * len(files)), 1) else "validation"
                 jpegs = self.source / "frames" / folder.name / path.stem
                 if self.frame_rate and not (jpegs.is_dir() and any(jpegs.glob("*.jpg"))):
-                    raise ValueError(f"{path} has no video frame: {jpegs}/0001.jpg and so on are missing")
+                    problems.without_frames.append(f"{folder.name}/{path.stem}")
                 limits = ((0, -1),) if ranges is None else _ranges_of(ranges, folder.name, path.stem, self.ranges)
+                if limits is None:
+                    problems.without_ranges.append(f"{folder.name}/{path.stem}")
+                    continue
                 videos.append(_Video(path.stem, instrument, split, path, jpegs, limits))
+        problems.check(self.source, self.ranges)
         if not videos:
             raise ValueError(f"{self.source} holds no wav11k/CLASS/VIDEO.wav: give the folder of wav11k and frames")
         return videos
@@ -167,11 +196,14 @@ def _read_ranges(path: Path) -> dict[str, Any]:
     return content
 
 
-def _ranges_of(ranges: dict[str, Any], instrument: str, video: str, path: Path | None) -> tuple[Range, ...]:
-    """The ranges of a video, which are listed under its class, or under its name if the file has no classes."""
+def _ranges_of(ranges: dict[str, Any], instrument: str, video: str, path: Path | None) -> tuple[Range, ...] | None:
+    """The ranges of a video, which are listed under its class, or under its name if the file has no classes.
+
+    None if the video is not listed.
+    """
     by_video = ranges.get(instrument, ranges)
     if not isinstance(by_video, dict) or video not in by_video:
-        raise ValueError(f"{path} has no ranges of {instrument}/{video}: add them; an empty list leaves the video out")
+        return None
     limits = by_video[video]
     for pair in limits if isinstance(limits, list) else [limits]:
         is_pair = isinstance(pair, list) and len(pair) == 2 and all(type(number) is int for number in pair)

@@ -32,7 +32,7 @@ from data_pipelines.corpora import pitch_shift
 from data_pipelines.corpora.base import CorpusBuilder, OrderedMap, Stem, Track
 from data_pipelines.corpora.folder import file_inputs
 from data_pipelines.corpora.urmp_lin2021 import published_train_tracks
-from data_pipelines.corpora.urmp_video import Boxes, find_box, find_video, player_frames
+from data_pipelines.corpora.urmp_video import Boxes, Strip, find_box, find_video, player_frames
 from data_pipelines.schema import UNSEEN_INSTRUMENTS
 from data_pipelines.video.files import Box, read_boxes
 
@@ -95,7 +95,7 @@ class Urmp(CorpusBuilder):
       frame_rate: Video frames per second to store; 0 stores none.
       frame_size: Height and width in pixels to which frames are resized; 0 keeps their size.
       boxes: JSON file with the position of each player, {piece: {track or instrument: [x, y, width, height]}} in pixels
-        of the video.
+        of the video. By default the players have equally wide vertical strips, in the order of their numbers.
       training_tracks: `all` tracks of the training split, or the 55 `published` ones of Lin et al. 2021; `--tracks` on
         the command line.
     """
@@ -124,13 +124,13 @@ class Urmp(CorpusBuilder):
             raise ValueError(
                 f"--frame-rate {self.frame_rate:g} and --frame-size {self.frame_size} must not be negative"
             )
+        videos = [find_video(self.source / piece) for piece, _ in pieces]
         if self.boxes is None:
-            raise ValueError("--frame-rate needs --boxes, a JSON file with the position of each player in the videos")
+            return file_inputs(self.source, videos)
         boxes = read_boxes(self.boxes)
         for _, players in pieces:
             for track in [players] if self.merged else [(player,) for player in players]:
                 _boxes_of(boxes, track, players)
-        videos = [find_video(self.source / piece) for piece, _ in pieces]
         status = self.boxes.stat()
         return [*file_inputs(self.source, videos), f"{self.boxes.name} {status.st_size} {status.st_mtime_ns}"]
 
@@ -185,7 +185,7 @@ class Urmp(CorpusBuilder):
     def _with_frames(self, stems: list[Stem], players: tuple[Player, ...], seconds: float) -> list[Stem]:
         """The stems with the frames of their players from the video of the piece."""
         folder = players[0].audio.parent
-        boxes = _boxes_of(read_boxes(self.boxes or ""), players, _players(folder))
+        boxes = _boxes_of(read_boxes(self.boxes) if self.boxes else None, players, _players(folder))
         jpegs = player_frames(find_video(folder), boxes, seconds, self.frame_rate, self.frame_size)
         return [
             dataclasses.replace(stem, frames=tuple(stem_jpegs), frame_rate=self.frame_rate)
@@ -229,18 +229,21 @@ def _players(folder: Path) -> tuple[Player, ...]:
     return tuple(players[number] for number in sorted(players))
 
 
-def _boxes_of(boxes: Boxes, track: tuple[Player, ...], players: tuple[Player, ...]) -> dict[str, Box]:
+def _boxes_of(
+    boxes: Boxes | None, track: tuple[Player, ...], players: tuple[Player, ...]
+) -> dict[str, Box] | dict[str, Strip]:
     """The box of the first player of each instrument of a track, by the name of the player.
 
     Args:
+      boxes: boxes of the pieces; None for strips.
       track: players of the track.
       players: all players of the piece.
     """
     firsts = {player.instrument: player for player in reversed(track)}
-    piece = players[0].audio.parent.name
-    return {
-        player.name: find_box(boxes, piece, player, players) for player in track if firsts[player.instrument] is player
-    }
+    piece, shown = players[0].audio.parent.name, [player for player in track if firsts[player.instrument] is player]
+    if boxes is None:
+        return {player.name: Strip(players.index(player), len(players)) for player in shown}
+    return {player.name: find_box(boxes, piece, player, players) for player in shown}
 
 
 def _tags(piece: str) -> list[str]:

@@ -1,19 +1,34 @@
 """Frames of the players of a URMP piece, cropped from its video `Vid_01_Jupiter_vn_vc.mp4`.
 
-The corpus does not contain boxes. A user writes them by hand to a JSON file, with [x, y, width, height] in pixels of
-the video for each player of each piece. One box per player suffices, since the players do not change their position.
-The name of a player is the name of the track, or the instrument, which stands for its first player in the piece.
+The corpus does not contain boxes. The players stand side by side, from left to right in the order of their numbers, so
+by default each of them has one of equally wide vertical strips. Better boxes can be written by hand to a JSON file,
+with [x, y, width, height] in pixels of the video for each player of each piece. One box per player suffices, since the
+players do not change their position. The name of a player is the name of the track, or the instrument, which stands for
+its first player in the piece.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from data_pipelines.video import files, frames
 
 Boxes = dict[str, dict[str, files.Box]]
+
+
+class Strip(NamedTuple):
+    """One of `count` equally wide vertical strips of a picture, the first one at the left."""
+
+    place: int
+    count: int
+
+    def to_box(self, image: np.ndarray) -> files.Box:
+        """Return the strip in pixels of a picture `[H, W, 3]`."""
+        height, width = image.shape[:2]
+        left, right = (place * width // self.count for place in (self.place, self.place + 1))
+        return (left, 0, right - left, height)
 
 
 class Player(Protocol):
@@ -61,12 +76,12 @@ def find_box(boxes: Boxes, piece: str, player: Player, players: Sequence[Player]
 
 
 def player_frames(
-    path: Path, boxes: dict[str, files.Box], seconds: float, rate: float, size: int
+    path: Path, boxes: Mapping[str, files.Box | Strip], seconds: float, rate: float, size: int
 ) -> dict[str, list[bytes]]:
     """Crop the frames of each player from a video, which is decoded once.
 
     Args:
-      boxes: box of each player, by name.
+      boxes: box or strip of each player, by name.
       seconds: time from the beginning of the video for which frames are returned.
       rate: frames per second.
       size: height and width to which frames are resized; 0 keeps their size.
@@ -81,6 +96,7 @@ def player_frames(
     seconds = min(seconds, files.duration(path))
     for image in files.frames(path, np.arange(max(frames.first_frame_at(seconds, rate), 1)) / rate):
         for player, box in boxes.items():
-            crop = files.crop(image, box, f"{player} in {path.name}")
+            pixels = box.to_box(image) if isinstance(box, Strip) else box
+            crop = files.crop(image, pixels, f"{player} in {path.name}")
             jpegs[player].append(frames.encode(frames.resize(crop, size) if size else crop))
     return jpegs

@@ -178,11 +178,11 @@ DAMAGES = {
     ),
     "no folder of frames": (
         lambda source: shutil.rmtree(source / F),
-        rf"Violin/f.wav has no video frame: .*{F}/0001.jpg and so on are missing",
+        r"solos lacks the frames, .*0001.jpg and so on, of these .* \(1\): Violin/f; .* --frame-rate 0 if no system",
     ),
     "an empty folder of frames": (
         lambda source: [path.unlink() for path in (source / F).iterdir()],
-        r"Violin/f.wav has no video frame",
+        r"lacks the frames, .* \(1\): Violin/f;",
     ),
     "a missing frame": (
         remove(f"{F}/0011.jpg"),
@@ -213,7 +213,7 @@ DAMAGES = {
     "a fraction of a frame": (ranges(f=[[0, 9.5]]), r"not \[0, 9.5\]"),
     "a list without the video": (
         lambda source: (source / "ranges.json").write_text(json.dumps({**RANGES, "Violin": {}})),
-        "ranges.json has no ranges of Violin/f: add them; an empty list leaves the video out",
+        r"ranges.json lacks the ranges of these videos \(2\): Violin/f, Violin/g; add them \(an empty list leaves",
     ),
     "another form of list": (write("ranges.json", b"[1]"), "ranges.json does not hold ranges as"),
     "invalid JSON": (
@@ -228,6 +228,16 @@ def load_all(corpus):
     corpus.inputs()
     for track in corpus.tracks(map):
         corpus.load(track, RATE)
+
+
+def test_all_videos_without_frames_or_ranges_are_named_at_once(source):
+    for path in ("DoubleBass/b", "Violin/f", "Tuba/h"):
+        shutil.rmtree(source / "frames" / path)
+    (source / "ranges.json").write_text(json.dumps({**RANGES, "Violin": {}, "Tuba": {}}))
+    frames_missing = r"lacks the frames, .* \(3\): DoubleBass/b, Tuba/h, Violin/f; .*"
+    ranges_missing = r"lacks the ranges of these videos \(3\): Tuba/h, Violin/f, Violin/g; add"
+    with pytest.raises(ValueError, match=frames_missing + ranges_missing):
+        Solos(source, source / "ranges.json").inputs()
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

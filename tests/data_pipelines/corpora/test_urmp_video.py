@@ -12,7 +12,7 @@ from pictures import number_of, numbered
 
 from data_pipelines import prepare
 from data_pipelines.corpora.urmp import Urmp
-from data_pipelines.corpora.urmp_video import find_video
+from data_pipelines.corpora.urmp_video import Strip, find_video
 from data_pipelines.prepared import store
 from data_pipelines.prepared.corpus import open_corpus
 from data_pipelines.video import frames
@@ -184,6 +184,22 @@ def test_corpora_prepared_before_these_options_stay_valid(written):
     assert store.fingerprint(urmp(written), RATE) != before
 
 
+def test_players_have_equal_strips_without_boxes(written):
+    """They stand from left to right in the order of their numbers, as in the boxes of this file."""
+    for merged in (False, True):
+        by_hand, strips = urmp(written, merged=merged), urmp(written, merged=merged, boxes=None)
+        for track in strips.tracks(map):
+            expected = [stem.frames for stem in by_hand.load(track, RATE)]
+            assert [stem.frames for stem in strips.load(track, RATE)] == expected
+            assert all(expected)
+    assert len(urmp(written, boxes=None).inputs()) == len(urmp(written).inputs()) - 1
+
+
+def test_strips_cover_a_picture_whose_width_is_no_multiple():
+    strips = [Strip(place, 3).to_box(np.zeros((48, 100, 3))) for place in range(3)]
+    assert strips == [(0, 0, 33, 48), (33, 0, 33, 48), (66, 0, 34, 48)]
+
+
 def test_a_changed_video_or_file_of_boxes_is_a_changed_input(source):
     before = urmp(source).inputs()
     assert len(before) == 2 * 8 + 3 + 1
@@ -260,7 +276,6 @@ def test_errors_in_the_source_are_reported(damage, source):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"boxes": None}, "--frame-rate needs --boxes"),
         ({"frame_rate": -1.0}, "--frame-rate -1 .* must not be negative"),
         ({"frame_size": -1}, "--frame-size -1 must not be negative"),
     ],
