@@ -88,7 +88,7 @@ def _paper(system: Lin2021) -> Lin2021:
 
 
 def _small(system: Lin2021) -> tuple[Lin2021, Train]:
-    """8 kHz, a window of 512 (as long as 1024 at 16 kHz), 50 frames per second, clips of 0.64 s, five narrow levels.
+    """8 kHz, a window of 512 (as long as 1024 at 16 kHz), 50 frames per second, five narrow levels; clips of 3 s.
 
     Also a higher learning rate, 2e-3. Twelve pairs as in the paper; checkpoints after every thirtieth of the steps.
     """
@@ -98,7 +98,7 @@ def _small(system: Lin2021) -> tuple[Lin2021, Train]:
         window_length=512,
         fft_length=system.fft_length // 2,
         hop_length=160,
-        frames=32,
+        frames=150,
         channels=(2, 4, 8, 12, 16),
         transcriber_channels=(32, 48),
         optimizer=Optimizer("amsgrad", learning_rate=2e-3),
