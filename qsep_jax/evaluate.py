@@ -151,19 +151,30 @@ class Tracks(ProtocolOptions, CorpusOptions):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Segments(CorpusOptions):
-    """Score a run that estimates all stems at once on segments of its training length; a stopped evaluation continues.
+    """Score a run that estimates all stems at once on short segments; a stopped evaluation continues.
 
     Example: qsep evaluate segments --workdir runs/exp9 --corpus urmp_pieces --wiener 0 2
 
     Attributes:
       wiener: Numbers of iterations of a Wiener filter, which is applied to the outputs for each segment. Each number
         gives an estimate of its own.
+      frames: Length of a segment in STFT frames, for convolutional models; 0 takes the length of training. Scores of
+        BSS Eval depend on it: short segments raise the SAR most of all.
     """
 
     wiener: tuple[int, ...] = (0, 2)
+    frames: int = 0
 
     def evaluate(self, name: str, out: Path | None, step: Step) -> Evaluation:
-        return evaluate_segments(name, self.to_selection(), wiener=self.wiener, oracles=self.oracle, out=out, step=step)
+        return evaluate_segments(
+            name,
+            self.to_selection(),
+            wiener=self.wiener,
+            frames=self.frames,
+            oracles=self.oracle,
+            out=out,
+            step=step,
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

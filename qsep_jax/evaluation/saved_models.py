@@ -17,6 +17,7 @@ from qsep_jax.metrics.protocols import Protocol
 from qsep_jax.runs.bundle import SavedModel, find_model, identity
 from qsep_jax.runs.experiment import Experiment
 from qsep_jax.runs.folder import Step
+from qsep_jax.systems.capabilities import with_frames
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,25 +122,30 @@ def evaluate_segments(
     data: TrackSelection = TrackSelection(),
     *,
     wiener: Sequence[int] = (0, 2),
+    frames: int = 0,
     oracles: Sequence[Oracle] = ("mixture", "irm"),
     out: Path | None = None,
     step: Step = "best",
 ) -> Evaluation:
-    """Score a saved model that estimates all stems at once on segments of the length that it was trained on.
+    """Score a saved model that estimates all stems at once on segments, by default of its training length.
 
     Args:
       name: Run folder, bundle or name of a bundled model.
       step: Checkpoint of a run folder.
       wiener: Numbers of iterations of a Wiener filter; each gives an estimate of its own.
+      frames: Length of a segment in STFT frames; 0 for the length that the model was trained on.
       oracles: Oracles that are scored beside the model.
       out: Folder for the results; by default `CORPUS_SPLIT_segments` in the model's `evaluation`.
 
     Raises:
-      ValueError: if the model does not separate or is query-based, or the corpus is not prepared or lacks tracks.
+      ValueError: if the model does not separate or is query-based, its segments cannot have this length, or the corpus
+        is not prepared or lacks tracks.
     """
     saved, experiment, model = _load(name, data.root, step)
     if "query" in model.system.cues:
         raise ValueError(f"{name} is query-based: segments are for models that estimate all stems at once")
+    if frames:
+        model = Model(with_frames(model.system, frames), model.variables)
     corpus, condition_of, features = _open(experiment, model, data, 1)
     protocol, corpus_name = segments.segment_protocol(model.system), corpus.metadata.name
     by_model = segments.model_estimators(model, condition_of, wiener)

@@ -12,6 +12,7 @@ the capability narrows the system by a function of this module, which raises one
 | adaptation to a song   | `adaptation`                       | `Adaptable`              | `adaptable`       |
 | STFT of its own        | `window_length` and `hop_length`   | `UsesStft`               | `uses_stft`       |
 | complex estimates      | `spectrograms`                     | `EstimatesSpectrograms`  | `isinstance`      |
+| chunks of any length   | `with_frames`                      | `AnyLength`              | `with_frames`     |
 """
 
 import dataclasses
@@ -229,6 +230,30 @@ def adaptable(system: System) -> Adaptable:
             f"{type(system).__name__} has no settings for adaptation: name the parameters to adapt by --trainable"
         )
     return system
+
+
+@runtime_checkable
+class AnyLength(Protocol):
+    """A convolutional system, whose chunks may have another number of STFT frames than it was trained on."""
+
+    def with_frames(self, frames: int) -> System:
+        """Return the same system with chunks of `frames` STFT frames, for the same variables.
+
+        Raises:
+          ValueError: if the levels of the network do not divide the number of frames.
+        """
+        ...
+
+
+def with_frames(system: System, frames: int) -> System:
+    """Return the system with chunks of `frames` STFT frames.
+
+    Raises:
+      ValueError: if the length of its chunks is fixed, or its network does not divide the number of frames.
+    """
+    if not isinstance(system, AnyLength):
+        raise ValueError(f"this model ({type(system).__name__}) has segments of one length: leave out --frames")
+    return system.with_frames(frames)
 
 
 def uses_stft(system: System) -> UsesStft:

@@ -134,6 +134,10 @@ class Slizovskaia2021(System):
     def chunk_samples(self) -> int:
         return self.frames * self.hop_length
 
+    def with_frames(self, frames: int) -> System:
+        """Return the same system with chunks of `frames` STFT frames."""
+        return dataclasses.replace(self, frames=frames)
+
     @property
     def separator(self) -> MaskUNet:
         film = "none" if self.conditioning == "multiply" else self.conditioning

@@ -99,6 +99,10 @@ class SoundOfPixels(System):
     def chunk_samples(self) -> int:
         return self.frames * self.hop_length
 
+    def with_frames(self, frames: int) -> System:
+        """Return the same system with chunks of `frames` STFT frames."""
+        return dataclasses.replace(self, frames=frames)
+
     @property
     def visual(self) -> PlayerFrames:
         return PlayerFrames(self.frames_seen, self.spacing, self.size, self.slots)

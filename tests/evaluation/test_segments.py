@@ -19,6 +19,8 @@ from qsep_jax.inference.model import Model
 from qsep_jax.metrics.protocols import Protocol
 from qsep_jax.metrics.tracks import TrackScores
 from qsep_jax.runs.bundle import Bundle
+from qsep_jax.systems.capabilities import with_frames
+from qsep_jax.systems.stoller2018 import Stoller2018
 from tests.commands import command, refused
 from tests.pieces import ON_LABELS, ON_VIDEO, PIECES, RATE, SAMPLES, STEMS, UNCONDITIONED, write_bundle, write_pieces
 from tests.variables import variables_of
@@ -183,6 +185,22 @@ def test_scores_are_stored_for_each_segment(evaluated):
     pairs = by_segment([content], "model_w2")
     assert pairs["cello", "duet/2"] == content.stems["cello"]["SI-SDR"][2]
     assert by_segment([content], "mixture") == {}
+
+
+def test_segments_of_another_length(bundles, tmp_path):
+    """Of half the training length: twice as many segments, of estimates by the same network."""
+    assert command(evaluate, *options(bundles["none"], tmp_path), "--frames", 32, "--oracle") == 0
+    assert "segments of 0.128 s" in (tmp_path / "table.md").read_text()
+    content = TrackScores.from_file(tmp_path / "tracks" / "model_w0" / "duet.json")
+    assert all(len(values) == 6 for stem in content.stems.values() for values in stem.values())
+
+
+def test_lengths_that_a_model_does_not_take_are_refused(bundles, tmp_path, capsys):
+    refused(
+        capsys, "2 levels halve 64 bins and 33 frames", evaluate, *options(bundles["none"], tmp_path), "--frames", 33
+    )
+    with pytest.raises(ValueError, match=r"this model \(Stoller2018\) has segments of one length: leave out --frames"):
+        with_frames(Stoller2018(), 64)
 
 
 def test_an_evaluation_that_was_killed_continues(bundles, tmp_path, monkeypatch):
