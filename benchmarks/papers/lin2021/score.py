@@ -8,7 +8,7 @@ import dataclasses
 from pathlib import Path
 
 from benchmarks.papers import records
-from benchmarks.papers.lin2021.table import Table, name_of, score_run
+from benchmarks.papers.lin2021.scoring import ScoreOptions, name_of, score_run
 from qsep_jax.command_line import console
 from qsep_jax.systems.lin2021 import Lin2021
 
@@ -18,22 +18,16 @@ VARIANTS = {"AMT-only": "amt", "MSS-only": "mss", "multi-task": "multitask", "MS
 
 
 @dataclasses.dataclass(frozen=True)
-class Score:
+class Score(ScoreOptions):
     """Score the last checkpoints of a run as in Table 1, and write every score to a record.
 
     Attributes:
       workdir: Run folder; required.
       record: JSON file of the record; required.
-      checkpoints: Number of last checkpoints to score.
-      pairs: Maximal number of mixtures (0: all).
-      seconds: Length of the excerpt from the beginning of each mixture (0: complete tracks, as in the paper).
     """
 
     workdir: Path | None = None
     record: Path | None = None
-    checkpoints: int = 10
-    pairs: int = 32
-    seconds: float = 0.0
 
 
 def published_config(system: Lin2021) -> str:
@@ -47,8 +41,7 @@ def main() -> None:
         raise ValueError(f"--workdir and --record are needed. Example: {EXAMPLE}")
     console.need_positive(options, "checkpoints")
     console.cache_compilations()
-    settings = Table(checkpoints=options.checkpoints, pairs=options.pairs, seconds=options.seconds)
-    scored = score_run(options.workdir, settings)
+    scored = score_run(options.workdir, options)
     by_step = {0: scored.bounds, **scored.by_step}
     scores = [{"step": step, **row} for step, rows in by_step.items() for row in rows]
     data = {**scored.facts, "sample_rate": scored.sample_rate}

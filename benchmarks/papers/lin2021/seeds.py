@@ -15,7 +15,7 @@ import tyro
 
 from benchmarks.papers import published
 from benchmarks.papers.lin2021.pairs import as_lin2021
-from benchmarks.papers.lin2021.table import name_of
+from benchmarks.papers.lin2021.scoring import name_of
 from benchmarks.papers.records import Record, read_records
 from data_pipelines import console
 from data_pipelines.schema import SEEN_INSTRUMENTS

@@ -15,7 +15,7 @@ import tyro
 
 from benchmarks.papers import published
 from benchmarks.papers.lin2021.pairs import Pair, as_lin2021, load_run, query, test_pairs, waveforms
-from benchmarks.papers.lin2021.table import name_of
+from benchmarks.papers.lin2021.scoring import name_of
 from data_pipelines.annotations.notes import frame_classes, notes_from_classes
 from data_pipelines.prepared.corpus import Corpus, Excerpt
 from data_pipelines.progress import Progress

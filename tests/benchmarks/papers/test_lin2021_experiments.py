@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from mir_eval.separation import bss_eval_sources
 
-from benchmarks.papers.lin2021 import frames, pairs, synthesis, table
+from benchmarks.papers.lin2021 import frames, pairs, scoring, synthesis, table
 from data_pipelines.annotations.notes import frame_classes, notes_from_classes
 from data_pipelines.corpora.base import Stem
 from data_pipelines.prepared import store
@@ -96,7 +96,7 @@ def test_sdr_is_that_of_mir_eval():
     estimate = 0.8 * np.roll(reference, 3) + 0.3 * rng.normal(size=(4000, 1))
     with pytest.warns(FutureWarning):
         theirs = bss_eval_sources(reference.T, estimate.T, compute_permutation=False)[0]
-    assert table.sdr(reference, estimate) == pytest.approx(theirs[0], abs=1e-6)
+    assert scoring.sdr(reference, estimate) == pytest.approx(theirs[0], abs=1e-6)
 
 
 def random_notes(rng, count=60):
@@ -185,14 +185,14 @@ def test_means_over_sources_then_over_checkpoints():
     ],
 )
 def test_names_of_the_systems(fields, name):
-    assert table.name_of(Lin2021(**fields)) == name
+    assert scoring.name_of(Lin2021(**fields)) == name
 
 
 def test_the_table_of_a_run(score_run, data, tmp_path, monkeypatch):
     options = ("--workdir", score_run, "--root", data, "--corpus", "pieces", "--pairs", 1, "--seconds", 1.0)
     options += ("--checkpoints", 2, "--out", tmp_path)
-    cached = table.cached_scores  # the scores go to another folder, so that the shared run does not change
-    monkeypatch.setattr(table, "cached_scores", lambda path, *others: cached(tmp_path / path.name, *others))
+    cached = scoring.cached_scores  # the scores go to another folder, so that the shared run does not change
+    monkeypatch.setattr(scoring, "cached_scores", lambda path, *others: cached(tmp_path / path.name, *others))
     assert command(table, *options) == 0
     rows = json.loads((tmp_path / "results.json").read_text())
     systems = {(row["system"], row["metric"]) for row in rows}
@@ -204,7 +204,7 @@ def test_the_table_of_a_run(score_run, data, tmp_path, monkeypatch):
     assert (tmp_path / "durations.png").stat().st_size > 5000
     first = (tmp_path / "table.md").read_text()
     assert all(row["protocol"].startswith("queries cut by notes; ") for row in rows)
-    monkeypatch.setattr(table, "score_pair", None)  # a second scoring would fail
+    monkeypatch.setattr(scoring, "score_pair", None)  # a second scoring would fail
     assert command(table, *options) == 0
     assert (tmp_path / "table.md").read_text() == first
     with pytest.raises(TypeError):  # scores with other queries are not taken for these
