@@ -6,6 +6,7 @@ one machine and tabulated on another.
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,13 +69,12 @@ def make_record(
       published_config: The config of the paper's own training, `lin2021:msi`, to which the budget is compared.
     """
     experiment, published = saved.experiment(), load_config(published_config)
-    budget = {
-        "steps": experiment.train.steps,
-        "audio_s": audio_seconds(experiment),
-        "share_of_paper": audio_seconds(experiment) / audio_seconds(published),
-    }
+    metrics = saved.path / "metrics.jsonl"
+    steps = trained_steps(metrics, experiment)
+    heard = audio_seconds(experiment, steps)
+    budget = {"steps": steps, "audio_s": heard, "share_of_paper": heard / audio_seconds(published)}
     starts = json.loads((saved.path / "environment.json").read_text()) if isinstance(saved, RunFolder) else []
-    training = {"seconds": training_seconds(saved.path / "metrics.jsonl", experiment), "starts": starts}
+    training = {"seconds": training_seconds(metrics, experiment), "starts": starts}
     return Record(
         paper,
         saved.path.resolve().name,
@@ -88,10 +88,18 @@ def make_record(
     )
 
 
-def audio_seconds(experiment: Experiment) -> float:
-    """The seconds of mixtures that a training hears: steps × batch size × length of an example."""
+def audio_seconds(experiment: Experiment, steps: int | None = None) -> float:
+    """The seconds of mixtures that a training hears: steps (by default all) × batch size × length of an example."""
     system, train = experiment.system, experiment.train
-    return train.steps * train.batch_size * system.example_samples / system.sample_rate
+    steps = train.steps if steps is None else steps
+    return steps * train.batch_size * system.example_samples / system.sample_rate
+
+
+def trained_steps(metrics: Path, experiment: Experiment) -> int:
+    """The steps that a training made: those in `metrics.jsonl` if it can end early, else those of the experiment."""
+    if not experiment.train.patience or not metrics.is_file():
+        return experiment.train.steps
+    return max(json.loads(line)["step"] for line in metrics.read_text().splitlines())
 
 
 def training_seconds(metrics: Path, experiment: Experiment) -> float | None:
@@ -133,6 +141,24 @@ def read_records(paths: Iterable[Path]) -> list[Record]:
     if not files:
         raise ValueError(f"{', '.join(map(str, paths))}: no record of a scored run: score a run first")
     return [read_record(file) for file in files]
+
+
+def check_comparable(records: Sequence[Record]) -> None:
+    """Check that records are of the same data and protocol.
+
+    Raises:
+      ValueError: if not.
+    """
+    for record in records[1:]:
+        for name in ("data", "protocol"):
+            value, other = getattr(record, name), getattr(records[0], name)
+            if value != other:
+                raise ValueError(f"{record.run} and {records[0].run} differ in {name}: {value} and {other}")
+
+
+def finite(score: float) -> float | None:
+    """A score as a record has it: None for NaN and infinity, which JSON lacks."""
+    return float(score) if math.isfinite(score) else None
 
 
 def _rounded(row: dict[str, Any]) -> dict[str, Any]:

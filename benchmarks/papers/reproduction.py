@@ -14,12 +14,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from data_pipelines import console
 from data_pipelines.files import read_json, write_json
 from data_pipelines.progress import hours_and_minutes
+
+# The file of `--data` with which papers render their small test corpora, and where it can be found.
+FLUID = {"FluidR3_GM.sf2": "it is in Debian's package fluid-soundfont-gm, as /usr/share/sounds/sf2/FluidR3_GM.sf2"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +31,8 @@ class Reproduction:
     """Reproduce the tables and figures of a paper: prepare, train, score and tabulate. The same command continues.
 
     Attributes:
-      data: Folder with the published corpora as they were downloaded; not needed with --small.
+      data: Folder with the published corpora as they were downloaded. With --small it is only needed for a SoundFont,
+        by those papers whose small corpora are rendered with one that is not part of this package.
       out: Folder of the prepared corpora, the runs, the records and the tables; required.
       small: Whether to train systems that two CPU cores can train, on the built-in corpora.
       seeds: Number of trainings of each system, with the seeds 0, 1, …
@@ -66,14 +71,22 @@ class Job:
         return any(name == self.name or name in self.name.split("/") for name in names)
 
 
-def main(paper: str, plan: Callable[[Reproduction], list[Job]]) -> None:
-    """Run the command `python -m benchmarks.papers.PAPER` with the jobs of `plan`."""
-    example = f"python -m benchmarks.papers.{paper} --small --out reproduction/{paper}"
+def main(
+    paper: str, plan: Callable[[Reproduction], list[Job]], small_needs: Mapping[str, str] = MappingProxyType({})
+) -> None:
+    """Run the command `python -m benchmarks.papers.PAPER` with the jobs of `plan`.
+
+    Args:
+      small_needs: The files of `--data` that the jobs of `--small` read, and where each can be found.
+    """
+    data = " --data DIR" if small_needs else ""
+    example = f"python -m benchmarks.papers.{paper} --small{data} --out reproduction/{paper}"
     options = console.parse(Reproduction, f"python -m benchmarks.papers.{paper}", example)
     if options.out is None:
         raise ValueError(f"--out is needed. Example: {example}")
     if options.data is None and not options.small:
-        raise ValueError("--data is needed, the folder with the published corpora; --small does without")
+        without = f"--small needs only {', '.join(small_needs)} of it" if small_needs else "--small does without"
+        raise ValueError(f"--data is needed, the folder with the published corpora; {without}")
     console.need_positive(options, "seeds")
     jobs = plan(options)
     chosen = [job for job in jobs if not options.only or job.is_named(options.only)]
@@ -82,8 +95,27 @@ def main(paper: str, plan: Callable[[Reproduction], list[Job]]) -> None:
             raise ValueError(f"no job is named '{name}'; there are {', '.join(job.name for job in jobs)}")
     print(overview(jobs, read_times(options.out)), flush=True)
     if not options.list:
+        if options.small:
+            check_files(options.data, small_needs, [job for job in chosen if not job.result.exists()])
         with locked(options.out):
             run_all(chosen, options.out)
+
+
+def check_files(data: Path | None, needs: Mapping[str, str], jobs: Sequence[Job]) -> None:
+    """Check that the folder of `--data` has the files that the commands of jobs name, before the first one starts.
+
+    Args:
+      needs: Names of files in the folder, and where each can be found.
+
+    Raises:
+      ValueError: if the folder is not given, or a file is missing.
+    """
+    words = {word for job in jobs for command in job.commands for word in command}
+    for name, source in needs.items():
+        path = (data or Path()) / name
+        if str(path) in words and not (data and path.is_file()):
+            problem = f"{data} has no {name}" if data else f"--small needs --data, a folder with {name}"
+            raise ValueError(f"{problem}: {source}")
 
 
 def run_all(jobs: Sequence[Job], out: Path) -> None:

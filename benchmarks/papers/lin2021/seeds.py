@@ -16,7 +16,7 @@ import tyro
 from benchmarks.papers import published
 from benchmarks.papers.lin2021.pairs import as_lin2021
 from benchmarks.papers.lin2021.scoring import name_of
-from benchmarks.papers.records import Record, read_records
+from benchmarks.papers.records import Record, check_comparable, read_records
 from data_pipelines import console
 from data_pipelines.schema import SEEN_INSTRUMENTS
 from qsep_jax.metrics.aggregate import Summary, summarize, summarize_few
@@ -72,7 +72,7 @@ def rows_of(records: Sequence[Record]) -> list[dict[str, Any]]:
     Raises:
       ValueError: if the records are not of the same mixtures and the same protocol.
     """
-    _check_comparable(records)
+    check_comparable(records)
     rows = []
 
     def add(system: str, metric: str, runs: Sequence[dict], records: Sequence[Record]) -> None:
@@ -161,16 +161,6 @@ def _mean_over_runs(records: Sequence[Record]) -> dict[tuple[str, str, int], flo
 
 def _difference(first: dict, second: dict) -> dict:
     return {source: value - second[source] for source, value in first.items()}
-
-
-def _check_comparable(records: Sequence[Record]) -> None:
-    for record in records[1:]:
-        for name, value, other in (
-            ("data", record.data, records[0].data),
-            ("protocol", record.protocol, records[0].protocol),
-        ):
-            if value != other:
-                raise ValueError(f"{record.run} and {records[0].run} differ in {name}: {value} and {other}")
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """Tests of accuracy records: what they state, and that they are read as they were written."""
 
+import dataclasses
 import json
 
 import pytest
@@ -43,6 +44,18 @@ def test_a_record_states_the_budget_beside_the_papers(run):
     assert record.training == {"seconds": 50 * 12 / 24 + 50 * 12 / 48, "starts": [{"commit": "abc"}]}
     assert record.run == "msi-0"
     assert record.config["train"]["seed"] == 0
+
+
+def test_the_budget_of_a_run_that_ended_early_is_what_it_heard(run):
+    experiment = run.experiment()
+    train = dataclasses.replace(experiment.train, patience=1, validate_every=100, save_every=100)
+    write_config(run.path / "config.json", dataclasses.replace(experiment, train=train))
+    assert record_of(run).budget["steps"] == 100
+    assert record_of(run).budget["share_of_paper"] == pytest.approx(100 / 104_000)
+
+
+def test_scores_that_json_lacks_are_null():
+    assert [records.finite(score) for score in (1.5, float("nan"), float("inf"))] == [1.5, None, None]
 
 
 def test_records_are_read_as_they_were_written(run, tmp_path):

@@ -1,5 +1,6 @@
 """Tests of the jobs by which each paper is reproduced: every command runs, on generated corpora and debug models."""
 
+import dataclasses
 import importlib
 import importlib.util
 from pathlib import Path
@@ -12,7 +13,7 @@ from qsep_jax.runs.experiment import load_config
 from tests.commands import command
 from tests.experiments import write_corpora
 
-PAPERS = ("lee2019", "lin2021")
+PAPERS = ("lee2019", "lin2021", "stoller2018")
 
 
 def jobs_of(paper: str, **options) -> list[Job]:
@@ -55,6 +56,11 @@ def test_every_job_runs(paper, tmp_path, monkeypatch):
             if words[0] == prepare.__name__:
                 continue
             if "--config" in words:
-                write_corpora(load_config(words[words.index("--config") + 1]), tmp_path / "data")
+                experiment = load_config(words[words.index("--config") + 1])
+                # Test corpora that only a later command names are prepared by jobs of their own.
+                prepared = (job.name.removeprefix("prepare/") for job in jobs if job.name.startswith("prepare/"))
+                for corpus in (experiment.evaluation.corpus, *prepared):
+                    evaluation = dataclasses.replace(experiment.evaluation, corpus=corpus)
+                    write_corpora(dataclasses.replace(experiment, evaluation=evaluation), tmp_path / "data")
             assert command(importlib.import_module(words[0]), *words[1:]) == 0, words
         assert job.result.exists() or job.commands[0][0] == prepare.__name__, job.name

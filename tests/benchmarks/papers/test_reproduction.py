@@ -1,5 +1,6 @@
 """Tests of the command that reproduces a paper: order, continuation after a kill, choice of jobs, refusals."""
 
+import dataclasses
 import fcntl
 import os
 import signal
@@ -115,6 +116,36 @@ def test_the_time_left_follows_the_pace_of_the_jobs_so_far():
 def test_refusals(monkeypatch, capsys, arguments, message):
     assert run(monkeypatch, *arguments) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_small_variant_that_needs_a_file_asks_for_it_before_the_first_job(tmp_path, monkeypatch, capsys):
+    needs, file = {"font.sf2": "it is in the package fonts"}, tmp_path / "data" / "font.sf2"
+
+    def with_font(options: Reproduction) -> list[Job]:
+        prepare, *others = plan(options)
+        font = str((options.data or Path()) / "font.sf2")
+        return [dataclasses.replace(prepare, commands=((*prepare.commands[0], font),)), *others]
+
+    def start(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["lin2021", "--small", "--out", "out", *arguments])
+        try:
+            console.run(lambda: reproduction.main("lin2021", with_font, small_needs=needs))
+        except SystemExit as exit_:
+            return int(exit_.code or 0)
+        return 0
+
+    assert start() == 2
+    assert "--small needs --data, a folder with font.sf2: it is in the package fonts" in capsys.readouterr().err
+    assert start("--data", "data") == 2
+    assert "data has no font.sf2: it is in the package fonts" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "log").exists()
+    assert start("--list") == 0
+    assert start("--only", "table") == 0  # its commands do not name the file
+    file.parent.mkdir()
+    file.write_text("")
+    assert start("--data", "data") == 0
+    file.unlink()
+    assert start() == 0  # everything is complete
 
 
 def test_a_job_that_fails_ends_the_command(tmp_path, monkeypatch, capfd):
