@@ -131,10 +131,13 @@ class Tracks(ProtocolOptions, CorpusOptions):
         stem. `iterative_segments` and `gt_segments` condition each segment on the query of the same segment, and not
         the whole track on the mean over the query.
       channels: 1 mixes the tracks down to mono; 0 keeps the channels of the corpus.
+      sample_rate: Sample rate of the tracks and their scores in Hz, at which the corpus must be prepared; 0 takes that
+        of the model. `--sample-rate 44100` scores a model of a lower rate as SiSEC does.
     """
 
     ask: tuple[QueryMode, ...] = ("mean",)
     channels: int = 0
+    sample_rate: int = 0
 
     def evaluate(self, name: str, out: Path | None, step: Step) -> Evaluation:
         return evaluate_tracks(
@@ -142,6 +145,7 @@ class Tracks(ProtocolOptions, CorpusOptions):
             self.to_protocol(),
             self.to_selection(),
             channels=self.channels,
+            sample_rate=self.sample_rate,
             query_modes=self.ask,
             oracles=self.oracle,
             out=out,

@@ -1,7 +1,9 @@
 """The sub-commands `tracks` and `folders`, comparison of runs, and arguments without a sub-command."""
 
+import dataclasses
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,9 @@ from qsep_jax.evaluation.comparison import comparison_table
 from qsep_jax.metrics.bss_eval import bss_eval
 from qsep_jax.metrics.protocols import Protocol
 from qsep_jax.metrics.tracks import TrackScores
+from qsep_jax.runs.folder import RunFolder
 from tests.commands import command, refused
+from tests.experiments import write_corpora
 
 RATE = 8_000
 SDR = ("--protocol", "bss_eval_v4_sdr")  # the fastest protocol
@@ -62,6 +66,40 @@ def test_scores_of_another_protocol_are_replaced(run, tmp_path):
     assert len(json.loads(path.read_text())["targets"][0]["frames"]) > len(json.loads(before)["targets"][0]["frames"])
     path.write_text("{")
     assert command(evaluate, *options, *SDR) == 2
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_tracks_at_another_sample_rate(channels):
+    """The model gets the track at its own rate; its estimate returns at the rate and the length of the track."""
+    time = np.arange(30_001)[:, None] / 44_100
+    low, high = (np.sin(2 * np.pi * frequency * time) for frequency in (440.0, 15_000.0))
+    lengths = []
+
+    def half_of_each(track: str, references: estimates.Stems) -> estimates.Stems:
+        lengths.append({len(audio) for audio in references.values()})
+        return {stem: 0.5 * audio for stem, audio in references.items()}
+
+    estimator = estimates.at_sample_rate(half_of_each, 44_100, 22_050)
+    result = estimator("song", {"low": low.repeat(channels, axis=1), "high": high.repeat(channels, axis=1)})
+    assert lengths == [{15_001}]
+    assert result["low"].shape == (30_001, channels)
+    np.testing.assert_allclose(result["low"][2_000:-2_000], 0.5 * low[2_000:-2_000].repeat(channels, 1), atol=1e-3)
+    assert np.abs(result["high"][2_000:-2_000]).max() < 1e-3  # above half of the model's rate
+    assert estimates.at_sample_rate(half_of_each, 8_000, 8_000) is half_of_each
+
+
+def test_a_run_is_scored_at_another_sample_rate(run, tmp_path, capsys):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    options = ("tracks", "--workdir", copy, *SDR, "--oracle", "mixture", "--tracks", 1, "--sample-rate", 44_100)
+    refused(capsys, "is not prepared at 44100 Hz", evaluate, *options)
+    experiment = RunFolder(run).experiment()
+    system = dataclasses.replace(experiment.system, sample_rate=44_100)
+    write_corpora(dataclasses.replace(experiment, system=system), Path(experiment.data.root))
+    assert command(evaluate, *options) == 0
+    (folder,) = (copy / "evaluation").glob("*_test_bss_eval_v4_sdr_44100")
+    (path,) = (folder / "tracks" / "model_mean").iterdir()
+    assert json.loads(path.read_text())["facts"]["sample_rate"] == 44_100
 
 
 @pytest.mark.parametrize("protocol", ["bss_eval_v4", "bss_eval_v3", "whole_track"])

@@ -7,6 +7,7 @@ from typing import Literal
 import jax.numpy as jnp
 import numpy as np
 
+from data_pipelines.audio.reading import fit_length, resample
 from qsep_jax.inference.bank import Bank
 from qsep_jax.inference.chunks import default_plan, over_chunks
 from qsep_jax.inference.conditions import encode, encode_chunks, is_loud
@@ -59,6 +60,26 @@ def model_estimators(
 
         return {"model": estimate_all}
     return {f"model_{mode}": partial(_estimate_by_queries, model, bank, mode) for mode in query_modes}
+
+
+def at_sample_rate(estimator: Estimator, sample_rate: int, model_rate: int) -> Estimator:
+    """An estimator of tracks at `sample_rate` by a model at `model_rate` (Hz).
+
+    The model gets resampled tracks, and its estimates are resampled to the length of the tracks. They lack what is
+    above half of the model's rate, as a user of the model hears them.
+    """
+    if sample_rate == model_rate:
+        return estimator
+
+    def estimate(track: str, references: Stems) -> Stems:
+        resampled = {stem: resample(audio, sample_rate, model_rate) for stem, audio in references.items()}
+        estimates = estimator(track, resampled)
+        return {
+            stem: fit_length(resample(audio, model_rate, sample_rate), len(references[stem]))
+            for stem, audio in estimates.items()
+        }
+
+    return estimate
 
 
 def _estimate_by_queries(model: Model, bank: Bank, mode: QueryMode, track: str, references: Stems) -> Stems:

@@ -7,7 +7,7 @@ from pathlib import Path
 from data_pipelines.prepared.corpus import Corpus
 from qsep_jax.evaluation import excerpts, segments
 from qsep_jax.evaluation.comparison import Evaluation, by_track
-from qsep_jax.evaluation.estimates import Oracle, QueryMode, model_estimators, oracle_estimators
+from qsep_jax.evaluation.estimates import Oracle, QueryMode, at_sample_rate, model_estimators, oracle_estimators
 from qsep_jax.evaluation.leakage import refuse_overlap
 from qsep_jax.evaluation.segment_report import by_segment, write_segment_report
 from qsep_jax.evaluation.tracks import corpus_tracks, score_tracks, write_report
@@ -85,6 +85,7 @@ def evaluate_tracks(
     data: TrackSelection = TrackSelection(),
     *,
     channels: int = 0,
+    sample_rate: int = 0,
     query_modes: Sequence[QueryMode] = ("mean",),
     oracles: Sequence[Oracle] = ("mixture", "irm"),
     out: Path | None = None,
@@ -96,19 +97,24 @@ def evaluate_tracks(
       name: Run folder, bundle or name of a bundled model.
       step: Checkpoint of a run folder.
       channels: 1 mixes the tracks down to mono; 0 keeps the channels of the corpus.
+      sample_rate: Sample rate in Hz of the tracks and their scores; 0 takes that of the model.
       query_modes: Query modes of a query-based system; other systems ignore them.
       oracles: Oracles that are scored beside the model.
-      out: Folder for the results; by default `CORPUS_SPLIT_PROTOCOL` in the model's `evaluation`.
+      out: Folder for the results; by default `CORPUS_SPLIT_PROTOCOL` in the model's `evaluation`, followed by a sample
+        rate that differs from the model's.
 
     Raises:
       ValueError: if the model does not separate, or the corpus is not prepared or has no track to score.
     """
     saved, experiment, model = _load(name, data.root, step)
-    corpus, condition_of, _ = _open(experiment, model, data, channels)
+    corpus, condition_of, _ = _open(experiment, model, data, channels, sample_rate)
+    model_rate = model.system.sample_rate
     bank = saved.bank(model, data.root) if "query" in model.system.cues else None
-    by_model = model_estimators(model, bank, query_modes, condition_of)
+    at_model_rate = model_estimators(model, bank, query_modes, condition_of)
+    by_model = {kind: at_sample_rate(one, corpus.sample_rate, model_rate) for kind, one in at_model_rate.items()}
     corpus_name, split = corpus.metadata.name, corpus.split
-    folder = out or saved.evaluation / f"{corpus_name}_{split}_{protocol.name}"
+    suffix = "" if corpus.sample_rate == model_rate else f"_{corpus.sample_rate}"
+    folder = out or saved.evaluation / f"{corpus_name}_{split}_{protocol.name}{suffix}"
     tracks = corpus_tracks(corpus, by_model | oracle_estimators(oracles), identity(saved, model, bank))
     scored = score_tracks(tracks[: data.tracks or None], protocol, folder)
     table = write_report(scored, saved.path.resolve().name, corpus_name, split, folder)
@@ -171,7 +177,7 @@ def _load(name: str, root: str, step: Step) -> tuple[SavedModel, Experiment, Mod
 
 
 def _open(
-    experiment: Experiment, model: Model, data: TrackSelection, channels: int
+    experiment: Experiment, model: Model, data: TrackSelection, channels: int, sample_rate: int = 0
 ) -> tuple[Corpus, Callable[[str], MixtureCondition], str]:
     """Open the corpus to score on.
 
@@ -180,7 +186,7 @@ def _open(
     """
     stream = experiment.judged
     name, split = data.corpus or stream.corpora[0], data.split or experiment.evaluation.split
-    corpus = stream.open(experiment.data.root, name, experiment.system.sample_rate, split, channels)
+    corpus = stream.open(experiment.data.root, name, sample_rate or experiment.system.sample_rate, split, channels)
     if corpus.split == "test":
         refuse_overlap(experiment, corpus)
     features = features_of(stream)

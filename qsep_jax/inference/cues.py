@@ -71,8 +71,8 @@ def stem_excerpts(corpus: Corpus, track: str) -> list[Excerpt]:
 def from_corpus(model: Model, corpus: Corpus, sources: Sequence[Excerpt], features: str = "") -> MixtureCondition:
     """The condition of a mixture of excerpts of different stems; `()` for a model that takes no cue.
 
-    For a model conditioned on video, a chunk that begins at sample `start` of the mixture gets the frames of the
-    players `start` samples after the beginning of their excerpts.
+    For a model conditioned on video, a chunk that begins at sample `start` of the mixture, at the model's sample rate,
+    gets the frames of the players at this time after the beginning of their excerpts.
 
     Args:
       sources: The excerpts.
@@ -92,7 +92,7 @@ def from_corpus(model: Model, corpus: Corpus, sources: Sequence[Excerpt], featur
     _check_slots(settings, [source.stem for source in sources])
 
     def frames_at(source: Excerpt, start: int) -> np.ndarray:
-        begin = max(source.start + start, 0) / corpus.sample_rate
+        begin = max(source.start / corpus.sample_rate + start / system.sample_rate, 0.0)
         times = begin + settings.spacing * np.arange(settings.frames)
         if features:
             return corpus.features(source.track, source.stem, times, features)

@@ -41,6 +41,11 @@ def _published(options: Reproduction, out: Path) -> list[Job]:
         run = out / "runs" / f"lee2019-{seed}"
         jobs += [_training(run, "lee2019", seed, root, hours=600_000 * PUBLISHED_STEP_S / 3600)]
         jobs += _experiments(run, out, corpus="", hours=20.0)
+        folder = out / "experiments" / run.name / "table-44100"
+        as_sisec = ("--sample-rate", "44100", "--channels", "0", "--segments")
+        table = (f"{PACKAGE}.table", "--workdir", str(run), *as_sisec, "--out", str(folder))
+        after = (f"train/{run.name}", "musdb18-44100")
+        jobs.append(Job(f"table-44100/{run.name}", (table,), folder / "table.md", 100.0, after))
     return jobs
 
 

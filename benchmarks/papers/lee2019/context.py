@@ -56,11 +56,11 @@ class Context:
     def corpus_name(self) -> str:
         return self.options.corpus or self.experiment.judged.corpora[0]
 
-    def corpus(self, view: View | None = None, channels: int = 1) -> Corpus:
-        """The split, at the sample rate of the model, downmixed to mono by default; with the run's stems or a view."""
+    def corpus(self, view: View | None = None, channels: int = 1, sample_rate: int = 0) -> Corpus:
+        """The split, at the sample rate of the model by default, in mono by default; with the run's stems or a view."""
         view = view or self.experiment.judged.view
-        root = self.options.root or self.experiment.data.root
-        return open_corpus(root, self.corpus_name, self.model.system.sample_rate, self.options.split, view, channels)
+        root, rate = self.options.root or self.experiment.data.root, sample_rate or self.model.system.sample_rate
+        return open_corpus(root, self.corpus_name, rate, self.options.split, view, channels)
 
     def row(self, protocol: str, **figures: Any) -> dict[str, Any]:
         """A row of `results.json`."""

@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.papers.lee2019.context import CommonOptions, Context
 from data_pipelines.prepared.corpus import Corpus
 from qsep_jax.evaluation.comparison import Scores, by_track
-from qsep_jax.evaluation.estimates import QueryMode, model_estimators
+from qsep_jax.evaluation.estimates import QueryMode, at_sample_rate, model_estimators
 from qsep_jax.evaluation.tracks import corpus_tracks, score_tracks
 from qsep_jax.metrics.protocols import Protocol
 from qsep_jax.metrics.tracks import TrackScores
@@ -26,7 +26,8 @@ class TrackOptions(CommonOptions):
     Attributes:
       tracks: Number of tracks, in the order of their names (0: all).
       channels: 1 downmixes to mono, 0 uses the channels that the corpus stores.
-      scores: Folder whose `tracks` contains the shared scores (by default, `lee2019` in the run folder).
+      scores: Folder whose `tracks` contains the shared scores (by default, `lee2019` in the run folder, or a folder in
+        it for scores at another sample rate).
     """
 
     tracks: int = 0
@@ -47,9 +48,14 @@ def scores_of_tracks(
     """
     if options.tracks < 0:
         raise ValueError(f"--tracks must be 0 or more, not {options.tracks}")
-    estimates = model_estimators(context.model, context.bank, modes)
+    model_rate = context.model.system.sample_rate
+    estimates = {
+        name: at_sample_rate(estimator, corpus.sample_rate, model_rate)
+        for name, estimator in model_estimators(context.model, context.bank, modes).items()
+    }
     tracks = corpus_tracks(corpus, estimates, context.facts)[: options.tracks or None]
-    return score_tracks(tracks, PROTOCOL, options.scores or context.shared)
+    shared = context.shared if corpus.sample_rate == model_rate else context.shared / str(corpus.sample_rate)
+    return score_tracks(tracks, PROTOCOL, options.scores or shared)
 
 
 def protocol_of(corpus: Corpus) -> str:

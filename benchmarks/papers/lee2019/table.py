@@ -47,9 +47,12 @@ class Table(TrackOptions):
     Attributes:
       segments: Whether to add rows in which the iterative method and the reference stems condition each segment on the
         latent of the same segment, and not the whole track on the mean over its segments.
+      sample_rate: Sample rate of the tracks and their scores in Hz, at which the corpus must be prepared (0: that of
+        the model). `--sample-rate 44100 --channels 0` scores as SiSEC 2018 did.
     """
 
     segments: bool = False
+    sample_rate: int = 0
 
     @property
     def modes(self) -> tuple[QueryMode, ...]:
@@ -88,7 +91,7 @@ def table(rows: list[dict[str, Any]], heading: str) -> str:
 def main() -> None:
     options = console.parse(Table, "python -m benchmarks.papers.lee2019.table", EXAMPLE)
     context = load_context(options, "table", EXAMPLE)
-    corpus = context.corpus(channels=options.channels)
+    corpus = context.corpus(channels=options.channels, sample_rate=options.sample_rate)
     require_stems(corpus, *FOUR_STEMS)
     scores = scores_of_tracks(context, options, corpus, options.modes)
     holds_for = comparable(context.corpus_name, corpus.split, len({track_scores.track for track_scores in scores}))
