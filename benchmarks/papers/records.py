@@ -71,8 +71,9 @@ def make_record(
     experiment, published = saved.experiment(), load_config(published_config)
     metrics = saved.path / "metrics.jsonl"
     steps = trained_steps(metrics, experiment)
-    heard = audio_seconds(experiment, steps)
-    budget = {"steps": steps, "audio_s": heard, "share_of_paper": heard / audio_seconds(published)}
+    heard, published_s = audio_seconds(experiment, steps), audio_seconds(published)
+    # A share of 1 where the paper trains nothing either, as in experiment 19 of Slizovskaia 2021.
+    budget = {"steps": steps, "audio_s": heard, "share_of_paper": heard / published_s if published_s else 1.0}
     starts = json.loads((saved.path / "environment.json").read_text()) if isinstance(saved, RunFolder) else []
     training = {"seconds": training_seconds(metrics, experiment), "starts": starts}
     return Record(

@@ -58,6 +58,7 @@ class Job:
       result: File or folder that exists once the job is complete, and not before.
       hours: How long it takes on two cores of an AMD EPYC.
       after: Names of jobs, or parts of names, whose new results make this job run again.
+      needs: Files that the user has to provide; a job that lacks one is named at the beginning and left out.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Job:
     result: Path
     hours: float
     after: tuple[str, ...] = ()
+    needs: tuple[Path, ...] = ()
 
     def is_named(self, names: Sequence[str]) -> bool:
         """Whether one of the names is the name of this job, or a part of it between slashes."""
@@ -93,6 +95,11 @@ def main(
     for name in options.only:
         if not any(job.is_named([name]) for job in jobs):
             raise ValueError(f"no job is named '{name}'; there are {', '.join(job.name for job in jobs)}")
+    lacking = left_out(chosen)
+    for missing, names in lacking.items():
+        print(f"left out for lack of {', '.join(map(str, missing))}: {', '.join(names)}", flush=True)
+    names = {name for group in lacking.values() for name in group}
+    jobs, chosen = ([job for job in group if job.name not in names] for group in (jobs, chosen))
     print(overview(jobs, read_times(options.out)), flush=True)
     if not options.list:
         if options.small:
@@ -140,6 +147,19 @@ def run_all(jobs: Sequence[Job], out: Path) -> None:
         write_json(out / "times.json", times)
         left = [other for other in jobs[index + 1 :] if not other.result.exists()]
         print(f"job {job.name} took {hours_and_minutes(seconds)}; {left_text(left, jobs, times)}", flush=True)
+
+
+def left_out(jobs: Sequence[Job]) -> dict[tuple[Path, ...], list[str]]:
+    """The names of the jobs that lack files that the user has to provide, by these files.
+
+    A job that is complete needs nothing any more.
+    """
+    names: dict[tuple[Path, ...], list[str]] = {}
+    for job in jobs:
+        missing = tuple(path for path in job.needs if not path.exists())
+        if missing and not job.result.exists():
+            names.setdefault(missing, []).append(job.name)
+    return names
 
 
 def overview(jobs: Sequence[Job], times: dict[str, float]) -> str:

@@ -195,6 +195,32 @@ def test_segments_of_another_length(bundles, tmp_path):
     assert all(len(values) == 6 for stem in content.stems.values() for values in stem.values())
 
 
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_longer_segments_are_estimated_by_the_same_network(bundles, corpus, name):
+    """The estimates of a segment of twice the training length are those of the trained system, given that length."""
+    trained = Bundle(bundles[name]).load()[1]
+    model = Model(with_frames(trained.system, 128), trained.variables)
+
+    def condition_of(track):
+        return cues.from_corpus(model, corpus, cues.stem_excerpts(corpus, track))
+
+    estimators = segments.model_estimators(model, condition_of, (0,))
+    tracks = segments.corpus_segments(corpus, model.system, estimators, {})
+    (trio,) = [track for track in tracks if track.name == "trio"]
+    references, condition = trio.references(), condition_of("trio")
+    mixture = sum(references.values())
+    assert len(mixture) == 2 * SAMPLES
+    at_start = condition(0) if callable(condition) else condition
+    outputs = jax.jit(trained.system.separate)(trained.variables, mixture[None], at_start)[0]
+    halves = [
+        jax.jit(trained.system.separate)(trained.variables, mixture[None, start : start + SAMPLES], at_start)[0]
+        for start in (0, SAMPLES)
+    ]
+    estimates = np.stack(list(trio.estimates["model_w0"](references).values()))
+    np.testing.assert_allclose(estimates, outputs, atol=1e-5)
+    assert np.abs(estimates - np.concatenate(halves, axis=1)).max() > 1e-3  # they are not those of shorter segments
+
+
 def test_lengths_that_a_model_does_not_take_are_refused(bundles, tmp_path, capsys):
     refused(
         capsys, "2 levels halve 64 bins and 33 frames", evaluate, *options(bundles["none"], tmp_path), "--frames", 33

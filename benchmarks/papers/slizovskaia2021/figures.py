@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tyro
 
 from benchmarks.papers.slizovskaia2021.corpus import INSTRUMENTS
 from benchmarks.papers.slizovskaia2021.paper import METRICS
-from benchmarks.papers.slizovskaia2021.runs import Run, load, read_all
+from benchmarks.papers.slizovskaia2021.recorded import read_recorded
+from benchmarks.papers.slizovskaia2021.runs import Run, in_order, load, of_length, read
 from qsep_jax.command_line import console
 from qsep_jax.evaluation import segments
 from qsep_jax.figures.spectrograms import save_png, strips, subplots
@@ -31,6 +33,7 @@ class Figures:
 
     Attributes:
       runs: Run folders evaluated with `qsep evaluate segments`; all of them are in Figure 6.
+      record: Records of further runs, or folders of records; Figure 5 needs a run folder.
       corpus: Corpus of the evaluation (by default, the runs').
       split: Split of the corpus.
       experiment: Experiment in Figures 3, 4 and 5.
@@ -42,6 +45,7 @@ class Figures:
     """
 
     runs: tuple[Path, ...] = ()
+    record: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
     corpus: str = ""
     split: str = "test"
     experiment: int = 11
@@ -128,7 +132,10 @@ def median_segment(run: Run, stem: str) -> tuple[str, int, str]:
 def panels_of(run: Run, options: Figures) -> tuple[dict[str, Mapping[str, np.ndarray]], int]:
     """The row of Fig. 5 (mixture, reference, and estimates after 0, 1 and 2 iterations, `[T, 1]`); the sample rate."""
     track, segment, stem = median_segment(run, options.stem)
+    if run.workdir is None:
+        raise ValueError(f"Figure 5 separates a segment, which needs the run folder of {run.name}: give it by --runs")
     model, corpus, features = load(run.workdir, options.corpus, options.split, options.root)
+    model = of_length(model, run.tracks[0].protocol.window)
 
     def condition_of(name: str) -> Any:
         return from_corpus(model, corpus, stem_excerpts(corpus, name), features)
@@ -147,7 +154,8 @@ def panels_of(run: Run, options: Figures) -> tuple[dict[str, Mapping[str, np.nda
 def main() -> None:
     options = console.parse(Figures, "python -m benchmarks.papers.slizovskaia2021.figures", EXAMPLE)
     console.cache_compilations()
-    runs = read_all(options.runs, options.corpus, options.split)
+    read_runs = [read(workdir, options.corpus, options.split) for workdir in options.runs]
+    runs = in_order([*read_runs, *read_recorded(options.record)])
     run = next((run for run in runs if run.experiment == options.experiment), None)
     baseline = next((run for run in runs if run.experiment == options.baseline), None)
     options.out.mkdir(parents=True, exist_ok=True)

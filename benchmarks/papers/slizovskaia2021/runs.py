@@ -16,6 +16,7 @@ from qsep_jax.metrics.tracks import TrackScores
 from qsep_jax.runs.bundle import find_model
 from qsep_jax.runs.experiment import Experiment
 from qsep_jax.systems.base import System
+from qsep_jax.systems.capabilities import uses_stft, with_frames
 from qsep_jax.systems.slizovskaia2021 import Slizovskaia2021
 from qsep_jax.systems.sound_of_pixels import SoundOfPixels
 
@@ -28,15 +29,25 @@ Key = tuple[str, int, str]
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """An evaluated run; `scores` has a list over tracks for each estimate, and `variation` its `variation_of`."""
+    """An evaluated run.
 
-    workdir: Path
+    Attributes:
+      workdir: Run folder; None for a run that was read from its record.
+      scores: For each estimate, a list over tracks.
+      variation: Fields in which the run follows the paper instead of the code (`variation_of`).
+      seed: Seed of the training.
+      share_of_paper: Seconds of audio that the run heard in training, divided by the paper's; NaN if it is not known.
+    """
+
+    workdir: Path | None
     name: str
     experiment: int
     corpus: str
     split: str
     scores: dict[str, list[TrackScores]]
     variation: str = ""
+    seed: int = 0
+    share_of_paper: float = float("nan")
 
     @property
     def reported(self) -> str:
@@ -163,18 +174,28 @@ def read(workdir: Path, corpus: str, split: str) -> Run:
         raise ValueError(
             f"{folder} has scores of several checkpoints of the model: delete it and evaluate {workdir} again"
         )
-    return Run(workdir, name, number, chosen, split, scores, variation_of(experiment.system, number))
+    seed, variation = experiment.train.seed, variation_of(experiment.system, number)
+    return Run(workdir, name, number, chosen, split, scores, variation, seed)
 
 
 def read_all(workdirs: Sequence[Path], corpus: str, split: str) -> list[Run]:
-    """The scores of several runs on the same segments, in the order of their experiment numbers.
+    """The scores of several runs on the same segments, in the order of `in_order`.
 
     Raises:
       ValueError: if the segments of the runs differ, or if no run is given.
     """
-    if not workdirs:
+    return in_order([read(workdir, corpus, split) for workdir in workdirs])
+
+
+def in_order(runs: Sequence[Run]) -> list[Run]:
+    """The runs in the order of their experiment numbers and seeds.
+
+    Raises:
+      ValueError: if their segments differ, or if there is no run.
+    """
+    if not runs:
         raise ValueError("no run is given: give the folders of evaluated runs after --runs")
-    runs = sorted((read(workdir, corpus, split) for workdir in workdirs), key=lambda run: run.experiment)
+    runs = sorted(runs, key=lambda run: (run.experiment, run.seed))
     for run in runs[1:]:
         if _segments_of(run) != _segments_of(runs[0]):
             raise ValueError(
@@ -188,6 +209,18 @@ def _segments_of(run: Run) -> Any:
     first = run.tracks[0]
     facts = {key: first.facts.get(key) for key in ("corpus", "fingerprint", "split", "sample_rate")}
     return facts, first.protocol, [track.track for track in run.tracks]
+
+
+def of_length(model: Model, seconds: float) -> Model:
+    """The model with chunks of `seconds`, the length of the segments that a run was scored on.
+
+    Raises:
+      ValueError: if the length of its chunks is fixed to another one.
+    """
+    samples = round(seconds * model.system.sample_rate)
+    if samples == model.system.chunk_samples:
+        return model
+    return Model(with_frames(model.system, samples // uses_stft(model.system).hop_length), model.variables)
 
 
 def load(workdir: Path, corpus: str, split: str, root: str) -> tuple[Model, Corpus, str]:

@@ -194,18 +194,30 @@ def heading_of(runs: Sequence[Run], rows: Sequence[Row], name: str) -> str:
     return f"{text}; Wilcoxon's signed-rank test disagrees for {names or 'none'}"
 
 
+def rows_of_tables(runs: Sequence[Run]) -> dict[str, list[Row]]:
+    """The rows of each table by its name; the attempts of section 5.4 have a table if one of them was run."""
+    has_attempts = any(run.experiment in (22, 23) for run in runs)
+    data = {"corpus": runs[0].corpus, "split": runs[0].split}
+    return {
+        name: [{**data, **row} for row in lines_of(runs, name)]
+        for name in BASE_EXPERIMENTS
+        if name in TABLES or has_attempts
+    }
+
+
+def texts(runs: Sequence[Run], rows: Mapping[str, Sequence[Row]]) -> dict[str, str]:
+    """The Markdown text of each table by its name, from the rows of `rows_of_tables`."""
+    return {name: table(rows[name], name, heading_of(runs, rows[name], name)) for name in rows}
+
+
 def main() -> None:
     options = console.parse(Tables, "python -m benchmarks.papers.slizovskaia2021.tables", EXAMPLE)
     runs = read_all(options.runs, options.corpus, options.split)
-    has_attempts = any(run.experiment in (22, 23) for run in runs)
-    rows, tables = [], []
-    for name in BASE_EXPERIMENTS:
-        if name in TABLES or has_attempts:
-            table_rows = lines_of(runs, name)
-            rows += [{"corpus": runs[0].corpus, "split": runs[0].split, **row} for row in table_rows]
-            tables.append(table(table_rows, name, heading_of(runs, table_rows, name)))
+    rows = rows_of_tables(runs)
     options.out.mkdir(parents=True, exist_ok=True)
-    published.publish(options.out, rows, "\n".join(tables))
+    published.publish(
+        options.out, [row for table_rows in rows.values() for row in table_rows], "\n".join(texts(runs, rows).values())
+    )
 
 
 if __name__ == "__main__":

@@ -9,11 +9,13 @@ import pytest
 
 from benchmarks.papers.reproduction import Job, Reproduction
 from data_pipelines import prepare
-from qsep_jax.runs.experiment import load_config
+from qsep_jax.command_line import train_options
+from qsep_jax.runs.experiment import Experiment, load_config
+from qsep_jax.runs.pretrained import check_required
 from tests.commands import command
 from tests.experiments import write_corpora
 
-PAPERS = ("lee2019", "lin2021", "stoller2018")
+PAPERS = ("lee2019", "lin2021", "stoller2018", "slizovskaia2021")
 
 
 def jobs_of(paper: str, **options) -> list[Job]:
@@ -21,10 +23,15 @@ def jobs_of(paper: str, **options) -> list[Job]:
 
 
 def to_debug(command: tuple[str, ...]) -> tuple[str, ...]:
-    """The command with the debug variant of its config, for simulated devices and without another number of steps."""
-    if "--config" not in command:
-        return command
+    """The command with the debug variant of its config, for simulated devices and without another number of steps.
+
+    The frame classifier of `slizovskaia2021` then has another sample rate.
+    """
     words = list(command)
+    if "--config" not in command:
+        if words[0] == "qsep_jax.frame_features":
+            words[words.index("--sample-rate") + 1] = "8000"
+        return tuple(words)
     place = words.index("--config") + 1
     words[place] += ",debug" if ":" in words[place] else ":debug"
     while "--train.steps" in words:
@@ -63,4 +70,53 @@ def test_every_job_runs(paper, tmp_path, monkeypatch):
                     evaluation = dataclasses.replace(experiment.evaluation, corpus=corpus)
                     write_corpora(dataclasses.replace(experiment, evaluation=evaluation), tmp_path / "data")
             assert command(importlib.import_module(words[0]), *words[1:]) == 0, words
-        assert job.result.exists() or job.commands[0][0] == prepare.__name__, job.name
+        result = Path(str(job.result).replace("/11025/", "/8000/"))
+        assert result.exists() or job.commands[0][0] == prepare.__name__, job.name
+
+
+def experiment_of(command: tuple[str, ...]) -> Experiment:
+    """The experiment that a command of training runs, with its overrides."""
+    return train_options.parse(command[1:])[1]
+
+
+def test_slizovskaia2021_leaves_out_what_lacks_a_file(tmp_path):
+    """Experiments that only hear need no weights and no frames; the others need both."""
+    jobs = jobs_of("slizovskaia2021", data=tmp_path, out=tmp_path / "out")
+    needs = {job.name: {path.name for path in job.needs} for job in jobs if job.name.startswith("train/")}
+    pixels = {"sound_best.pth", "frame_best.pth", "synthesizer_best.pth"}
+    for number in range(1, 24):
+        expected = {"frames"} if 12 <= number <= 21 else set()
+        expected |= {"resnet50.safetensors"} if 12 <= number <= 18 else pixels if number in (19, 20) else set()
+        assert needs[f"train/exp{number}-0"] == expected
+    (tmp_path / "resnet50.pth").write_text("")
+    (job,) = (
+        job for job in jobs_of("slizovskaia2021", data=tmp_path, out=tmp_path / "out") if job.is_named(["exp12-0"])
+    )
+    assert job.needs[-1] == tmp_path / "resnet50.pth"
+    assert f"{job.needs[-1]}" in job.commands[0]
+
+
+@pytest.mark.parametrize("small", [False, True])
+def test_slizovskaia2021_trains_and_scores_each_experiment(small):
+    jobs = jobs_of("slizovskaia2021", data=Path("data"), out=Path("out"), small=small)
+    trained = {job.name.removeprefix("train/exp").removesuffix("-0") for job in jobs if job.name.startswith("train/")}
+    assert trained == {str(number) for number in range(1, 24)} - ({"19", "20"} if small else set())
+    for job in jobs:
+        if job.name.startswith("train/"):
+            train, score = job.commands
+            assert experiment_of(train).train.seed == 0  # the options are those of the config
+            assert score[-2:] == (("--frames", "256") if small else ("--corpus", "urmp_pieces"))
+
+
+def test_slizovskaia2021_starts_from_the_weights_of_the_plan():
+    jobs = {job.name: job for job in jobs_of("slizovskaia2021", out=Path("out"), small=True)}
+    assert experiment_of(jobs["train/exp16-0"].commands[0]).train.weights == {
+        "resnet": "out/runs/classifier",
+        "probabilities": "out/runs/classifier",
+    }
+    jobs = {job.name: job for job in jobs_of("slizovskaia2021", data=Path("data"), out=Path("out"))}
+    experiment = experiment_of(jobs["train/exp20-0"].commands[0])
+    check_required(experiment.train)
+    assert experiment.train.weights["head"] == "data/frame_best.pth"
+    assert experiment.data.streams["separation"].corpora == ("solos_video",)
+    assert experiment_of(jobs["train/exp9-0"].commands[0]).data.streams["separation"].corpora == ("solos",)

@@ -208,3 +208,27 @@ def test_sigterm_ends_the_job_and_the_command(tmp_path, monkeypatch, slow_comman
     assert not (tmp_path / "out" / "prepare-corpus").exists()
     assert run(monkeypatch, "--small", "--out", "out") == 0
     assert (tmp_path / "out" / "log").read_text().split()[:2] == ["prepare-corpus", "prepare-corpus"]
+
+
+def test_jobs_that_lack_a_file_are_named_first_and_left_out(tmp_path, monkeypatch, capsys):
+    """Once the file is there, the same command runs them, and what depends on them again."""
+    weights = tmp_path / "weights.pth"
+
+    def with_needs(options: Reproduction) -> list[Job]:
+        needy = {"train/a-0", "train/b-0"}
+        return [dataclasses.replace(job, needs=(weights,) if job.name in needy else ()) for job in plan(options)]
+
+    def start() -> str:
+        monkeypatch.setattr(sys, "argv", ["lin2021", "--small", "--out", "out"])
+        reproduction.main("lin2021", with_needs)
+        return capsys.readouterr().out
+
+    lines = start().splitlines()
+    assert lines[0] == f"left out for lack of {weights}: train/a-0, train/b-0"
+    assert (tmp_path / "out" / "log").read_text().split() == ["prepare-corpus", "table"]
+    assert lines[-1].endswith("nothing is left")
+    weights.write_text("")
+    assert "left out" not in start()
+    assert (tmp_path / "out" / "log").read_text().split()[2:] == ["train-a-0", "train-b-0", "table"]
+    weights.unlink()
+    assert "left out" not in start()  # a complete job needs nothing any more

@@ -46,7 +46,7 @@ def evaluated(folder: Path, gains: dict[str, float], weights: str = "w", pieces=
                     for index, metric in enumerate(paper.METRICS)
                 }
             facts = {"weights": weights, "corpus": "chamber", "split": "test", "sources": list(playing)}
-            scores = TrackScores(track, estimate, Protocol("segments", 2.0, 2.0), facts, stems)
+            scores = TrackScores(track, estimate, Protocol("segments", 0.5, 0.5), facts, stems)
             path = folder / "evaluation" / "chamber_test_segments" / "tracks" / estimate / f"{track}.json"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(scores.to_json())
