@@ -63,6 +63,11 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return published.markdown(f"{rows[0]['corpus']}, {rows[0]['split']} split; dB", columns, lines)
 
 
+def tables(records: Sequence[Record]) -> dict[str, str]:
+    """The Markdown text of the table, `objectives`."""
+    return {"objectives": table([row_of(record) for record in records])}
+
+
 def main() -> None:
     options = console.parse(Objectives, "python -m benchmarks.papers.lee2019.objectives", EXAMPLE)
     if not options.record:

@@ -154,6 +154,13 @@ def comparison_table(rows: Sequence[dict[str, Any]]) -> str:
     return published.markdown("SDR, dB", ["difference", "instruments", "sources", "mean ± 95 % over sources"], lines)
 
 
+def tables(records: Sequence[Record]) -> dict[str, str]:
+    """The Markdown text of each table by its name: `systems`, and `differences` if there are two to compare."""
+    heading = f"{records[0].data['corpus']}, test split; {records[0].protocol}"
+    texts, differences = {"systems": f"{heading}\n\n{table(rows_of(records))}"}, comparison(records)
+    return texts | ({"differences": comparison_table(differences)} if differences else {})
+
+
 def _mean_over_runs(records: Sequence[Record]) -> dict[tuple[str, str, int], float]:
     runs = [source_means(record, "sdr") for record in records]
     return {source: float(np.mean([run[source] for run in runs])) for source in runs[0]}
@@ -168,11 +175,7 @@ def main() -> None:
     if not options.record:
         raise ValueError(f"--record is needed. Example: {EXAMPLE}")
     records = read_records(options.record)
-    rows, differences = rows_of(records), comparison(records)
-    text = f"{records[0].data['corpus']}, test split; {records[0].protocol}\n\n{table(rows)}"
-    if differences:
-        text += f"\n{comparison_table(differences)}"
-    published.publish(options.out, [*rows, *differences], text)
+    published.publish(options.out, [*rows_of(records), *comparison(records)], "\n".join(tables(records).values()))
 
 
 if __name__ == "__main__":

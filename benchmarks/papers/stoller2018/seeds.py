@@ -155,6 +155,21 @@ def comparison_table(rows: Sequence[dict[str, Any]]) -> str:
     return published.markdown("dB, on the same songs", columns, lines, 3)
 
 
+def tables(records: Sequence[Record]) -> dict[str, str]:
+    """The Markdown text of each table by its name.
+
+    `systems`, `differences` if there are two systems to compare, and `paper` if a test set is one of the paper's.
+    """
+    data, differences = records[0].data, comparison(records)
+    heading = f"{data['corpus']}, {data['split']} split; {records[0].protocol}"
+    texts = {"systems": f"{heading}\n\n{table(rows_of(records))}"}
+    if differences:
+        texts["differences"] = comparison_table(differences)
+    if set(test_sets(records)) & set(paper.TEST_SETS[1:]):
+        texts["paper"] = paper_table()
+    return texts
+
+
 def _cell(row: dict[str, Any] | None, sign: str = "") -> str:
     return f"{row['mean']:{sign}.2f} ± {row['ci95']:.2f}" if row else "–"
 
@@ -164,14 +179,7 @@ def main() -> None:
     if not options.record:
         raise ValueError(f"--record is needed. Example: {EXAMPLE}")
     records = read_records(options.record)
-    rows, differences = rows_of(records), comparison(records)
-    data = records[0].data
-    text = f"{data['corpus']}, {data['split']} split; {records[0].protocol}\n\n{table(rows)}"
-    if differences:
-        text += f"\n{comparison_table(differences)}"
-    if set(test_sets(records)) & set(paper.TEST_SETS[1:]):
-        text += f"\n{paper_table()}"
-    published.publish(options.out, [*rows, *differences], text)
+    published.publish(options.out, [*rows_of(records), *comparison(records)], "\n".join(tables(records).values()))
 
 
 if __name__ == "__main__":
