@@ -1,7 +1,7 @@
 """Reproduce Slizovskaia et al. 2021: `python -m benchmarks.papers.slizovskaia2021 --data DIR --out DIR`.
 
 DIR of `--data` contains SOLOS (with `solos_timestamps.json`, and with `frames` for experiments 12 to 21) and URMP (with
-its videos), and the weights that experiments start from: `resnet50.safetensors` (or .pth, .bin) for 12 to 18, and
+its videos), and the weights that experiments start from: `resnet50*.pth` or .safetensors for 12 to 18, and
 `sound_best.pth`, `frame_best.pth` and `synthesizer_best.pth` of Sound of Pixels for 19 and 20. docs/slizovskaia2021.md
 names where they are published. An experiment that lacks a file is named at the beginning and left out.
 
@@ -92,9 +92,8 @@ def _published_weights(experiment: Experiment, data: Path) -> dict[str, Path]:
     """The file of the weights that each network of an experiment starts from."""
     if experiment.train.requires_weights:
         return {network: data / f"{SOUND_OF_PIXELS[network]}_best.pth" for network in experiment.train.requires_weights}
-    candidates = [data / f"resnet50{suffix}" for suffix in SUFFIXES]
-    file = next((path for path in candidates if path.exists()), candidates[0])
-    return dict.fromkeys(experiment.train.weights, file)
+    files = [path for path in sorted(data.glob("resnet50*")) if path.suffix in SUFFIXES]
+    return dict.fromkeys(experiment.train.weights, files[0] if files else data / f"resnet50{SUFFIXES[0]}")
 
 
 def _prepare(root: Path, kind: str, name: str, hours: float, *words: str, needs: tuple[Path, ...] = ()) -> Job:

@@ -88,11 +88,11 @@ def test_slizovskaia2021_leaves_out_what_lacks_a_file(tmp_path):
         expected = {"frames"} if 12 <= number <= 21 else set()
         expected |= {"resnet50.safetensors"} if 12 <= number <= 18 else pixels if number in (19, 20) else set()
         assert needs[f"train/exp{number}-0"] == expected
-    (tmp_path / "resnet50.pth").write_text("")
+    (tmp_path / "resnet50-0676ba61.pth").write_text("")
     (job,) = (
         job for job in jobs_of("slizovskaia2021", data=tmp_path, out=tmp_path / "out") if job.is_named(["exp12-0"])
     )
-    assert job.needs[-1] == tmp_path / "resnet50.pth"
+    assert job.needs[-1] == tmp_path / "resnet50-0676ba61.pth"
     assert f"{job.needs[-1]}" in job.commands[0]
 
 
