@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from qsep_jax.runs.experiment import load_config
 from qsep_jax.runs.experiment_json import to_json
 from tests.commands import command, refused
 from tests.experiments import ROOT
-from tests.pieces import STEMS, UNCONDITIONED, write_bundle, write_pieces
+from tests.pieces import ON_LABELS, STEMS, UNCONDITIONED, write_bundle, write_pieces
 
 CONFIG = f"{ROOT / 'configs' / 'slizovskaia2021.py'}"
 PIECES = {"a": ("cello", "violin"), "b": ("flute", "viola"), "c": ("horn", "oboe")}
@@ -178,6 +179,33 @@ def test_a_record_has_every_score(scored):
     assert result.data["seconds"] == pytest.approx(0.128)
     assert result.data["tracks"] == 3
     assert result.budget["share_of_paper"] < 1
+
+
+def test_bounds_are_taken_from_another_record_of_the_same_segments(scored, monkeypatch):
+    """They do not depend on the model. Segments of another length have bounds of their own."""
+    _, result = scored
+    folder = Path(result.experiment().data.root).parent
+    bundle = write_bundle(ON_LABELS, folder / "exp8-0", folder / "data")
+    counted = []
+
+    def counting(self, references, estimates, rate):
+        counted.append(references.shape)
+        return quick_score(self, references, estimates, rate)
+
+    monkeypatch.setattr(Protocol, "score", counting)
+    monkeypatch.chdir(folder)
+    options = ("--workdir", bundle, "--record", folder / "exp8-0.json")
+    assert command(score, *options, "--frames", 32) == 0
+    assert len(counted) == 2 * 3
+    (other,) = read_records([folder / "exp8-0.json"])
+    bounds = [[row for row in one.scores if row["estimate"] in ("mixture", "irm")] for one in (result, other)]
+    assert bounds[0] == bounds[1]
+    assert len(bounds[0]) == 2 * 3 * len(STEMS)
+    estimates = [[row for row in one.scores if row["estimate"] == "model_w0"] for one in (result, other)]
+    assert estimates[0] != estimates[1]
+    counted.clear()
+    assert command(score, *options) == 0
+    assert len(counted) == 4 * 3
 
 
 def test_a_run_is_read_from_its_record(scored):
