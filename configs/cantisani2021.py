@@ -10,6 +10,7 @@ the training songs. `adapt` then fine-tunes the model on single songs by Ranger 
     qsep train --config cantisani2021 --workdir runs/tasnet
     qsep adapt song.wav --model runs/tasnet --activations song.csv --out adapted
     python -m benchmarks.papers.cantisani2021.slide --model runs/tasnet --corpus musdb18 --out runs/slide
+    python -m benchmarks.papers.cantisani2021 --data DIR --out DIR    (all of this by one command)
 
 Time: not run at this size here. A step of one example takes 5.16 s on two cores of an AMD EPYC (docs/scaling.md).
 

@@ -13,6 +13,7 @@ that does not lower the validation loss is the last.
     qsep train --config stoller2018:va --workdir runs/va
     qsep evaluate --workdir runs/va --protocol bss_eval_v3 --corpus dsd100 --channels 1
     python -m benchmarks.papers.stoller2018.table --runs runs/supervised runs/v runs/va --out runs/table
+    python -m benchmarks.papers.stoller2018 --data DIR --out DIR    (all of this by one command)
 
 Time: not run on these corpora here. A step of `va` with 4 examples takes 1.41 s on two cores of an AMD EPYC
 (docs/scaling.md).

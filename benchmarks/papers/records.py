@@ -157,6 +157,21 @@ def check_comparable(records: Sequence[Record]) -> None:
                 raise ValueError(f"{record.run} and {records[0].run} differ in {name}: {value} and {other}")
 
 
+def by_seed(records: Sequence[Record]) -> dict[int, Record]:
+    """The records of one system by the seed of their training.
+
+    Raises:
+      ValueError: if two have the same seed.
+    """
+    seeds: dict[int, Record] = {}
+    for record in records:
+        seed = record.config["train"]["seed"]
+        if seed in seeds:
+            raise ValueError(f"{record.run} and {seeds[seed].run} are the same system with the same seed: give one")
+        seeds[seed] = record
+    return seeds
+
+
 def finite(score: float) -> float | None:
     """A score as a record has it: None for NaN and infinity, which JSON lacks."""
     return float(score) if math.isfinite(score) else None

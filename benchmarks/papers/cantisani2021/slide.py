@@ -1,9 +1,9 @@
 """The table of the slides: `python -m benchmarks.papers.cantisani2021.slide --model runs/tasnet --corpus band_fluid`.
 
 In each test song, every stem is silent in another quarter. The songs are separated by the model before adaptation (B0)
-and after adaptation to the song by each strategy (P-L1:D …), with the activations of the reference stems. The scores of
-each song are stored, so that the same command continues after an interruption. `--splits l3 l3-mixture` compares a
-strategy with its control, the same number of updates without activations.
+and after adaptation to the song by each strategy (P-L1:D …), with the activations of the reference stems. The mixture
+itself is scored, too. The scores of each song are stored, so that the same command continues after an interruption.
+`--splits l3 l3-mixture` compares a strategy with its control, the same number of updates without activations.
 """
 
 import dataclasses
@@ -15,9 +15,10 @@ from typing import Any, Literal
 import numpy as np
 
 from benchmarks.papers.cantisani2021 import songs
-from benchmarks.papers.cantisani2021.strategies import BASE, Strategy, title_of, trained_parameters
+from benchmarks.papers.cantisani2021.strategies import BASE, MIXTURE, Strategy, title_of, trained_parameters
 from data_pipelines.annotations import activations
 from data_pipelines.files import read_json, write_json, write_text
+from data_pipelines.prepared.corpus import Corpus
 from data_pipelines.progress import Progress
 from qsep_jax.command_line import console
 from qsep_jax.inference import adaptation
@@ -27,6 +28,7 @@ from qsep_jax.inference.separation import separate
 from qsep_jax.metrics.aggregate import track_medians
 from qsep_jax.metrics.protocols import Protocol
 from qsep_jax.runs.bundle import find_model
+from qsep_jax.runs.experiment import Experiment
 from qsep_jax.systems.base import System
 from qsep_jax.systems.cantisani2021 import SPLITS, Cantisani2021
 from qsep_jax.systems.one_shot import Adaptation
@@ -139,27 +141,26 @@ def score(
     return scores
 
 
-def _as_cantisani2021(system: System, where: str) -> Cantisani2021:
+def as_cantisani2021(system: System, where: str) -> Cantisani2021:
     """The system of a run, checked to be a `Cantisani2021`; `where` names the run in the error message."""
     if not isinstance(system, Cantisani2021):
         raise ValueError(f"{where} has a {type(system).__name__}: give a run of configs/cantisani2021.py")
     return system
 
 
+def open_corpus(options: Slide, experiment: Experiment) -> Corpus:
+    """The corpus of the songs."""
+    stream, system = experiment.judged, experiment.system
+    root, name = options.root or experiment.data.root, options.corpus or stream.corpora[0]
+    return stream.open(root, name, system.sample_rate, options.split, system.input_channels)
+
+
 def measure(options: Slide) -> dict[str, dict[str, Any]]:
     """The scores `{strategy: {song: {stem: {metric: [frames]}}}}`, also of gated estimates (`B0 gated`)."""
-    saved = find_model(options.model)
-    experiment, model = saved.load()
-    system = _as_cantisani2021(model.system, options.model)
-    facts = {strategy: _facts(system, strategy, options) for strategy in (BASE, *options.splits)}
-    stream, rate = experiment.judged, system.sample_rate
-    corpus = stream.open(
-        options.root or experiment.data.root,
-        options.corpus or stream.corpora[0],
-        rate,
-        options.split,
-        system.input_channels,
-    )
+    experiment, model = find_model(options.model).load()
+    system, rate = as_cantisani2021(model.system, options.model), model.system.sample_rate
+    facts = {strategy: _facts(system, strategy, options) for strategy in (MIXTURE, BASE, *options.splits)}
+    corpus = open_corpus(options, experiment)
     references = dict(songs.test_songs(corpus, options.songs, options.seconds, options.seed))
     test_songs = [
         Song(name, stems.sum(0), activations.from_stems(stems, rate, threshold=options.threshold))
@@ -168,12 +169,14 @@ def measure(options: Slide) -> dict[str, dict[str, Any]]:
     for song in test_songs:
         activations.check_has_rest(np.max(song.active, axis=-1), system.stems, song.name)
     results: dict[str, dict[str, Any]] = {}
-    for strategy in (BASE, *options.splits):
+    for strategy in facts:
         missing = [song for song in test_songs if not _file(options, strategy, song.name).is_file()]
         adapted_models = _adapted_models(model, missing, strategy, options)
         for song, adapted in zip(missing, adapted_models, strict=True):
             rng = np.random.default_rng(options.seed)
-            estimates = separate_with_shifts(adapted, song.mixture, options.shifts, rng)
+            estimates = np.stack([song.mixture] * len(system.stems))
+            if strategy != MIXTURE:
+                estimates = separate_with_shifts(adapted, song.mixture, options.shifts, rng)
             scores = {
                 name: score(references[song.name], outputs, system.stems, rate)
                 for name, outputs in (("raw", estimates), ("gated", estimates * song.active))
@@ -192,7 +195,7 @@ def measure(options: Slide) -> dict[str, dict[str, Any]]:
 def _facts(system: Cantisani2021, strategy: str, options: Slide) -> dict[str, Any]:
     """What the scores of a strategy depend on, beside the song."""
     facts: dict[str, Any] = {name: getattr(options, name) for name in ("seconds", "shifts", "threshold", "seed")}
-    if strategy != BASE:
+    if strategy not in (MIXTURE, BASE):
         facts["adaptation"] = dataclasses.asdict(settings_of(system, strategy, options))
     return json.loads(json.dumps(facts))
 
@@ -217,9 +220,9 @@ def _file(options: Slide, strategy: str, song: str) -> Path:
 
 
 def _adapted_models(model: Model, songs: Sequence[Song], strategy: str, options: Slide) -> list[Model]:
-    """The model adapted to each song; for B0, the model itself."""
-    system = _as_cantisani2021(model.system, options.model)
-    if strategy == BASE or not songs:
+    """The model adapted to each song; for B0 and the mixture, the model itself."""
+    system = as_cantisani2021(model.system, options.model)
+    if strategy in (MIXTURE, BASE) or not songs:
         return [model] * len(songs)
     settings = settings_of(system, strategy, options)
     updates = adaptation.count_updates(songs, system, settings)
@@ -263,7 +266,12 @@ def table(results: dict[str, dict[str, Any]], system: Cantisani2021, frames: Fra
             cells = ["–" if np.isnan(value) else f"{value:.2f}" for value in values]
             lines.append(f"| {title_of(strategy)} | {f'{count:,}' if count else '–'} | {' | '.join(cells)} |")
         lines.append("")
-    lines += [f"| SDR in dB, paper | {' | '.join(STEMS)} |", f"| --- |{' --: |' * len(STEMS)}"]
+    return "\n".join(lines) + "\n" + paper_table()
+
+
+def paper_table() -> str:
+    """The Markdown table of the slides."""
+    lines = [f"| SDR in dB, paper | {' | '.join(STEMS)} |", f"| --- |{' --: |' * len(STEMS)}"]
     lines += [f"| {title_of(strategy)} | {' | '.join(map(str, scores))} |" for strategy, scores in PAPER.items()]
     return "\n".join(lines) + "\n"
 
@@ -274,7 +282,7 @@ def main() -> None:
         raise ValueError(f"--model is needed. Example: {EXAMPLE}")
     console.cache_compilations()
     results = measure(options)
-    system = _as_cantisani2021(find_model(options.model).experiment().system, options.model)
+    system = as_cantisani2021(find_model(options.model).experiment().system, options.model)
     text = table(results, system, options.frames)
     write_text(options.out / "table.md", text)
     count = len(next(iter(results.values())))

@@ -16,6 +16,8 @@ from qsep_jax.systems.one_shot import Adaptation
 from qsep_jax.training.partition import select
 
 BASE = "B0"
+# The untouched mixture as the estimate of every stem.
+MIXTURE = "mixture"
 LOSSES = ("each", "mixture")
 
 
@@ -70,14 +72,14 @@ def presets() -> tuple[str, ...]:
 
 
 def title_of(name: str) -> str:
-    """The name of a row: of a strategy or of `B0`, with ` gated` where the activations gate the estimates."""
+    """The name of a row: of a strategy, `B0` or `mixture`, with ` gated` where the activations gate the estimates."""
     name, _, gated = name.partition(" ")
-    return (name if name == BASE else Strategy.parse(name).title) + (f", {gated}" if gated else "")
+    return (name if name in (BASE, MIXTURE) else Strategy.parse(name).title) + (f", {gated}" if gated else "")
 
 
 def trained_parameters(system: Cantisani2021, name: str) -> int:
-    """The number of parameters that a strategy trains; 0 for `B0`."""
-    if name == BASE:
+    """The number of parameters that a strategy trains; 0 for `B0` and the mixture."""
+    if name in (BASE, MIXTURE):
         return 0
     params = jax.eval_shape(lambda: system.init(jax.random.key(0), {}))["params"]
     return sum(leaf.size for leaf in select(params, system.adaptation_presets()[Strategy.parse(name).preset]).values())

@@ -13,7 +13,7 @@ import numpy as np
 import tyro
 
 from benchmarks.papers import intervals, published
-from benchmarks.papers.records import Record, check_comparable, read_records
+from benchmarks.papers.records import Record, by_seed, check_comparable, read_records
 from benchmarks.papers.stoller2018 import paper
 from benchmarks.papers.stoller2018.score import published_config
 from benchmarks.papers.stoller2018.table import ALL, METRICS, paper_table, system_of
@@ -72,13 +72,8 @@ def by_system(records: Sequence[Record]) -> dict[str, dict[int, Record]]:
     Raises:
       ValueError: if two records are of the same system and seed.
     """
-    systems: dict[str, dict[int, Record]] = {name: {} for name in paper.SYSTEMS}
-    for record in records:
-        seeds, seed = systems[name_of(record)], record.config["train"]["seed"]
-        if seed in seeds:
-            raise ValueError(f"{record.run} and {seeds[seed].run} are the same system with the same seed: give one")
-        seeds[seed] = record
-    return {name: by_seed for name, by_seed in systems.items() if by_seed}
+    members = {name: [record for record in records if name_of(record) == name] for name in paper.SYSTEMS}
+    return {name: by_seed(runs) for name, runs in members.items() if runs}
 
 
 def rows_of(records: Sequence[Record]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from qsep_jax.runs.pretrained import check_required
 from tests.commands import command
 from tests.experiments import write_corpora
 
-PAPERS = ("lee2019", "lin2021", "stoller2018", "slizovskaia2021")
+PAPERS = ("lee2019", "lin2021", "stoller2018", "slizovskaia2021", "cantisani2021")
 
 
 def jobs_of(paper: str, **options) -> list[Job]:
