@@ -29,7 +29,7 @@ def debug(config: str) -> Experiment:
     return load_config(f"{ROOT / 'configs' / path}:{variant},debug")
 
 
-def write_corpora(experiment: Experiment, root: Path) -> None:
+def write_corpora(experiment: Experiment, root: Path, train_tracks: int = TRACKS) -> None:
     """Write the corpora of an experiment: in each track, each stem is a chord with pitches of its own.
 
     According to the notes it is a single note from beginning to end, so that frames of a player can be drawn.
@@ -40,13 +40,21 @@ def write_corpora(experiment: Experiment, root: Path) -> None:
         for name in stream.corpora:
             folder = store.corpus_folder(root, name, rate)
             if not folder.exists():
-                tracks = {split: _tracks(split, stored, rate) for split in SPLITS}
+                tracks = {
+                    split: _tracks(split, stored, rate, train_tracks if split == "train" else TRACKS)
+                    for split in SPLITS
+                }
                 store.write(folder, name, rate, 1, tracks, fingerprint="0123", options={"kind": "chamber"})
 
 
-def _tracks(split: str, stems: list[str], rate: int) -> Iterator[list[store.Record]]:
+def least_tracks(experiment: Experiment) -> int:
+    """The number of tracks that the training split of each corpus must have for the streams of an experiment."""
+    return max(TRACKS, *(stream.first + max(stream.tracks, 1) for stream in experiment.data.streams.values()))
+
+
+def _tracks(split: str, stems: list[str], rate: int, count: int) -> Iterator[list[store.Record]]:
     time = np.arange(round(SECONDS * rate)) / rate
-    for number in range(TRACKS):
+    for number in range(count):
         rng = np.random.default_rng([SPLITS.index(split), number])
         sources = []
         for place, stem in enumerate(stems):

@@ -13,7 +13,7 @@ from qsep_jax.command_line import train_options
 from qsep_jax.runs.experiment import Experiment, load_config
 from qsep_jax.runs.pretrained import check_required
 from tests.commands import command
-from tests.experiments import write_corpora
+from tests.experiments import least_tracks, write_corpora
 
 PAPERS = ("lee2019", "lin2021", "stoller2018", "slizovskaia2021", "cantisani2021")
 
@@ -58,6 +58,8 @@ def test_every_job_runs(paper, tmp_path, monkeypatch):
     monkeypatch.setattr("data_pipelines.console._set_up", lambda: None)
     monkeypatch.setattr("qsep_jax.train.prepare_missing", lambda experiment: None)
     jobs = jobs_of(paper, out=tmp_path, small=True)
+    commands = [to_debug(words) for job in jobs for words in job.commands if "--config" in words]
+    train_tracks = max(least_tracks(load_config(words[words.index("--config") + 1])) for words in commands)
     for job in jobs:
         for words in map(to_debug, job.commands):
             if words[0] == prepare.__name__:
@@ -68,7 +70,8 @@ def test_every_job_runs(paper, tmp_path, monkeypatch):
                 prepared = (job.name.removeprefix("prepare/") for job in jobs if job.name.startswith("prepare/"))
                 for corpus in (experiment.evaluation.corpus, *prepared):
                     evaluation = dataclasses.replace(experiment.evaluation, corpus=corpus)
-                    write_corpora(dataclasses.replace(experiment, evaluation=evaluation), tmp_path / "data")
+                    experiment = dataclasses.replace(experiment, evaluation=evaluation)
+                    write_corpora(experiment, tmp_path / "data", train_tracks)
             assert command(importlib.import_module(words[0]), *words[1:]) == 0, words
         result = Path(str(job.result).replace("/11025/", "/8000/"))
         assert result.exists() or job.commands[0][0] == prepare.__name__, job.name
