@@ -23,6 +23,7 @@ EXAMPLE = "python -m benchmarks.papers.docs --check"
 ROOT = Path(__file__).parents[2]
 # The module of each paper, whose function `tables` makes the Markdown text of each table by its name, from records.
 MODULES = {
+    "cantisani2021": "benchmarks.papers.cantisani2021.table",
     "lee2019": "benchmarks.papers.lee2019.objectives",
     "lin2021": "benchmarks.papers.lin2021.seeds",
     "slizovskaia2021": "benchmarks.papers.slizovskaia2021.summary",

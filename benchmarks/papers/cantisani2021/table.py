@@ -152,6 +152,21 @@ def heading(records: Sequence[Record]) -> str:
     return f"{data}; pretraining: {runs}, {audio}; intervals over {over}"
 
 
+def tables(records: Sequence[Record]) -> dict[str, str]:
+    """The Markdown text of each table by its name; a table without any score is left out.
+
+    `sounding` and `published` are the SDR by both rules of frames, then come `PES`, `EPS`, `control` and `paper`.
+    """
+    rows, differences = rows_of(records), comparison(records)
+    metrics = {**SDR, "PES": "PES", "EPS": "EPS"}
+    scored = {name: metric for name, metric in metrics.items() if any(row["metric"] == metric for row in rows)}
+    texts = {name: table(rows, records[0], metric) for name, metric in scored.items()}
+    texts["sounding"] = f"{heading(records)}\n\n{texts['sounding']}"
+    if differences:
+        texts["control"] = comparison_table(differences)
+    return {**texts, "paper": paper_table()}
+
+
 def _cell(row: dict[str, Any] | None, sign: str = "") -> str:
     return f"{row['mean']:{sign}.2f} ± {row['ci95']:.2f}" if row else "–"
 
@@ -161,10 +176,8 @@ def main() -> None:
     if not options.record:
         raise ValueError(f"--record is needed. Example: {EXAMPLE}")
     records = read_records(options.record)
-    rows, differences = rows_of(records), comparison(records)
-    parts = [f"{heading(records)}\n", *(table(rows, records[0], metric) for metric in METRICS)]
-    parts += [comparison_table(differences)] if differences else []
-    published.publish(options.out, [*rows, *differences], "\n".join([*parts, paper_table()]))
+    text = "\n".join(tables(records).values())
+    published.publish(options.out, [*rows_of(records), *comparison(records)], text)
 
 
 if __name__ == "__main__":

@@ -96,9 +96,17 @@ def test_the_command_writes_tables_and_refuses_two_of_the_same_seed(tmp_path, ca
     (line,) = (line for line in text.splitlines() if line.startswith("| P-L3:D | 158,862 | 7.00"))
     assert "| +1.00 ± 0.00 | +5.00 ± 0.00 |" in line
     assert "| (P-L3:D) − (P-L3:D, mixture) | SDR | mean of stems | 3 | +0.50 ± 0.00 | 1 | – |" in text
+    assert "museval's frames" not in text  # none has a score
     assert "| P-L1:D | 6.1 | 8.1 | 7.4 | 6.3 |" in text
     write_record(folder / "tasnet-1.json", record(0, **gains))
     refused(capsys, "tasnet-0 and tasnet-0 are the same system with the same seed", table, *options)
+
+
+def test_the_tables_have_names():
+    records = [record(0, B0=(4.0, 4.0, 4.0), l3=(5.0, 5.0, 5.0), l3_mixture=(4.0, 4.0, 4.0))]
+    texts = table.tables(records)
+    assert list(texts) == ["sounding", "PES", "EPS", "control", "paper"]  # no score of museval's frames
+    assert "intervals over songs" in texts["sounding"]
 
 
 def test_rows_have_medians_over_frames():

@@ -89,7 +89,7 @@ def test_without_a_name_all_tables_follow_one_another(root, monkeypatch):
         (f"<!-- table: lee2019 large -->\n{docs.END}\n", "there is no folder benchmarks/records/large"),
         (f"<!-- table: lee2019 small II -->\n{docs.END}\n", "there is no table II; there are objectives"),
         (f"<!-- table: lin2021 small -->\n{docs.END}\n", "benchmarks/records/small has records of lee2019"),
-        (f"<!-- table: lee2020 small -->\n{docs.END}\n", "where PAPER is one of lee2019, lin2021"),
+        (f"<!-- table: lee2020 small -->\n{docs.END}\n", "where PAPER is one of cantisani2021, lee2019"),
         (f"<!-- table: lee2019 -->\n{docs.END}\n", "docs/page.md: '<!-- table: lee2019 -->': give PAPER FOLDER [NAME]"),
     ],
 )
