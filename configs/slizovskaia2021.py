@@ -232,5 +232,5 @@ def _debug(system: System) -> tuple[System, Train, TestList]:
         sizes: dict[str, Any] = {"bins": 32, "levels": system.levels // 2, "channels": 4, "outputs": 4, "size": 16}
         system = dataclasses.replace(system, **audio, **sizes, frames_seen=2, resnet=resnet)
     elif isinstance(system, FrameClassifier):
-        system = dataclasses.replace(system, sample_rate=8_000, samples=512, resnet=resnet, size=16)
+        system = dataclasses.replace(system, sample_rate=8_000, samples=512, resnet=resnet, size=16, hidden=8)
     return system, DEBUG, TestList(kind="pairs", mixtures=2, seconds=1.0)

@@ -29,10 +29,13 @@ def debug(config: str) -> Experiment:
     return load_config(f"{ROOT / 'configs' / path}:{variant},debug")
 
 
-def write_corpora(experiment: Experiment, root: Path, train_tracks: int = TRACKS) -> None:
+def write_corpora(experiment: Experiment, root: Path, train_tracks: int = TRACKS, most: int = 0) -> None:
     """Write the corpora of an experiment: in each track, each stem is a chord with pitches of its own.
 
     According to the notes it is a single note from beginning to end, so that frames of a player can be drawn.
+
+    Args:
+      most: largest number of stems of a track, which take turns (0: all).
     """
     rate = experiment.system.sample_rate
     for stream in (experiment.judged, *experiment.data.streams.values()):
@@ -41,7 +44,7 @@ def write_corpora(experiment: Experiment, root: Path, train_tracks: int = TRACKS
             folder = store.corpus_folder(root, name, rate)
             if not folder.exists():
                 tracks = {
-                    split: _tracks(split, stored, rate, train_tracks if split == "train" else TRACKS)
+                    split: _tracks(split, stored, rate, train_tracks if split == "train" else TRACKS, most)
                     for split in SPLITS
                 }
                 store.write(folder, name, rate, 1, tracks, fingerprint="0123", options={"kind": "chamber"})
@@ -52,12 +55,16 @@ def least_tracks(experiment: Experiment) -> int:
     return max(TRACKS, *(stream.first + max(stream.tracks, 1) for stream in experiment.data.streams.values()))
 
 
-def _tracks(split: str, stems: list[str], rate: int, count: int) -> Iterator[list[store.Record]]:
+def _tracks(split: str, stems: list[str], rate: int, count: int, most: int) -> Iterator[list[store.Record]]:
     time = np.arange(round(SECONDS * rate)) / rate
     for number in range(count):
         rng = np.random.default_rng([SPLITS.index(split), number])
         sources = []
+        first = number * most
+        playing = {stems[place % len(stems)] for place in range(first, first + (most or len(stems)))}
         for place, stem in enumerate(stems):
+            if stem not in playing:
+                continue
             pitches = 200.0 * 1.2**place * rng.uniform(0.97, 1.03, 3) * [1, 2, 3]
             chord = np.sin(2 * np.pi * pitches * time[:, None] + rng.uniform(0, 6, 3)).sum(axis=1, keepdims=True)
             noise = 0.1 * rng.normal(size=chord.shape)

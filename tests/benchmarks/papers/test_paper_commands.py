@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.papers.reproduction import Job, Reproduction
@@ -51,12 +52,20 @@ def test_jobs_have_names_of_their_own_and_one_result_each(paper, small):
             assert importlib.util.find_spec(words[0])
 
 
+def quick_bss_eval(references, estimates, **options) -> dict[str, np.ndarray]:
+    """Instead of BSS Eval of segments, which takes minutes for the 13 sources of a generated track."""
+    levels = 10 * np.log10(np.square(references).mean((1, 2)) / np.square(estimates).mean((1, 2)))
+    return {name: number + levels[:, None] for number, name in enumerate(options["metrics"])}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("paper", PAPERS)
 def test_every_job_runs(paper, tmp_path, monkeypatch):
     """Prepared corpora are replaced by generated ones; a command that refuses them has a job that cannot work."""
     monkeypatch.setattr("data_pipelines.console._set_up", lambda: None)
     monkeypatch.setattr("qsep_jax.train.prepare_missing", lambda experiment: None)
+    monkeypatch.setattr("qsep_jax.metrics.segments.bss_eval", quick_bss_eval)
+    most = 5 if paper == "slizovskaia2021" else 0  # models that are conditioned on video take at most 7 players
     jobs = jobs_of(paper, out=tmp_path, small=True)
     commands = [to_debug(words) for job in jobs for words in job.commands if "--config" in words]
     train_tracks = max(least_tracks(load_config(words[words.index("--config") + 1])) for words in commands)
@@ -71,7 +80,7 @@ def test_every_job_runs(paper, tmp_path, monkeypatch):
                 for corpus in (experiment.evaluation.corpus, *prepared):
                     evaluation = dataclasses.replace(experiment.evaluation, corpus=corpus)
                     experiment = dataclasses.replace(experiment, evaluation=evaluation)
-                    write_corpora(experiment, tmp_path / "data", train_tracks)
+                    write_corpora(experiment, tmp_path / "data", train_tracks, most)
             assert command(importlib.import_module(words[0]), *words[1:]) == 0, words
         result = Path(str(job.result).replace("/11025/", "/8000/"))
         assert result.exists() or job.commands[0][0] == prepare.__name__, job.name
