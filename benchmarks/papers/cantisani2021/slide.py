@@ -8,7 +8,7 @@ itself is scored, too. The scores of each song are stored, so that the same comm
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from data_pipelines.prepared.corpus import Corpus
 from data_pipelines.progress import Progress
 from qsep_jax.command_line import console
 from qsep_jax.inference import adaptation
-from qsep_jax.inference.adaptation import Adapted, Song
+from qsep_jax.inference.adaptation import Song
 from qsep_jax.inference.model import Model
 from qsep_jax.inference.separation import separate
 from qsep_jax.metrics.aggregate import track_medians
@@ -219,20 +219,19 @@ def _file(options: Slide, strategy: str, song: str) -> Path:
     return options.out / "scores" / strategy / f"{song.replace('/', '_')}.json"
 
 
-def _adapted_models(model: Model, songs: Sequence[Song], strategy: str, options: Slide) -> list[Model]:
-    """The model adapted to each song; for B0 and the mixture, the model itself."""
+def _adapted_models(model: Model, songs: Sequence[Song], strategy: str, options: Slide) -> Iterator[Model]:
+    """Yield the model adapted to each song as soon as it is; for B0 and the mixture, the model itself."""
     system = as_cantisani2021(model.system, options.model)
     if strategy in (MIXTURE, BASE) or not songs:
-        return [model] * len(songs)
+        yield from [model] * len(songs)
+        return
     settings = settings_of(system, strategy, options)
     updates = adaptation.count_updates(songs, system, settings)
     with Progress(f"adapting by {strategy}", updates, unit="update") as progress:
-        results: list[Adapted] = list(
-            adaptation.adapt(
-                model, songs, settings, seed=options.seed, together=options.together, advance=progress.advance
-            )
-        )
-    return [adaptation.with_parameters(model, result.parameters) for result in results]
+        for adapted in adaptation.adapt(
+            model, songs, settings, seed=options.seed, together=options.together, advance=progress.advance
+        ):
+            yield adaptation.with_parameters(model, adapted.parameters)
 
 
 def aggregate(scores: dict[str, Any], stem: str, metric: str, over: str) -> float:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -115,14 +116,37 @@ def test_rows_have_medians_over_frames():
     assert row == {"strategy": "l3-mixture", "gated": True, "song": "song", "stem": "bass", "SDR": 4.0, "PES": None}
 
 
-def test_the_record_has_every_strategy_and_the_mixture(tmp_path):
-    song = [
-        Stem(stem, (3_000 * np.random.default_rng(n).normal(size=(8 * RATE, 2))).astype(np.int16))
-        for n, stem in enumerate(OFFSETS)
+def write_songs(root: Path, count: int) -> None:
+    """Write the corpus `own` with songs of noise."""
+    songs = [
+        [
+            Stem(stem, (3_000 * np.random.default_rng([song, n]).normal(size=(8 * RATE, 2))).astype(np.int16))
+            for n, stem in enumerate(OFFSETS)
+        ]
+        for song in range(count)
     ]
-    tracks = {"test": iter([store.segments("song", song, RATE)])}
-    folder = store.corpus_folder(tmp_path / "data", "own", RATE)
+    tracks = {"test": iter([store.segments(f"song{n}", song, RATE) for n, song in enumerate(songs)])}
+    folder = store.corpus_folder(root, "own", RATE)
     store.write(folder, "own", RATE, 2, tracks, fingerprint="0", options={"kind": "toy"})
+
+
+def test_a_killed_adaptation_keeps_the_songs_that_are_complete(tmp_path, monkeypatch):
+    write_songs(tmp_path / "data", 2)
+    model = write_bundle("cantisani2021.py:debug", tmp_path / "model")
+
+    def killed(*arguments, **options):
+        yield SimpleNamespace(parameters={})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(slide.adaptation, "adapt", killed)
+    options = slide.Slide(model=str(model), root=str(tmp_path / "data"), corpus="own", splits=("l5",), shifts=0)
+    with pytest.raises(KeyboardInterrupt):
+        slide.measure(dataclasses.replace(options, hop=4.0, out=tmp_path / "out"))
+    assert [path.name for path in (tmp_path / "out" / "scores" / "l5").iterdir()] == ["song0.json"]
+
+
+def test_the_record_has_every_strategy_and_the_mixture(tmp_path):
+    write_songs(tmp_path / "data", 1)
     model = write_bundle("cantisani2021.py:debug", tmp_path / "model")
     options = ("--model", model, "--root", tmp_path / "data", "--corpus", "own", "--out", tmp_path / "out")
     options = (*options, "--splits", "l5", "l5-mixture", "--shifts", 0, "--epochs", 1, "--hop", 4.0, "--rate", 1e-3)
@@ -131,10 +155,10 @@ def test_the_record_has_every_strategy_and_the_mixture(tmp_path):
     assert table.names_of([stored])[::2] == ["mixture", "B0", "l5", "l5-mixture"]
     assert len(stored.scores) == 4 * 2 * 4  # strategies, gated and not, stems
     assert "1 epochs over chunks of 0.5 s every 4 s with 0 pitch copies at learning rate 0.001" in stored.protocol
-    mixture = table.scores_of(stored, "mixture", slide.SDR["sounding"], "bass")["song"]
+    mixture = table.scores_of(stored, "mixture", slide.SDR["sounding"], "bass")["song0"]
     assert mixture == pytest.approx(10 * np.log10(1 / 2.25), abs=1.0)  # beside three others, each three quarters long
     before, after, control = (table.scores_of(stored, name, "SDR", "bass") for name in ("B0", "l5", "l5-mixture"))
-    assert len({before["song"], after["song"], control["song"]}) == 3
+    assert len({before["song0"], after["song0"], control["song0"]}) == 3
 
 
 def test_published_weights_take_the_place_of_a_training(tmp_path):
