@@ -175,7 +175,7 @@ def score_run(workdir: Path, options: ScoreOptions) -> ScoredRun:
     steps = run.steps()[-options.checkpoints :]
     if not steps:
         raise ValueError(f"{workdir} has no complete checkpoint yet: train it first")
-    pairs, system = test_pairs(corpus, options.pairs, options.seed), as_lin2021(experiment.system, str(options.workdir))
+    pairs, system = test_pairs(corpus, options.pairs, options.seed), as_lin2021(experiment.system, str(workdir))
     facts = {"corpus": corpus.metadata.name, "fingerprint": corpus.metadata.fingerprint, "split": "test"}
     protocol = f"queries cut by {options.queries}; {PROTOCOL}"
     facts |= {"protocol": protocol, "seconds": options.seconds, "seed": options.seed, "pairs": len(pairs)}
