@@ -16,7 +16,8 @@ from tests.experiments import CONFIGS, ROOT
 def variants(config: str) -> list[str]:
     """Every variant of a config alone, and with `debug`."""
     module = importlib.import_module(f"configs.{config.removesuffix('.py')}")
-    words = ["band,four" if word == "four" else word for word in getattr(module, "VARIANTS", ())]
+    needs_band = ("four", "instrumental")
+    words = [f"band,{word}" if word in needs_band else word for word in getattr(module, "VARIANTS", ())]
     return ["", "debug", *words, *(f"{word},debug" for word in words if word != "debug")]
 
 
