@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import importlib.util
+import os
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,7 @@ def quick_bss_eval(references, estimates, **options) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("QSEP_PAPER_JOBS" not in os.environ, reason="takes minutes for each paper: set QSEP_PAPER_JOBS=1")
 @pytest.mark.parametrize("paper", PAPERS)
 def test_every_job_runs(paper, tmp_path, monkeypatch):
     """Prepared corpora are replaced by generated ones; a command that refuses them has a job that cannot work."""
