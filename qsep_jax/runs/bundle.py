@@ -141,7 +141,7 @@ def find_model(model: str, cue: str = "query", step: Step = "best") -> SavedMode
 
     Raises:
       ValueError: if there is none, the message names the bundled models; if a run has no checkpoint of this step, the
-        message lists those that it has; or if a step of a bundle is asked for.
+        message lists those that it has; or if `step` is given for a bundle, which has a single checkpoint.
     """
     saved = _find(model, cue)
     if step == "best":

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 
-from benchmarks.papers import intervals, published
+from benchmarks.papers import intervals, published, tabulation
 from benchmarks.papers.cantisani2021.slide import SDR, STEMS, as_cantisani2021, paper_table
 from benchmarks.papers.cantisani2021.strategies import BASE, MIXTURE, title_of, trained_parameters
-from benchmarks.papers.records import Record, by_seed, check_comparable, read_records
+from benchmarks.papers.records import Record, by_seed, check_comparable
+from benchmarks.papers.tabulation import RecordOptions
 from data_pipelines import console
 
 EXAMPLE = "python -m benchmarks.papers.cantisani2021.table --record records --out table"
@@ -27,15 +27,9 @@ CONTROL = "-mixture"
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
-    """Tabulate the adaptation to songs from records of one pretraining, or of several with different seeds.
+class Table(RecordOptions):
+    """Tabulate the adaptation to songs from records of one pretraining, or of several with different seeds."""
 
-    Attributes:
-      record: Records, or folders of records; the option may be repeated.
-      out: Folder for the table and the rows.
-    """
-
-    record: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
     out: Path = Path("evaluation/cantisani2021/table")
 
 
@@ -171,13 +165,13 @@ def _cell(row: dict[str, Any] | None, sign: str = "") -> str:
     return f"{row['mean']:{sign}.2f} ± {row['ci95']:.2f}" if row else "–"
 
 
+def results(records: Sequence[Record]) -> tuple[list[dict[str, Any]], str]:
+    """The rows and the text of the tables."""
+    return [*rows_of(records), *comparison(records)], "\n".join(tables(records).values())
+
+
 def main() -> None:
-    options = console.parse(Table, "python -m benchmarks.papers.cantisani2021.table", EXAMPLE)
-    if not options.record:
-        raise ValueError(f"--record is needed. Example: {EXAMPLE}")
-    records = read_records(options.record)
-    text = "\n".join(tables(records).values())
-    published.publish(options.out, [*rows_of(records), *comparison(records)], text)
+    tabulation.main(Table, "python -m benchmarks.papers.cantisani2021.table", EXAMPLE, results)
 
 
 if __name__ == "__main__":

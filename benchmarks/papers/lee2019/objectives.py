@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 
-from benchmarks.papers import published
-from benchmarks.papers.records import Record, read_records
+from benchmarks.papers import published, tabulation
+from benchmarks.papers.records import Record
+from benchmarks.papers.tabulation import RecordOptions
 from data_pipelines import console
 from qsep_jax.metrics.aggregate import summarize
 
@@ -23,15 +23,9 @@ EXAMPLE = "python -m benchmarks.papers.lee2019.objectives --record records --out
 
 
 @dataclasses.dataclass(frozen=True)
-class Objectives:
-    """Compare trainings with different weights of the losses, from their records.
+class Objectives(RecordOptions):
+    """Compare trainings with different weights of the losses, from their records."""
 
-    Attributes:
-      record: Records, or folders of records; the option may be repeated.
-      out: Folder for the table and the rows.
-    """
-
-    record: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
     out: Path = Path("evaluation/lee2019/objectives")
 
 
@@ -68,12 +62,14 @@ def tables(records: Sequence[Record]) -> dict[str, str]:
     return {"objectives": table([row_of(record) for record in records])}
 
 
+def results(records: Sequence[Record]) -> tuple[list[dict[str, Any]], str]:
+    """The rows and the text of the table."""
+    rows = [row_of(record) for record in records]
+    return rows, table(rows)
+
+
 def main() -> None:
-    options = console.parse(Objectives, "python -m benchmarks.papers.lee2019.objectives", EXAMPLE)
-    if not options.record:
-        raise ValueError(f"--record is needed. Example: {EXAMPLE}")
-    rows = [row_of(record) for record in read_records(options.record)]
-    published.publish(options.out, rows, table(rows))
+    tabulation.main(Objectives, "python -m benchmarks.papers.lee2019.objectives", EXAMPLE, results)
 
 
 if __name__ == "__main__":

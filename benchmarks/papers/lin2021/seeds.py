@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 
-from benchmarks.papers import published
+from benchmarks.papers import intervals, published, tabulation
 from benchmarks.papers.lin2021.pairs import as_lin2021
 from benchmarks.papers.lin2021.scoring import name_of
-from benchmarks.papers.records import Record, check_comparable, read_records
+from benchmarks.papers.records import Record, check_comparable
+from benchmarks.papers.tabulation import RecordOptions
 from data_pipelines import console
 from data_pipelines.schema import SEEN_INSTRUMENTS
-from qsep_jax.metrics.aggregate import Summary, summarize, summarize_few
+from qsep_jax.metrics.aggregate import Summary
 
 EXAMPLE = "python -m benchmarks.papers.lin2021.seeds --record records --out seeds"
 GROUPS = ("seen", "unseen", "all")
@@ -28,15 +28,9 @@ METRICS = {"sdr": "", "ap": "", "f1": "", "sdr_by_score": "-S"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Seeds:
-    """Compare the systems of Table 1 from their records.
+class Seeds(RecordOptions):
+    """Compare the systems of Table 1 from their records."""
 
-    Attributes:
-      record: Records, or folders of records; the option may be repeated.
-      out: Folder for the table and the rows.
-    """
-
-    record: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
     out: Path = Path("evaluation/lin2021/seeds")
 
 
@@ -60,10 +54,10 @@ def summary_of(runs: Sequence[dict[tuple[str, str, int], float]], group: str) ->
     def belongs(source: tuple[str, str, int]) -> bool:
         return group == "all" or (source[1] in SEEN_INSTRUMENTS) == (group == "seen")
 
-    by_run = [np.array([value for source, value in run.items() if belongs(source)]) for run in runs]
-    if len(by_run) == 1:
-        return summarize(by_run[0])
-    return summarize_few(np.array([values.mean() for values in by_run]))
+    summary = intervals.mean_of([{source: run[source] for source in run if belongs(source)} for run in runs])
+    if summary is None:
+        raise ValueError(f"no source of the group '{group}' has a score")
+    return summary
 
 
 def rows_of(records: Sequence[Record]) -> list[dict[str, Any]]:
@@ -93,7 +87,7 @@ def rows_of(records: Sequence[Record]) -> list[dict[str, Any]]:
             add(system + suffix, "sdr" if metric == "sdr_by_score" else metric, runs, members)
             if metric.startswith("sdr"):
                 before = [source_means(record, "mixture") for record in members]
-                gains = [_difference(run, mixture) for run, mixture in zip(runs, before, strict=True)]
+                gains = [intervals.difference(run, mixture) for run, mixture in zip(runs, before, strict=True)]
                 add(system + suffix, "improvement", gains, members)
     return rows
 
@@ -103,9 +97,11 @@ def paired(records: Sequence[Record], first: str, second: str, group: str) -> Su
 
     The scores of a source are first averaged over the seeds of each system.
     """
-    means = {name: _mean_over_runs([r for r in records if system_of(r) == name]) for name in (first, second)}
-    difference = _difference(means[first], means[second])
-    return summary_of([difference], group)
+    means = {
+        name: intervals.over_runs([source_means(record, "sdr") for record in records if system_of(record) == name])
+        for name in (first, second)
+    }
+    return summary_of([intervals.difference(means[first], means[second])], group)
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
@@ -161,21 +157,13 @@ def tables(records: Sequence[Record]) -> dict[str, str]:
     return texts | ({"differences": comparison_table(differences)} if differences else {})
 
 
-def _mean_over_runs(records: Sequence[Record]) -> dict[tuple[str, str, int], float]:
-    runs = [source_means(record, "sdr") for record in records]
-    return {source: float(np.mean([run[source] for run in runs])) for source in runs[0]}
-
-
-def _difference(first: dict, second: dict) -> dict:
-    return {source: value - second[source] for source, value in first.items()}
+def results(records: Sequence[Record]) -> tuple[list[dict[str, Any]], str]:
+    """The rows and the text of the tables."""
+    return [*rows_of(records), *comparison(records)], "\n".join(tables(records).values())
 
 
 def main() -> None:
-    options = console.parse(Seeds, "python -m benchmarks.papers.lin2021.seeds", EXAMPLE)
-    if not options.record:
-        raise ValueError(f"--record is needed. Example: {EXAMPLE}")
-    records = read_records(options.record)
-    published.publish(options.out, [*rows_of(records), *comparison(records)], "\n".join(tables(records).values()))
+    tabulation.main(Seeds, "python -m benchmarks.papers.lin2021.seeds", EXAMPLE, results)
 
 
 if __name__ == "__main__":

@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 from scipy import stats
 
-from benchmarks.papers import published
+from benchmarks.papers import published, tabulation
 from benchmarks.papers.intervals import difference, over_runs
-from benchmarks.papers.records import Record, check_comparable, read_records
+from benchmarks.papers.records import Record, check_comparable
 from benchmarks.papers.slizovskaia2021 import tables as paper_tables
 from benchmarks.papers.slizovskaia2021.paper import TABLES
 from benchmarks.papers.slizovskaia2021.recorded import from_record
 from benchmarks.papers.slizovskaia2021.runs import BASELINES, Key, Run, in_order
+from benchmarks.papers.tabulation import RecordOptions
 from data_pipelines import console
 from qsep_jax.metrics.aggregate import Summary, summarize_few
 
@@ -34,15 +34,9 @@ Values = Mapping[Key, float]
 
 
 @dataclasses.dataclass(frozen=True)
-class SummaryOfRecords:
-    """Compare the experiments from their records: the paper's tables, and the improvement over the mixture.
+class SummaryOfRecords(RecordOptions):
+    """Compare the experiments from their records: the paper's tables, and the improvement over the mixture."""
 
-    Attributes:
-      record: Records, or folders of records; the option may be repeated.
-      out: Folder for the tables and the rows.
-    """
-
-    record: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
     out: Path = Path("evaluation/slizovskaia2021/summary")
 
 
@@ -192,12 +186,14 @@ def _cell(row: Mapping[str, Any] | None, sign: str) -> str:
     return f"{row['mean']:{sign}.2f} ± {row['ci95']:.2f}" if row else "–"
 
 
+def results(records: Sequence[Record]) -> tuple[list[dict[str, Any]], str]:
+    """The rows and the text of the tables."""
+    rows, texts = all_tables(records)
+    return rows, "\n".join(texts.values())
+
+
 def main() -> None:
-    options = console.parse(SummaryOfRecords, "python -m benchmarks.papers.slizovskaia2021.summary", EXAMPLE)
-    if not options.record:
-        raise ValueError(f"--record is needed. Example: {EXAMPLE}")
-    rows, texts = all_tables(read_records(options.record))
-    published.publish(options.out, rows, "\n".join(texts.values()))
+    tabulation.main(SummaryOfRecords, "python -m benchmarks.papers.slizovskaia2021.summary", EXAMPLE, results)
 
 
 if __name__ == "__main__":

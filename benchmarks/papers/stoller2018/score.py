@@ -43,8 +43,8 @@ class Score:
     tracks: int = 0
 
 
-def published_config(system: System) -> str:
-    """The config of the published training of a system.
+def as_published(system: System) -> Stoller2018:
+    """The system of a run, checked to be one of the slides.
 
     Raises:
       ValueError: if the slides have no such system.
@@ -53,7 +53,16 @@ def published_config(system: System) -> str:
         raise ValueError(
             "the run is none of the systems of the slides: give one of stoller2018:supervised, :v or :va, without four"
         )
-    return f"stoller2018:{VARIANTS[system.critics]}"
+    return system
+
+
+def published_config(system: System) -> str:
+    """The config of the published training of a system.
+
+    Raises:
+      ValueError: if the slides have no such system.
+    """
+    return f"stoller2018:{VARIANTS[as_published(system).critics]}"
 
 
 def score_corpus(options: Score, name: str, corpus: Corpus) -> list[dict[str, Any]]:

@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 
-from benchmarks.papers import intervals, published
-from benchmarks.papers.records import Record, by_seed, check_comparable, read_records
+from benchmarks.papers import intervals, published, tabulation
+from benchmarks.papers.records import Record, by_seed, check_comparable
 from benchmarks.papers.stoller2018 import paper
-from benchmarks.papers.stoller2018.score import published_config
+from benchmarks.papers.stoller2018.score import as_published
 from benchmarks.papers.stoller2018.table import ALL, METRICS, paper_table, system_of
+from benchmarks.papers.tabulation import RecordOptions
 from data_pipelines import console
-from qsep_jax.systems.stoller2018 import Stoller2018
 
 EXAMPLE = "python -m benchmarks.papers.stoller2018.seeds --record records --out table"
 STEMS = ("vocals", "accompaniment")
@@ -28,24 +27,15 @@ IMPROVEMENT = "SDR improvement"
 
 
 @dataclasses.dataclass(frozen=True)
-class Seeds:
-    """Compare the systems of the slides from their records.
+class Seeds(RecordOptions):
+    """Compare the systems of the slides from their records."""
 
-    Attributes:
-      record: Records, or folders of records; the option may be repeated.
-      out: Folder for the table and the rows.
-    """
-
-    record: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
     out: Path = Path("evaluation/stoller2018/seeds")
 
 
 def name_of(record: Record) -> str:
     """The slides' name of the system of a record."""
-    system = record.experiment().system
-    published_config(system)
-    assert isinstance(system, Stoller2018)
-    return system_of(system)
+    return system_of(as_published(record.experiment().system))
 
 
 def scores_of(record: Record, metric: str, stem: str, corpus: str) -> dict[tuple[str, str], float]:
@@ -169,12 +159,13 @@ def _cell(row: dict[str, Any] | None, sign: str = "") -> str:
     return f"{row['mean']:{sign}.2f} ± {row['ci95']:.2f}" if row else "–"
 
 
+def results(records: Sequence[Record]) -> tuple[list[dict[str, Any]], str]:
+    """The rows and the text of the tables."""
+    return [*rows_of(records), *comparison(records)], "\n".join(tables(records).values())
+
+
 def main() -> None:
-    options = console.parse(Seeds, "python -m benchmarks.papers.stoller2018.seeds", EXAMPLE)
-    if not options.record:
-        raise ValueError(f"--record is needed. Example: {EXAMPLE}")
-    records = read_records(options.record)
-    published.publish(options.out, [*rows_of(records), *comparison(records)], "\n".join(tables(records).values()))
+    tabulation.main(Seeds, "python -m benchmarks.papers.stoller2018.seeds", EXAMPLE, results)
 
 
 if __name__ == "__main__":
