@@ -44,12 +44,12 @@ def _has_gpu() -> bool:
 MARKERS = {
     "torch": ("compares with PyTorch", "needs PyTorch: pip install -e '.[twins]'"),
     "gpu": ("runs on a GPU", "needs a GPU that JAX sees, and JAX_PLATFORMS=cuda,cpu"),
-    "slow": ("takes more than a minute", "takes more than a minute: needs --slow"),
+    "slow": ("takes more than ten seconds", "takes more than ten seconds: needs --slow"),
 }
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--slow", action="store_true", help="run the tests that take more than a minute, too")
+    parser.addoption("--slow", action="store_true", help="run the tests that take more than ten seconds, too")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -50,6 +50,7 @@ def forget() -> None:
     source_files._named.clear()
 
 
+@pytest.mark.slow
 def test_a_system_in_a_config_file_goes_through_every_command(config, tmp_path, capsys, sounds, monkeypatch):
     run, data, bundle = tmp_path / "run", tmp_path / "data", tmp_path / "bundle"
     kill_at(start(run, data, *OPTIONS, config=str(config)), lambda: lines(run) >= 12)

@@ -24,6 +24,7 @@ RATE = 8_000
 SDR = ("--protocol", "bss_eval_v4_sdr")  # the fastest protocol
 
 
+@pytest.mark.slow
 def test_an_evaluation_that_was_killed_continues(run, tmp_path, monkeypatch):
     """Only the remaining tracks are scored, and the results equal those of an uninterrupted evaluation."""
     scored, stop_after = [], 99

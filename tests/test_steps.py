@@ -33,6 +33,7 @@ def latents(path: Path) -> np.ndarray:
         return np.concatenate([arrays[name].ravel() for name in arrays.files if name != "names"])
 
 
+@pytest.mark.slow
 def test_the_named_checkpoint_is_evaluated(two_steps):
     other = other_step(two_steps)
     for step, folder in ((other, f"step_{other}"), ("last", "step_4"), ("best", "")):

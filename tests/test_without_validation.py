@@ -36,6 +36,7 @@ def root(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_all_songs_are_trained_on_and_the_last_checkpoint_is_used(root, capsys):
     run, song = root / "run", root / "source" / "test" / "One" / "bass.wav"
     config = f"{ROOT / 'configs' / 'lee2019.py'}:all,debug"

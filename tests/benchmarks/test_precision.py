@@ -21,6 +21,7 @@ def test_differences_are_between_equal_seeds_and_noise_is_between_seeds():
     assert second["of_noise"] == float("inf")
 
 
+@pytest.mark.slow
 def test_every_run_is_trained_and_compared(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("data_pipelines.console._set_up", lambda: None)
     monkeypatch.setattr("qsep_jax.train.prepare_missing", lambda experiment: None)

@@ -16,6 +16,7 @@ FIELDS = {"benchmark", "system", "implementation", "batch", "precision", "device
 MEMORY = {"idle_mib", "peak_mib", "peak_above_idle_mib", "hwm_above_idle_mib"}
 
 
+@pytest.mark.slow
 def test_rows(run, tmp_path, monkeypatch, capsys):
     path = tmp_path / "rows.json"
     monkeypatch.setattr(separation, "WARM_UP_S", 1.0)

@@ -27,6 +27,7 @@ def test_the_first_step_that_reaches_the_target():
     assert step_sdr.time_to(measured, 4.0) is None
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*was built with other options or by another version")
 def test_every_checkpoint_is_scored(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("data_pipelines.console._set_up", lambda: None)

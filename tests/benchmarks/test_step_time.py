@@ -21,6 +21,7 @@ SMALL = Lee2019(
 FIELDS = {"benchmark", "system", "implementation", "batch", "precision", "devices", "median_s", "p90_s"}
 
 
+@pytest.mark.slow
 def test_rows_of_a_step(tmp_path, monkeypatch, capsys):
     path = tmp_path / "new" / "step.json"
     arguments = ["--config", "configs/lee2019.py:debug", "--rounds", "2", "--devices", "2", "--json", str(path)]

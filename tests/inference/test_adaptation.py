@@ -37,6 +37,7 @@ def song(number: int, seconds: float = 2.5, stems: int = 4, channels: int = 2) -
     return Song(f"song{number}", rng.normal(0, 0.1, (samples, channels)).astype(np.float32), active)
 
 
+@pytest.mark.slow
 def test_a_group_of_songs_gives_the_results_of_single_songs(model):
     songs = [song(0), song(1, 2.0), song(2)]  # 5, 4 and 5 chunks, five epochs
     single = [next(adapt(model, [item], SMOOTH)) for item in songs]

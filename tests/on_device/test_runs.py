@@ -31,6 +31,7 @@ def test_batches_have_the_shapes_of_those_of_the_host(config, tmp_path):
     assert shapes[0] == shapes[1]
 
 
+@pytest.mark.slow
 def test_the_command_reports_the_memory(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("qsep_jax.train.prepare_missing", lambda experiment: None)
     write_corpora(debug("lee2019.py"), tmp_path / "data")

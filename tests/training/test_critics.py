@@ -46,6 +46,7 @@ def uninterrupted(run, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainS
     return run(folder), logged_metrics(folder)
 
 
+@pytest.mark.slow
 def test_five_random_interruptions_change_nothing(run, uninterrupted, tmp_path):
     rng, done = np.random.default_rng(0), 0
     for _ in range(5):

@@ -47,10 +47,8 @@ def kill_at(process: subprocess.Popen, reached: Callable[[], bool]) -> None:
     process.communicate(timeout=60)
 
 
-@pytest.mark.parametrize(
-    ("config", "phase"),
-    [("lee2019.py", "cvae"), pytest.param("stoller2018.py:v", "critics", marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("config", "phase"), [("lee2019.py", "cvae"), ("stoller2018.py:v", "critics")])
 def test_a_killed_run_ends_like_an_uninterrupted_one(config, phase, tmp_path):
     data = tmp_path / "data"
     write_corpora(debug(config), data)
@@ -70,6 +68,7 @@ def test_a_killed_run_ends_like_an_uninterrupted_one(config, phase, tmp_path):
     assert not being_written(tmp_path / "killed")
 
 
+@pytest.mark.slow
 def test_workers_of_a_killed_run_end(tmp_path):
     data = tmp_path / "data"
     write_corpora(debug("lee2019.py"), data)

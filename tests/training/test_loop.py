@@ -134,6 +134,7 @@ def test_eight_devices_give_the_losses_of_one(case, uninterrupted, tmp_path):
     np.testing.assert_allclose(eight, one, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("before", "after"), [(1, 8), (8, 1)])
 def test_a_checkpoint_restores_on_another_number_of_devices(case, uninterrupted, tmp_path, before, after):
     with pytest.raises(Interrupted):
@@ -165,6 +166,7 @@ def test_a_split_state_gives_the_losses_of_a_replicated_one(case, uninterrupted,
     assert split_bytes < 0.3 * replicated_bytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("before", "after"), [((8, True), (1, False)), ((1, False), (4, True))], ids=str)
 def test_a_split_checkpoint_restores_as_a_replicated_one_and_back(
     case, uninterrupted, tmp_path, monkeypatch, before, after
@@ -225,11 +227,13 @@ def test_a_run_with_its_corpus_on_the_device_resumes_to_the_bit(case, drawn_run,
     assert logged_metrics(tmp_path) == logged_metrics(drawn_run[1])
 
 
+@pytest.mark.slow
 def test_drawn_batches_give_the_same_losses_on_eight_devices(case, drawn_run, tmp_path):
     run(case, tmp_path, on_device=True, devices=8)
     np.testing.assert_allclose(losses(tmp_path), losses(drawn_run[1]), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_drawn_batches_allow_several_steps_in_one_dispatch(case, drawn_run, tmp_path):
     run(case, tmp_path, on_device=True, steps_per_dispatch=2, log_every=2)
     np.testing.assert_allclose(losses(tmp_path)[-1], losses(drawn_run[1])[-2:].mean(), rtol=1e-5)
@@ -243,6 +247,7 @@ def plateau_case(case) -> tuple[Experiment, Path]:
     return dataclasses.replace(experiment, system=dataclasses.replace(experiment.system, optimizer=optimizer)), root
 
 
+@pytest.mark.slow
 def test_a_learning_rate_reduced_on_plateaus_is_resumed(plateau_case, tmp_path):
     expected = run(plateau_case, tmp_path / "uninterrupted")
     scales = [leaf.scale for leaf in expected.optimizer["cvae"] if isinstance(leaf, Plateau)]

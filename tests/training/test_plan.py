@@ -22,6 +22,7 @@ def make_plan(devices: int, *, split: bool = False, batch_size: int = 8, remat: 
     return plan.plan(experiment.system, settings, sharding.make_mesh(jax.devices()[:devices]))
 
 
+@pytest.mark.slow
 def test_the_plan_equals_the_sizes_of_a_state():
     system = debug("lee2019.py").system
     settings = dataclasses.replace(debug("lee2019.py").train, batch_size=8)
@@ -35,6 +36,7 @@ def test_the_plan_equals_the_sizes_of_a_state():
     assert make_plan(1, remat="between_convs").stored < 0.7 * planned.stored
 
 
+@pytest.mark.slow
 def test_more_devices_need_less_memory_each(monkeypatch):
     monkeypatch.setattr(sharding, "MIN_SPLIT_SIZE", 1)
     one, eight, split = make_plan(1), make_plan(8), make_plan(8, split=True)

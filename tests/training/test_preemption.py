@@ -4,8 +4,12 @@ import os
 import signal
 import time
 
+import pytest
+
 from tests.experiments import debug, write_corpora
 from tests.processes import finish, losses, start, start_together
+
+pytestmark = pytest.mark.slow
 
 STEPS = 400  # more steps than a run does between its fourth step and the signal
 OPTIONS = (

@@ -12,13 +12,8 @@ OPTIONS = (
 )
 
 
-@pytest.mark.parametrize(
-    "corpus",
-    [
-        pytest.param((), id="on hosts"),
-        pytest.param(("--train.corpus-on-device",), id="on devices", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("corpus", [(), ("--train.corpus-on-device",)], ids=["on hosts", "on devices"])
 def test_two_processes_give_the_losses_of_one(tmp_path, corpus):
     data = tmp_path / "data"
     write_corpora(debug("lee2019.py"), data)

@@ -15,6 +15,7 @@ from tests.experiments import CASES, debug
 SEPARATE_POLICY = "cantisani2021.py"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [case for case in CASES if case != SEPARATE_POLICY])
 def test_less_is_stored(config):
     system = debug(config).system
@@ -42,6 +43,7 @@ def test_a_step_gives_the_same_state_and_metrics():
         np.testing.assert_allclose(other_leaf, leaf, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_second_derivatives_are_the_same():
     system = debug("stoller2018.py").system
     batch = noise_batch(system, 2)

@@ -22,6 +22,8 @@ from qsep_jax.training.partition import select
 from qsep_jax.training.sharding import make_mesh
 from tests.experiments import CONFIGS, debug, write_corpora
 
+pytestmark = pytest.mark.slow
+
 BATCH = 8
 COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "reduce-scatter", "collective-permute", "collective-broadcast")
 

@@ -138,6 +138,7 @@ def test_shifts_are_undone_before_the_mean(monkeypatch):
     assert max(lengths) <= 6_000 + RATE // 2
 
 
+@pytest.mark.slow
 def test_a_strategy_beside_its_control_by_one_command(tmp_path, capsys):
     """The control makes the same number of updates; the table has both rules of frames."""
     stems = ("drums", "bass", "other", "vocals")

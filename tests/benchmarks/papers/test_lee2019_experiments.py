@@ -237,6 +237,7 @@ def test_points_of_known_latents(monkeypatch):
     assert (other.retrieved, other.delta_cd) == ("y", pytest.approx(0.8 - 1.4 * 0.5**0.5))
 
 
+@pytest.mark.slow
 def test_complete_tracks_are_scored_once(run, songs, tmp_path, monkeypatch):
     """Experiments share the scores of a query mode, in any order."""
     calls, score = [], Protocol.score

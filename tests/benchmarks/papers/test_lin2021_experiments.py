@@ -188,6 +188,7 @@ def test_names_of_the_systems(fields, name):
     assert scoring.name_of(Lin2021(**fields)) == name
 
 
+@pytest.mark.slow
 def test_the_table_of_a_run(score_run, data, tmp_path, monkeypatch):
     options = ("--workdir", score_run, "--root", data, "--corpus", "pieces", "--pairs", 1, "--seconds", 1.0)
     options += ("--checkpoints", 2, "--out", tmp_path)
