@@ -4,6 +4,7 @@
 little as possible; comparisons of devices or processes must hold at every level of optimization.
 """
 
+import gc
 import importlib.util
 import os
 from collections.abc import Callable
@@ -31,6 +32,7 @@ os.environ["MPLBACKEND"] = "Agg"
 import jax  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+gc.set_threshold(50_000, 20, 50)  # traced programs are many small objects, which Python's defaults scan too often
 
 
 def _has_gpu() -> bool:
@@ -44,12 +46,12 @@ def _has_gpu() -> bool:
 MARKERS = {
     "torch": ("compares with PyTorch", "needs PyTorch: pip install -e '.[twins]'"),
     "gpu": ("runs on a GPU", "needs a GPU that JAX sees, and JAX_PLATFORMS=cuda,cpu"),
-    "slow": ("takes more than ten seconds", "takes more than ten seconds: needs --slow"),
+    "slow": ("takes more than five seconds", "takes more than five seconds: needs --slow"),
 }
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--slow", action="store_true", help="run the tests that take more than ten seconds, too")
+    parser.addoption("--slow", action="store_true", help="run the tests that take more than five seconds, too")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -126,7 +126,9 @@ def test_comparison_pairs_items():
         comparison_table({"one": first, "two": {}}, "scores")
 
 
-@pytest.mark.parametrize("options", [("excerpts",), ("tracks", *SDR)], ids=lambda options: options[0])
+@pytest.mark.parametrize(
+    "options", [("excerpts",), pytest.param(("tracks", *SDR), marks=pytest.mark.slow)], ids=lambda options: options[0]
+)
 def test_comparison_of_runs(run, tmp_path, options):
     models = ("--workdir", run, "--against", f"{run}/")
     assert command(evaluate, *options, *models, "--out", tmp_path) == 0

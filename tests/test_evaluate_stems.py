@@ -94,6 +94,7 @@ def test_cached_features_replace_frames(bundles, tmp_path, monkeypatch):
         assert set(names) == {"frozen"}
 
 
+@pytest.mark.slow
 def test_a_run_without_queries_has_no_class_means(tmp_path):
     """Neither the run nor its bundle has class means; scalar variables keep their shape in the bundle."""
     run = train_debug("slizovskaia2021.py:exp2", tmp_path)

@@ -24,6 +24,7 @@ def bss_eval(references, estimates, window, hop):
 """
 
 
+@pytest.mark.slow
 def test_rows_beside_museval(tmp_path, monkeypatch, capsys):
     peer = tmp_path / "museval" / "metrics.py"
     peer.parent.mkdir()

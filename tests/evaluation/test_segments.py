@@ -187,6 +187,7 @@ def test_scores_are_stored_for_each_segment(evaluated):
     assert by_segment([content], "mixture") == {}
 
 
+@pytest.mark.slow
 def test_segments_of_another_length(bundles, tmp_path):
     """Of half the training length: twice as many segments, of estimates by the same network."""
     assert command(evaluate, *options(bundles["none"], tmp_path), "--frames", 32, "--oracle") == 0

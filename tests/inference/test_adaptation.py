@@ -83,6 +83,7 @@ def test_the_loss_decreases(model):
     assert silent[-5:].mean() < silent[:5].mean()
 
 
+@pytest.mark.slow
 def test_no_update_since_the_last_synchronisation_is_lost(model):
     """Ranger's slow copy has none of 5 updates, which are all of a short song, and only the first 6 of 7 or 8."""
 
@@ -164,6 +165,7 @@ def test_count_updates_ignores_an_incomplete_last_chunk(model):
     assert count_updates([song(0)], SYSTEM, dataclasses.replace(SMOOTH, epochs=1, pitch_copies=2)) == 15
 
 
+@pytest.mark.slow
 def test_pitch_shifts_of_a_song_do_not_depend_on_others(model):
     settings = dataclasses.replace(SMOOTH, epochs=1, hop=1.0, pitch_copies=1)
     first, second = song(0), song(1)

@@ -42,6 +42,7 @@ def test_the_command_reports_the_memory(tmp_path, monkeypatch, capsys):
     assert run.best_step() > 0
 
 
+@pytest.mark.slow
 def test_a_run_without_enough_memory_stays_on_the_host(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("qsep_jax.train.prepare_missing", lambda experiment: None)
     write_corpora(debug("lee2019.py"), tmp_path / "data")

@@ -36,6 +36,7 @@ def test_a_network_of_a_run_is_loaded_with_its_statistics(classifier):
         )
 
 
+@pytest.mark.slow
 def test_networks_that_do_not_fit_are_named(classifier):
     wide = get_config("exp13").system
     with pytest.raises(ValueError, match=r"resnet is of another form: '.*' is in only one of file and model"):

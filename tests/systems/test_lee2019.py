@@ -68,6 +68,7 @@ def test_without_latent_regression_the_other_terms_stay(variables, batch):
     assert without == pytest.approx(float(total - 0.5 * terms["latent"]), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_kl_term_grows_from_zero_over_the_warmup(batch):
     """The updates are counted in the variables, which checkpoints keep."""
     system = dataclasses.replace(TINY, kl_warmup=4)

@@ -81,6 +81,7 @@ def test_conv_tasnet_equals_its_formula():
     assert cost.total(cost.step(system, variables, batch)).flops == pytest.approx(3 * forward)
 
 
+@pytest.mark.slow
 def test_repeats_of_a_phase_are_counted():
     def with_updates(count: int) -> float:
         system = dataclasses.replace(debug("stoller2018.py:va").system, critic_updates=count)

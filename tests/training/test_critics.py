@@ -59,6 +59,7 @@ def test_five_random_interruptions_change_nothing(run, uninterrupted, tmp_path):
     assert logged_metrics(tmp_path) == uninterrupted[1]
 
 
+@pytest.mark.slow
 def test_critics_and_separator_have_separate_optimizers(uninterrupted):
     """Each optimizer has the number of updates of its phase and only the parameters of its phase."""
     state, lines = uninterrupted

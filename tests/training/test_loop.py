@@ -155,6 +155,7 @@ def test_a_checkpoint_restores_on_another_number_of_devices(case, uninterrupted,
     np.testing.assert_allclose(losses(tmp_path), losses(uninterrupted[1]), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_split_state_gives_the_losses_of_a_replicated_one(case, uninterrupted, tmp_path, monkeypatch):
     monkeypatch.setattr(sharding, "MIN_SPLIT_SIZE", 1)
     end = run(case, tmp_path, devices=8, shard_parameters=True)
@@ -187,12 +188,14 @@ def test_a_run_requested_to_stop_saves_and_ends(case, uninterrupted, tmp_path):
     assert logged_metrics(tmp_path) == logged_metrics(uninterrupted[1])
 
 
+@pytest.mark.slow
 def test_the_profile_of_some_steps_is_recorded(case, tmp_path):
     run(case, tmp_path, steps=4, trace_from=1, trace_steps=2)
     (profile,) = (tmp_path / "trace").rglob("*.xplane.pb")
     assert profile.stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_xla_flags(case, uninterrupted, tmp_path):
     run(case, tmp_path / "valid", xla_flags={"xla_cpu_enable_fast_min_max": "true"})
     assert losses(tmp_path / "valid")[0] == pytest.approx(losses(uninterrupted[1])[0], rel=1e-5)

@@ -145,6 +145,7 @@ def test_a_killed_adaptation_keeps_the_songs_that_are_complete(tmp_path, monkeyp
     assert [path.name for path in (tmp_path / "out" / "scores" / "l5").iterdir()] == ["song0.json"]
 
 
+@pytest.mark.slow
 def test_the_record_has_every_strategy_and_the_mixture(tmp_path):
     write_songs(tmp_path / "data", 1)
     model = write_bundle("cantisani2021.py:debug", tmp_path / "model")

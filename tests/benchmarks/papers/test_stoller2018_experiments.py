@@ -80,6 +80,7 @@ def test_systems_have_the_names_of_the_slides(variant, name):
     assert system_of(system) == name
 
 
+@pytest.mark.slow
 def test_distances_are_differences_of_mean_scores(tmp_path):
     system: Any = get_config("v,debug").system
     model = Model(system, jax.jit(lambda: system.init(jax.random.key(0), {}))())

@@ -111,6 +111,7 @@ def test_other_systems_are_refused():
         score.published_config(system)
 
 
+@pytest.mark.slow
 def test_every_song_of_every_corpus_is_in_the_record(tmp_path, monkeypatch):
     config = "stoller2018.py:supervised,debug"
     model = write_bundle(config, tmp_path / "model")

@@ -214,6 +214,7 @@ def test_variants_do_not_change_the_stems(shifting):
         np.testing.assert_array_equal(stem.audio, stem_with_variants.audio)
 
 
+@pytest.mark.slow
 def test_the_default_view_excludes_variants(tracks, tmp_path, monkeypatch):
     (track, *_) = (track for track in tracks if track.split == "train")
     monkeypatch.setattr(Chamber, "tracks", lambda self, ordered_map: [track])
