@@ -213,7 +213,7 @@ def main() -> None:
         )
         # Each song is written as soon as it is finished, so that a later failure loses nothing of it.
         lines = [_summary(song, task.write(song, adapted)) for song, adapted in zip(prepared, results, strict=True)]
-    print("\n".join([*lines, f"{len(songs)} songs in {time.perf_counter() - start:.1f} s"]))
+    print("\n".join([*lines, f"adapted in {time.perf_counter() - start:.1f} s"]))
 
 
 def _summary(song: PreparedSong, report: dict[str, Any]) -> str:

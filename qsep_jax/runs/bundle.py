@@ -164,9 +164,9 @@ def _find(model: str, cue: str) -> SavedModel:
     if not path.exists() and model in known:
         return known[model]
     if not (path / "config.json").is_file():
+        fault = "it has no config.json" if path.exists() else "no such file or folder"
         raise ValueError(
-            f"{model} is no run folder and no bundle: it has no config.json; "
-            f"bundled models are {', '.join(known) or 'none'}"
+            f"{model} is no run folder and no bundle: {fault}; bundled models are {', '.join(known) or 'none'}"
         )
     return RunFolder(path)
 
