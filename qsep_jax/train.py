@@ -125,6 +125,8 @@ def train(run: RunFolder, experiment: Experiment) -> int | None:
         shapes, processes = shapes_of(system, split), {"process": jax.process_index(), "processes": jax.process_count()}
         return Pipeline(experiment.data, shapes, split, settings.batch_size, settings.seed, **processes)
 
+    training = pipeline("train")
+    validation = pipeline("validation") if settings.validate_every else None
     with (
         Checkpoints(run.checkpoints, settings.keep) as checkpoints,
         Preemption() as preemption,
@@ -137,13 +139,12 @@ def train(run: RunFolder, experiment: Experiment) -> int | None:
 
         if first and checkpoints.latest() != settings.steps:
             run.conditions.unlink(missing_ok=True)  # they belong to an earlier checkpoint
-        validation = pipeline("validation") if settings.validate_every else None
         starts = checkpoints.latest() is None
         load_weights = begin_with(system, settings.weights) if settings.weights and starts else None
         fit(
             system,
             settings,
-            pipeline("train"),
+            training,
             validation,
             checkpoints,
             run.path,

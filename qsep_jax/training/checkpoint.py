@@ -40,7 +40,8 @@ class Checkpoints:
             # Without `best_fn`, `best_step` would return the latest step.
             best_fn=rank,
             best_mode="min",
-            cleanup_tmp_directories=True,
+            # A reader must not delete what a training process is writing.
+            cleanup_tmp_directories=not independent,
             step_prefix="step",
             **(_independent() if independent else {}),
         )

@@ -71,6 +71,16 @@ def test_other_lengths_and_names_are_other_songs(root, name, seconds):
     check(root, "mine")
 
 
+@pytest.mark.parametrize("name", ["bwv298", "bwv-2.98", "29.8 bwv", "bwv29 x8"])
+def test_numbers_that_are_apart_are_not_joined(tmp_path, name):
+    write(tmp_path, "judge", test={"bwv29.8": SECONDS})
+    write(tmp_path, "mine", train={name: SECONDS})
+    check(tmp_path, "mine")
+    write(tmp_path, "other", train={"BWV 29-8": SECONDS})
+    with pytest.raises(ValueError, match="'BWV 29-8' of"):
+        check(tmp_path, "other")
+
+
 def test_mixtures_without_stems_may_be_test_songs(root):
     write(root, "mine", train={"Nobody": SECONDS})
     check(root, "mine", UnpairedMixture())
