@@ -14,7 +14,8 @@ def refuse_overlap(experiment: Experiment, test: Corpus) -> None:
     """Compare the tracks of each training stream that has true sources with the tracks of a test corpus.
 
     Songs are recognised by their length and their name; only letters and digits of the name count, because corpora
-    spell names differently. Numbers that are apart stay apart, as those of BWV 29.8 and BWV 298. Training corpora that are not prepared on this machine are skipped.
+    spell names differently. Numbers that are apart stay apart, as those of BWV 29.8 and BWV 298. Training corpora that
+    are not prepared on this machine are skipped.
 
     Raises:
       ValueError: if a song is in both; the message names the stream and the song.
