@@ -119,14 +119,8 @@ def train(run: RunFolder, experiment: Experiment) -> int | None:
         if settings.xla_flags:
             print("XLA flags:", ", ".join(f"{name}={value}" for name, value in settings.xla_flags.items()), flush=True)
     _wait_for_all("prepared")
-    label = f"training {run.path.name}"
-
-    def pipeline(split: str) -> Pipeline:
-        shapes, processes = shapes_of(system, split), {"process": jax.process_index(), "processes": jax.process_count()}
-        return Pipeline(experiment.data, shapes, split, settings.batch_size, settings.seed, **processes)
-
-    training = pipeline("train")
-    validation = pipeline("validation") if settings.validate_every else None
+    training = _pipeline(experiment, system, "train")
+    validation = _pipeline(experiment, system, "validation") if settings.validate_every else None
     with (
         Checkpoints(run.checkpoints, settings.keep) as checkpoints,
         Preemption() as preemption,
@@ -134,6 +128,7 @@ def train(run: RunFolder, experiment: Experiment) -> int | None:
     ):
 
         def reporter(step: int) -> Progress:
+            label = f"training {run.path.name}"
             progress = Progress(label, settings.steps, initial=step, unit="step", silent=not first)
             return stack.enter_context(progress)
 
@@ -154,6 +149,12 @@ def train(run: RunFolder, experiment: Experiment) -> int | None:
             should_stop=preemption.should_stop,
         )
     return preemption.stopped_at
+
+
+def _pipeline(experiment: Experiment, system: System, split: str) -> Pipeline:
+    """Return the batches of a split, of which each process of a distributed run takes its part."""
+    settings, processes = experiment.train, {"process": jax.process_index(), "processes": jax.process_count()}
+    return Pipeline(experiment.data, shapes_of(system, split), split, settings.batch_size, settings.seed, **processes)
 
 
 def _corpus_on_device(experiment: Experiment, system: System) -> tuple[Experiment, DrawnBatches | None]:

@@ -141,14 +141,8 @@ def test_unusable_options_are_refused(run, tmp_path, capsys):
     refused(capsys, "--wiener must be 0 or more, not -1", command_of, *options, "--wiener", "-1")
     (tmp_path / "empty").mkdir()
     refused(capsys, "holds no audio", command_of, "--model", run, tmp_path / "empty", *options[3:])
-    refused(
-        capsys,
-        "nothing is no run folder and no bundle: no such file or folder",
-        command_of,
-        "--model",
-        "nothing",
-        *options[2:],
-    )
+    message = "nothing is no run folder and no bundle: no such file or folder"
+    refused(capsys, message, command_of, "--model", "nothing", *options[2:])
     assert not (tmp_path / "out").exists()
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "manifest.json").write_text("{")

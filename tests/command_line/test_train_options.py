@@ -15,7 +15,7 @@ from tests.experiments import CONFIGS, ROOT
 
 
 def variants(config: str) -> list[str]:
-    """Every variant of a config; `debug` only alone, since it changes the values of fields and not which there are."""
+    """Every variant of a config; `debug` only alone, since it adds no field to any of them."""
     module = importlib.import_module(f"configs.{config.removesuffix('.py')}")
     needs_band = ("four", "instrumental")
     words = [f"band,{word}" if word in needs_band else word for word in getattr(module, "VARIANTS", ())]
@@ -164,6 +164,14 @@ def test_an_option_changes_its_own_field_only(config, unchecked):
             result = experiment_of(f"{config}:{variant}", *(option for leaf in half for option in leaf.options))
             assert changes(default, result) == {leaf.path: leaf.other for leaf in half}
     assert len(tested) > 50
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_debug_adds_no_field(config):
+    for variant in variants(config):
+        path = ROOT / "configs" / config
+        full, small = load_config(f"{path}:{variant}"), load_config(f"{path}:{variant},debug")
+        assert {(leaf.path, leaf.kind) for leaf in leaves(small)} <= {(leaf.path, leaf.kind) for leaf in leaves(full)}
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ from qsep_jax.training.state import TrainState
 from tests.experiments import debug, pipeline, write_corpora
 from tests.training.interruptions import Interrupted, Reporter, assert_equal, logged_metrics
 
+pytestmark = pytest.mark.slow
+
 STEPS = 12
 
 
@@ -46,7 +48,6 @@ def uninterrupted(run, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainS
     return run(folder), logged_metrics(folder)
 
 
-@pytest.mark.slow
 def test_five_random_interruptions_change_nothing(run, uninterrupted, tmp_path):
     rng, done = np.random.default_rng(0), 0
     for _ in range(5):
@@ -59,7 +60,6 @@ def test_five_random_interruptions_change_nothing(run, uninterrupted, tmp_path):
     assert logged_metrics(tmp_path) == uninterrupted[1]
 
 
-@pytest.mark.slow
 def test_critics_and_separator_have_separate_optimizers(uninterrupted):
     """Each optimizer has the number of updates of its phase and only the parameters of its phase."""
     state, lines = uninterrupted
