@@ -16,7 +16,8 @@ from typing import Annotated, Literal
 import tyro
 
 from data_pipelines import console
-from data_pipelines.audio.reading import HIGHEST_RATE, LOWEST_RATE, fit_channels
+from data_pipelines.audio.reading import HIGHEST_RATE, LOWEST_RATE
+from data_pipelines.audio.samples import fit_channels
 from data_pipelines.corpora import pitch_shift
 from data_pipelines.corpora.band import Band
 from data_pipelines.corpora.base import CorpusBuilder, Track

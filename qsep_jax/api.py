@@ -11,7 +11,8 @@ import numpy as np
 from data_pipelines.annotations import activation_files, activations, note_files
 from data_pipelines.annotations.notes import notes_from_classes, transpose, voice_classes
 from data_pipelines.audio.arrays import Audio, AudioArray, to_audio
-from data_pipelines.audio.reading import AudioFile, fit_channels, resample, resample_blocks
+from data_pipelines.audio.reading import AudioFile
+from data_pipelines.audio.samples import fit_channels, resample, resample_blocks
 from qsep_jax.command_line import requests
 from qsep_jax.command_line.paths import output_paths
 from qsep_jax.command_line.requests import Outputs, Request

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from data_pipelines.audio.reading import AudioFile, read_audio, resample
+from data_pipelines.audio.reading import AudioFile, read_audio
+from data_pipelines.audio.samples import resample
 from qsep_jax import separate as command_of
 from qsep_jax.inference import conditions, files, separation
 from qsep_jax.runs.folder import RunFolder

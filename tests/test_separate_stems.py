@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from data_pipelines.audio.reading import AudioFile, read_audio, resample
+from data_pipelines.audio.reading import AudioFile, read_audio
+from data_pipelines.audio.samples import resample
 from qsep_jax import separate
 from qsep_jax.inference import cues, files, separation
 from qsep_jax.runs.bundle import Bundle

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from data_pipelines.audio.reading import to_int16
+from data_pipelines.audio.samples import to_int16
 from data_pipelines.corpora.arrange import Notes, arrange
 from data_pipelines.corpora.base import CorpusBuilder, OrderedMap, Stem, Track
 from data_pipelines.corpora.chamber import belongs_to_chamber, dynamics, score_inputs

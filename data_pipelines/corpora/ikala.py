@@ -11,7 +11,8 @@ import dataclasses
 from pathlib import Path
 from typing import ClassVar
 
-from data_pipelines.audio.reading import AudioFile, read_audio, resample, to_int16
+from data_pipelines.audio.reading import AudioFile, read_audio
+from data_pipelines.audio.samples import resample, to_int16
 from data_pipelines.corpora.base import CorpusBuilder, OrderedMap, Stem, Track
 from data_pipelines.corpora.folder import HIGHEST_STORED_RATE, file_inputs
 from data_pipelines.corpora.stoller2018 import split_in_thirds

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from data_pipelines.audio.reading import fit_length, resample, to_int16
+from data_pipelines.audio.samples import fit_length, resample, to_int16
 from data_pipelines.corpora.base import Stem
 from data_pipelines.schema import variant_name
 

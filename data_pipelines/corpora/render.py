@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines.audio.reading import fit_length, resample
+from data_pipelines.audio.samples import fit_length, resample
 from data_pipelines.corpora.soundfont import with_tuned_samples
 
 # symusic hangs on some scores if it renders at a low sample rate.

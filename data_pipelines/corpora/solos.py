@@ -17,7 +17,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from data_pipelines.audio.reading import AudioFile, fit_channels, read_audio, resample, to_int16
+from data_pipelines.audio.reading import AudioFile, read_audio
+from data_pipelines.audio.samples import fit_channels, resample, to_int16
 from data_pipelines.corpora.base import CorpusBuilder, OrderedMap, Stem, Track
 from data_pipelines.corpora.folder import HIGHEST_STORED_RATE, file_inputs
 from data_pipelines.files import read_json

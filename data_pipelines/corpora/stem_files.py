@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipelines.audio.reading import fit_channels, fit_length, read_audio, resample, to_int16
+from data_pipelines.audio.reading import read_audio
+from data_pipelines.audio.samples import fit_channels, fit_length, resample, to_int16
 from data_pipelines.corpora.base import Stem
 
 

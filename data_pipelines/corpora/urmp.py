@@ -27,7 +27,8 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from data_pipelines.audio.reading import fit_channels, fit_length, read_audio, resample, to_int16
+from data_pipelines.audio.reading import read_audio
+from data_pipelines.audio.samples import fit_channels, fit_length, resample, to_int16
 from data_pipelines.corpora import pitch_shift
 from data_pipelines.corpora.base import CorpusBuilder, OrderedMap, Stem, Track
 from data_pipelines.corpora.folder import file_inputs

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from data_pipelines import processes
-from data_pipelines.audio.reading import scale_to_float
+from data_pipelines.audio.samples import scale_to_float
 from data_pipelines.prepared import records
 from data_pipelines.prepared.commands import frame_features_command, prepare_command
 from data_pipelines.prepared.store import Metadata, Row, corpus_folder, shards

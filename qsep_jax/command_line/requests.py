@@ -9,7 +9,8 @@ import numpy as np
 
 from data_pipelines.annotations.notes import voice_classes
 from data_pipelines.audio.arrays import Audio, to_audio
-from data_pipelines.audio.reading import AudioFile, resample_blocks
+from data_pipelines.audio.reading import AudioFile
+from data_pipelines.audio.samples import resample_blocks
 from data_pipelines.video.files import Box, read_boxes
 from qsep_jax.command_line.paths import unique
 from qsep_jax.inference.bank import Bank

@@ -8,7 +8,8 @@ import numpy as np
 
 from data_pipelines.annotations import activation_files, activations
 from data_pipelines.annotations.activations import any_channel
-from data_pipelines.audio.reading import READABLE, fit_channels, read_audio, read_matching, resample
+from data_pipelines.audio.reading import READABLE, read_audio, read_matching
+from data_pipelines.audio.samples import fit_channels, resample
 from qsep_jax.inference.adaptation import Song
 from qsep_jax.systems.base import System
 

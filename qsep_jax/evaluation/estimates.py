@@ -7,7 +7,7 @@ from typing import Literal
 import jax.numpy as jnp
 import numpy as np
 
-from data_pipelines.audio.reading import fit_length, resample
+from data_pipelines.audio.samples import fit_length, resample
 from qsep_jax.inference.bank import Bank
 from qsep_jax.inference.chunks import default_plan, over_chunks
 from qsep_jax.inference.conditions import encode, encode_chunks, is_loud

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipelines.audio.reading import READABLE, AudioFile, fit_length, read_audio
+from data_pipelines.audio.reading import READABLE, AudioFile, read_audio
+from data_pipelines.audio.samples import fit_length
 from qsep_jax.evaluation.comparison import Evaluation
 from qsep_jax.evaluation.estimates import Stems
 from qsep_jax.evaluation.tracks import ScoredTrack, score_tracks, write_report

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from data_pipelines.audio.arrays import Audio
-from data_pipelines.audio.reading import AudioFile, resample_blocks
+from data_pipelines.audio.reading import AudioFile
+from data_pipelines.audio.samples import resample_blocks
 from data_pipelines.audio.writing import INTEGER, AudioWriter, all_or_none, format_for
 from qsep_jax.inference.model import Model
 from qsep_jax.inference.separation import ConditionAt, separate_blocks

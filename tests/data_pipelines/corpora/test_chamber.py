@@ -9,7 +9,7 @@ import pytest
 from signals import band_level
 
 from data_pipelines import prepare
-from data_pipelines.audio.reading import resample
+from data_pipelines.audio.samples import resample
 from data_pipelines.corpora import chamber
 from data_pipelines.corpora.base import Stem, Track
 from data_pipelines.corpora.chamber import Chamber, belongs_to_chamber, dynamics, split_of, timed_notes

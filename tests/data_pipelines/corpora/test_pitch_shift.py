@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from signals import band_level, pitch, tone
 
-from data_pipelines.audio.reading import resample, to_int16
+from data_pipelines.audio.samples import resample, to_int16
 from data_pipelines.corpora.base import Stem
 from data_pipelines.corpora.pitch_shift import band_limited, facts, inputs, shift_rate, shifted
 from data_pipelines.schema import variant_name
