@@ -30,7 +30,7 @@ class AdaptationTime:
     """Time an update of an adaptation, for songs one by one and for all songs in one program.
 
     Attributes:
-      json: JSON file to which the rows are added.
+      json: JSON file to which the rows are added; by default they are only printed.
       config: Config of the system; its parameters are freshly initialised.
       songs: Number of songs to adapt to.
       updates: Number of updates for each song.
@@ -113,8 +113,6 @@ def measure(options: AdaptationTime) -> list[rows.Row]:
 
 def main() -> None:
     options = console.parse(AdaptationTime, "python -m benchmarks.adaptation", EXAMPLE)
-    if options.json is None:
-        raise ValueError(f"--json is needed. Example: {EXAMPLE}")
     if min(options.songs, options.updates, options.rounds) < 1:
         raise ValueError("--songs, --updates and --rounds must be at least 1")
     rows.check_writable(options.json)

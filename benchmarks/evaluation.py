@@ -47,7 +47,7 @@ class Evaluation:
     """Measure time and memory of BSS Eval v4 for stereo stems, and compare with museval if it is available.
 
     Attributes:
-      json: JSON file to which the rows are added.
+      json: JSON file to which the rows are added; by default they are only printed.
       museval: File metrics.py of museval, which is loaded alone, since the package needs ffmpeg (by default, the
         installed package).
       stems: Number of stems.
@@ -252,8 +252,6 @@ def largest_difference(scores: np.ndarray, others: np.ndarray) -> float:
 
 def main() -> None:
     options = parse(Evaluation, "python -m benchmarks.evaluation", EXAMPLE)
-    if options.json is None:
-        raise ValueError(f"--json is needed. Example: {EXAMPLE}")
     options.check()
     rows.check_writable(options.json)
     measured = measure(options)
@@ -273,7 +271,8 @@ def main() -> None:
             listed = ", ".join(f"{metric} {difference:.1e} dB" for metric, difference in differences.items())
             print(f"{row['implementation']}, {row['metrics']}: largest difference from museval {listed}")
     print(f"peer: {measured[0]['peer']}")
-    print(f"written to {options.json}")
+    if options.json:
+        print(f"written to {options.json}")
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ class InputRate:
     """Measure how many mixtures per second one core makes from a prepared corpus, and the time of each part.
 
     Attributes:
-      json: JSON file to which the rows are added.
+      json: JSON file to which the rows are added; by default they are only printed.
       root: Folder of the prepared corpora.
       corpus: Name of a prepared corpus, or `synthetic`: noise in four mono stems, written to a temporary folder.
       batch: Number of examples in a batch.
@@ -217,8 +217,6 @@ class _Clock:
 
 def main() -> None:
     options = parse(InputRate, "python -m benchmarks.input_rate", EXAMPLE)
-    if options.json is None:
-        raise ValueError(f"--json is needed. Example: {EXAMPLE}")
     options.check()
     rows.check_writable(options.json)
     measured = measure(options)
@@ -230,7 +228,8 @@ def main() -> None:
     print("\ntime of each part, µs per mixture:")
     for part, seconds in measured[0]["parts_s"].items():
         print(f"  {part:40s} {seconds * 1e6:7.0f}")
-    print(f"written to {options.json}")
+    if options.json:
+        print(f"written to {options.json}")
 
 
 if __name__ == "__main__":

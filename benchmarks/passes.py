@@ -34,7 +34,7 @@ class Passes:
     """Time the forward and backward pass of Conv-TasNet and of its PyTorch twin.
 
     Attributes:
-      json: JSON file to which the rows are added.
+      json: JSON file to which the rows are added; by default they are only printed.
       config: Variant of configs/cantisani2021.py.
       seconds: Length of the example in seconds.
       trained: Parameters whose gradients are computed: all, or those that an adaptation strategy trains.
@@ -149,8 +149,6 @@ def _peak(run: Run) -> Facts:
 
 def main() -> None:
     options = console.parse(Passes, "python -m benchmarks.passes", EXAMPLE)
-    if options.json is None:
-        raise ValueError(f"--json is needed. Example: {EXAMPLE}")
     if options.rounds < 1 or options.seconds <= 0:
         raise ValueError("--rounds must be at least 1 and --seconds more than 0")
     check_memory()

@@ -30,7 +30,7 @@ class Precision:
 
     Attributes:
       config: Experiment, `configs/X.py[:VARIANT]`; its final evaluation is skipped.
-      json: JSON file to which the rows are added.
+      json: JSON file to which the rows are added; by default they are only printed.
       workdir: Folder of the runs; existing runs are continued.
       root: Folder of the prepared corpora (by default, the config's).
       steps: Number of steps of each run (0: the config's).
@@ -103,8 +103,8 @@ def plot(losses: dict[str, list[dict[int, float]]], path: Path) -> None:
 
 def main() -> None:
     options = console.parse(Precision, "python -m benchmarks.precision", EXAMPLE)
-    if not options.config or options.json is None:
-        raise ValueError(f"--config and --json are needed. Example: {EXAMPLE}")
+    if not options.config:
+        raise ValueError(f"--config is needed. Example: {EXAMPLE}")
     options.check()
     rows.check_writable(options.json)
     console.cache_compilations()

@@ -31,14 +31,14 @@ class Seams:
     """Compare levels and SI-SDR at the seams between chunks with those in the middle of chunks.
 
     Attributes:
-      json: JSON file to which the row is added.
+      json: JSON file to which the row is added; by default it is only printed.
       model: Run folder, bundle or name of a bundled model (by default, the default bundled model).
       root: Folder of the prepared corpora.
       mixtures: Number of pairs of works.
       seconds: Length of a mixture in seconds.
     """
 
-    json: Path
+    json: Path | None = None
     model: str = ""
     root: str = "data"
     mixtures: int = 20

@@ -38,7 +38,7 @@ class Separation:
     """Measure time and memory of the separation of long files: 44.1 kHz, stereo, 16 bits.
 
     Attributes:
-      json: JSON file to which the rows are added.
+      json: JSON file to which the rows are added; by default they are only printed.
       model: Run folder, bundle or name of a bundled model that accepts a query (by default, the default bundled model).
       seconds: Lengths of the files in seconds; a file needs 350 kB per second in the temporary folder (TMPDIR).
       seed: Seed of the files; a shorter file is the beginning of a longer one.
@@ -202,8 +202,6 @@ def with_ratios(measured: list[rows.Row]) -> list[rows.Row]:
 
 def main() -> None:
     options = console.parse(Separation, "python -m benchmarks.separation", EXAMPLE)
-    if options.json is None:
-        raise ValueError(f"--json is needed. Example: {EXAMPLE}")
     options.check()
     rows.check_writable(options.json)
     measured = measure(options)
@@ -216,7 +214,8 @@ def main() -> None:
         if ratios := row.get("ratio_to_shortest"):
             listed = ", ".join(f"{name} ×{ratio:.3g}" for name, ratio in ratios.items() if ratio is not None)
             print(f"longest file relative to the shortest: {listed}")
-    print(f"written to {options.json}")
+    if options.json:
+        print(f"written to {options.json}")
 
 
 if __name__ == "__main__":

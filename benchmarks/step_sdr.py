@@ -36,7 +36,7 @@ class StepSdr:
     Attributes:
       config: Experiment, `configs/X.py[:VARIANT]`; its final evaluation is skipped.
       workdir: Run folder; an existing run is continued.
-      json: JSON file to which the rows are added.
+      json: JSON file to which the rows are added; by default they are only printed.
       root: Folder of the prepared corpora (by default, the config's).
       target: Improvement in dB; the command prints the first step that reaches it.
     """
@@ -111,8 +111,8 @@ def plot(measured: list[rows.Row], path: Path) -> None:
 
 def main() -> None:
     options = console.parse(StepSdr, "python -m benchmarks.step_sdr", EXAMPLE)
-    if options.workdir is None or options.json is None or not options.config:
-        raise ValueError(f"--config, --workdir and --json are needed. Example: {EXAMPLE}")
+    if options.workdir is None or not options.config:
+        raise ValueError(f"--config and --workdir are needed. Example: {EXAMPLE}")
     rows.check_writable(options.json)
     console.cache_compilations()
     run = RunFolder(options.workdir)

@@ -54,13 +54,17 @@ def circumstances(*packages: str) -> Row:
     }
 
 
-def check_writable(path: Path) -> None:
+def check_writable(path: Path | None) -> None:
     """Create the folder of `path` and check that rows can be added to the file, before minutes of measurements.
+
+    Without a path there is nothing to check.
 
     Raises:
       OSError: if the file cannot be written.
       ValueError: if the file exists and does not contain rows.
     """
+    if path is None:
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and path.stat().st_size:
         read(path)
@@ -82,9 +86,10 @@ def read(path: Path) -> list[Row]:
     return content
 
 
-def write(path: Path, rows: list[Row]) -> None:
-    """Add the rows to the JSON list in a file; the file is complete at every moment."""
-    write_json(path, [*(read(path) if path.exists() else []), *rows])
+def write(path: Path | None, rows: list[Row]) -> None:
+    """Add the rows to the JSON list in a file, if one is given; the file is complete at every moment."""
+    if path is not None:
+        write_json(path, [*(read(path) if path.exists() else []), *rows])
 
 
 def table(rows: list[Row], columns: tuple[str, ...]) -> str:

@@ -30,7 +30,6 @@ def test_rows_of_every_mode(tmp_path, capsys):
 
 
 def test_options_are_refused(tmp_path, capsys):
-    refused(capsys, "--json is needed", adaptation)
     out = ("--json", tmp_path / "rows.json")
     refused(capsys, "is for Lee2019", adaptation, *out, "--config", f"{ROOT / 'configs' / 'lee2019.py'}:debug")
     refused(capsys, "must be at least 1", adaptation, *out, "--songs", 0)

@@ -37,7 +37,6 @@ def test_the_trained_parameters():
 
 
 def test_options_are_refused(tmp_path, capsys):
-    refused(capsys, "--json is needed", passes)
     out = ("--json", tmp_path / "rows.json")
     refused(capsys, "is for Lee2019", passes, *out, "--config", f"{ROOT / 'configs' / 'lee2019.py'}:debug")
     refused(capsys, "must be at least 1", passes, *out, "--rounds", 0)

@@ -42,7 +42,7 @@ def test_every_run_is_trained_and_compared(tmp_path, capsys, monkeypatch):
 
 
 def test_options_are_refused(capsys, tmp_path):
-    refused(capsys, "are needed", precision, "--json", tmp_path / "rows.json")
+    refused(capsys, "--config is needed", precision, "--json", tmp_path / "rows.json")
     options = ("--config", config_of("quickstart.py"), "--json", tmp_path / "rows.json")
     refused(capsys, "--seeds must be at least 2, not 1", precision, *options, "--seeds", 1)
     refused(capsys, "--steps must be 0 or more, not -1", precision, *options, "--steps", -1)

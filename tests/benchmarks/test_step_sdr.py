@@ -47,4 +47,4 @@ def test_every_checkpoint_is_scored(tmp_path, capsys, monkeypatch):
 
 
 def test_missing_options_are_refused(capsys, tmp_path):
-    refused(capsys, "are needed", step_sdr, "--json", tmp_path / "rows.json")
+    refused(capsys, "--config and --workdir are needed", step_sdr, "--json", tmp_path / "rows.json")
