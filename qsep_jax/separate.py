@@ -154,6 +154,7 @@ def _separate(
         "file": str(mixture.path),
         "sample_rate": mixture.sample_rate,
         "channels": mixture.channels,
+        "format": f"{mixture.container} {mixture.subtype}",
         "outputs": [
             {"stem": stem, **dataclasses.asdict(output), "path": str(output.path)}
             for stem, output in zip(names, written, strict=True)
@@ -214,9 +215,11 @@ def main() -> None:
 
 
 def _report(separated: dict[str, Any]) -> None:
-    """Print the outputs of a mixture, with a warning for each that was clipped."""
+    """Print the outputs of a mixture: where the sample format differs from the input's, and what was clipped."""
     for output in separated["outputs"]:
-        print(output["path"])
+        other_format = output["subtype"] != separated["format"].split()[1]
+        written_as = f"  (written as {output['container']} {output['subtype']}, the input is {separated['format']})"
+        print(output["path"] + written_as * other_format)
         if output["clipped"]:
             clipped = f"{output['path']}: {output['clipped']} samples clipped, peak {output['peak']:.2f}"
             warnings.warn(f"{clipped}; --clip rescale turns all outputs down instead", stacklevel=2)

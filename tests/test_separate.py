@@ -3,6 +3,7 @@
 import contextlib
 import json
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -30,6 +31,8 @@ def separate(run, *options):
         ("x.wav", 44_100, 1, "PCM_32"),
         ("x.wav", 16_000, 3, "FLOAT"),
         ("x.aiff", 22_050, 2, "PCM_24"),
+        ("x.mp3", 44_100, 2, "MPEG_LAYER_III"),
+        ("x.caf", 48_000, 1, "ALAC_24"),
     ],
 )
 def test_outputs_have_the_format_of_the_input(run, tmp_path, name, rate, channels, subtype):
@@ -40,11 +43,25 @@ def test_outputs_have_the_format_of_the_input(run, tmp_path, name, rate, channel
         assert getattr(output, field) == getattr(source, field)
 
 
-def test_mp3_becomes_wav(run, tmp_path):
-    soundfile.write(tmp_path / "x.mp3", NOISE, 44_100)
-    assert separate(run, tmp_path / "x.mp3", "--label", "bass", "--out", tmp_path / "out") == 0
+def write_m4a(path, codec):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=44_100, layout="stereo")
+        samples = np.ascontiguousarray(np.resize(NOISE, (8192, 2)).T, np.float32)
+        frame = av.AudioFrame.from_ndarray(samples, "fltp", "stereo")
+        frame.sample_rate, frame.pts = 44_100, 0
+        resampler = av.AudioResampler(stream.codec_context.format, "stereo", 44_100, stream.codec_context.frame_size)
+        for converted in [*resampler.resample(frame), *resampler.resample(None)]:
+            container.mux(stream.encode(converted))
+        container.mux(stream.encode(None))
+
+
+@pytest.mark.parametrize(("codec", "subtype"), [("aac", "PCM_16"), ("alac", "PCM_24")])
+def test_m4a_becomes_wav_and_the_command_says_so(run, tmp_path, codec, subtype, capsys):
+    write_m4a(tmp_path / "x.m4a", codec)
+    assert separate(run, tmp_path / "x.m4a", "--label", "bass", "--out", tmp_path / "out") == 0
     output = soundfile.info(tmp_path / "out" / "x" / "bass.wav")
-    assert (output.subtype, output.frames) == ("PCM_16", len(read_audio(tmp_path / "x.mp3")[0]))
+    assert (output.subtype, output.frames) == (subtype, len(read_audio(tmp_path / "x.m4a")[0]))
+    assert f"bass.wav  (written as WAV {subtype}, the input is MP4 {codec})" in capsys.readouterr().out
 
 
 def test_a_folder_with_one_damaged_file_of_five(run, tmp_path, capsys):

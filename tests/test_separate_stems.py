@@ -38,7 +38,6 @@ def mix(tmp_path_factory):
 @pytest.fixture(scope="module")
 def clip(mix):
     """A video as long as the mixture, with ten frames per second."""
-    pytest.importorskip("av", reason="needs PyAV: pip install 'qsep-jax[video]'")
     (mix.parent / "boxes.json").write_text(json.dumps(BOXES))
     return write_video(mix.parent / "clip.mp4", 15)
 

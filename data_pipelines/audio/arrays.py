@@ -7,9 +7,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from data_pipelines.audio.reading import BLOCK, HIGHEST_RATE, LOWEST_RATE
+from data_pipelines.audio.reading import BLOCK, HIGHEST_RATE, LOWEST_RATE, MOST_CHANNELS
 
-MOST_CHANNELS = 64
 # Value of full scale for each integer type that samples are stored in, and the value of silence.
 _INTEGERS = {"int16": (2.0**15, 0.0), "int32": (2.0**31, 0.0), "int8": (2.0**7, 0.0), "uint8": (2.0**7, 2.0**7)}
 

@@ -5,6 +5,7 @@ import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -15,52 +16,78 @@ from data_pipelines.files import unfinished_path
 LARGEST_WAV = 2**32 - 2**16
 # Samples per channel that libsndfile gets in each call, because its Vorbis encoder overflows the stack on long signals.
 _PIECE = 2**14
-INTEGER = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32")
-# Sample format of each container for inputs whose own format is not preserved; every program can read these.
-_DEFAULT = {"WAV": "PCM_16", "FLAC": "PCM_24", "OGG": "VORBIS", "AIFF": "PCM_16", "CAF": "PCM_16", "W64": "PCM_16"}
-_SUFFIXES = {
-    ".wav": "WAV",
-    ".flac": "FLAC",
-    ".ogg": "OGG",
-    ".aiff": "AIFF",
-    ".aif": "AIFF",
-    ".caf": "CAF",
-    ".w64": "W64",
+# Sample formats that cut off what is beyond full scale.
+INTEGER = (
+    *("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "ULAW", "ALAW"),
+    *("ALAC_16", "ALAC_20", "ALAC_24", "ALAC_32"),
+)
+_LOSSY = ("VORBIS", "OPUS", "MPEG_LAYER_III")
+# Sample formats that are preserved where the container supports them. Others change the length (ADPCM, GSM).
+_PRESERVED = (*INTEGER, *_LOSSY, "FLOAT", "DOUBLE")
+# FFmpeg's names of codecs without loss, of up to 24 bits and more.
+_LOSSLESS = ("alac", "flac", "wavpack", "ape", "tta", "tak", "dsd", "pcm_s24", "pcm_s32", "pcm_f")
+# The container of each extension, and its sample format for inputs whose own format is not preserved.
+_CONTAINERS = {
+    ".wav": ("WAV", "PCM_16"),
+    ".wave": ("WAV", "PCM_16"),
+    ".bwf": ("WAV", "PCM_16"),
+    ".rf64": ("RF64", "PCM_16"),
+    ".w64": ("W64", "PCM_16"),
+    ".flac": ("FLAC", "PCM_24"),
+    ".ogg": ("OGG", "VORBIS"),
+    ".oga": ("OGG", "VORBIS"),
+    ".opus": ("OGG", "OPUS"),
+    ".mp3": ("MP3", "MPEG_LAYER_III"),
+    ".aiff": ("AIFF", "PCM_16"),
+    ".aif": ("AIFF", "PCM_16"),
+    ".aifc": ("AIFF", "PCM_16"),
+    ".caf": ("CAF", "PCM_16"),
+    ".au": ("AU", "PCM_16"),
+    ".snd": ("AU", "PCM_16"),
 }
-_PRESERVED = (*INTEGER[2:], "FLOAT", "DOUBLE", "VORBIS", "OPUS")
+# Position of the speaker mask behind the beginning of an extensible `fmt ` chunk, and the tag of such a chunk.
+_MASK_OFFSET, _EXTENSIBLE = 28, b"\xfe\xff"
 
 
 def output_suffix(path: Path) -> str:
-    """The extension for outputs of an input file: its own, or `.wav` if that format cannot be written (MP3)."""
+    """The extension for outputs of an input file: its own, or `.wav` if that format cannot be written (such as M4A)."""
     suffix = path.suffix.lower()
-    return suffix if suffix in _SUFFIXES else ".wav"
+    return suffix if suffix in _CONTAINERS else ".wav"
 
 
-def format_for(path: Path, subtype: str, samples: int) -> tuple[str, str]:
+def format_for(path: Path, subtype: str, samples: int, channel_mask: int = 0) -> tuple[str, str]:
     """The container and the sample format of an output file.
 
     The extension determines the container. The sample format of the input is preserved if the container supports it.
 
     Args:
-      subtype: sample format of the input.
+      subtype: sample format of the input, as `AudioFile.subtype`.
       samples: number of samples to write, over all channels.
+      channel_mask: speakers of the channels, as `AudioFile.channel_mask`.
 
     Raises:
       ValueError: for an extension that cannot be written.
     """
-    container = _SUFFIXES.get(path.suffix.lower())
-    if container is None:
-        raise ValueError(f"{path}: cannot write '{path.suffix}' files; give one of {', '.join(_SUFFIXES)}")
-    if subtype not in _PRESERVED or not soundfile.check_format(container, subtype):
-        subtype = _DEFAULT[container]
-    width = {"PCM_16": 2, "PCM_24": 3, "DOUBLE": 8}.get(subtype, 4)
-    return "RF64" if container == "WAV" and samples * width > LARGEST_WAV else container, subtype
+    if path.suffix.lower() not in _CONTAINERS:
+        raise ValueError(f"{path}: cannot write '{path.suffix}' files; give one of {', '.join(_CONTAINERS)}")
+    container, default = _CONTAINERS[path.suffix.lower()]
+    misplaced = subtype.startswith("MPEG") and container != "MP3"
+    if misplaced or subtype not in _PRESERVED or not soundfile.check_format(container, subtype):
+        precise = subtype.startswith(_LOSSLESS) and default == "PCM_16"
+        subtype = "PCM_24" if precise else default
+    if container == "WAV":
+        width = {"PCM_16": 2, "PCM_24": 3, "DOUBLE": 8}.get(subtype, 4)
+        container = "RF64" if samples * width > LARGEST_WAV else "WAVEX" if channel_mask else "WAV"
+    return container, subtype
 
 
 class AudioWriter:
     """Write float blocks `[n, C]` in −1…1 to a file that appears when the `with` block ends without an error.
 
-    Samples beyond full scale are clipped in integer formats.
+    Samples beyond full scale are clipped in integer formats. MP3 is written with its best variable bitrate.
+
+    Args:
+      channel_mask: Speakers of the channels (`dwChannelMask`), for the containers WAVEX and RF64.
 
     Attributes:
       path: Path of the file.
@@ -73,15 +100,27 @@ class AudioWriter:
       OSError: if the folder cannot be written or the disk is full; the unfinished file and new folders are removed.
     """
 
-    def __init__(self, path: Path, sample_rate: int, channels: int, subtype: str = "PCM_16", container: str = "WAV"):
+    def __init__(
+        self,
+        path: Path,
+        sample_rate: int,
+        channels: int,
+        subtype: str = "PCM_16",
+        container: str = "WAV",
+        channel_mask: int = 0,
+    ):
         self.path, self.frames, self.clipped, self.peak = path, 0, 0, 0.0
+        self._channel_mask = channel_mask
         self._integer = subtype in INTEGER
         self._unfinished = unfinished_path(path)
         self._new_folders = [folder for folder in path.parents if not folder.exists()]
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._unfinished.touch()
-            self._sound = soundfile.SoundFile(self._unfinished, "w", sample_rate, channels, subtype, format=container)
+            quality = {"bitrate_mode": "VARIABLE", "compression_level": 0.0} if container == "MP3" else {}
+            self._sound = soundfile.SoundFile(
+                self._unfinished, "w", sample_rate, channels, subtype, format=container, **quality
+            )
         except soundfile.LibsndfileError:
             self.discard()
             raise ValueError(
@@ -128,7 +167,10 @@ class AudioWriter:
         """
         try:
             self._sound.close()
-            with self._unfinished.open("rb") as file:
+            with self._unfinished.open("r+b") as file:
+                if self._channel_mask:
+                    _set_channel_mask(file, self._channel_mask)
+                    file.flush()
                 os.fsync(file.fileno())
             # libsndfile reports no error if the last samples of its encoder did not fit on the disk.
             if soundfile.info(self._unfinished).frames != self.frames:
@@ -158,6 +200,15 @@ class AudioWriter:
         self.discard()
         number = getattr(error, "errno", None) or errno.EIO
         return OSError(number, f"cannot write: {getattr(error, 'strerror', None) or error}", str(self.path))
+
+
+def _set_channel_mask(file: BinaryIO, mask: int) -> None:
+    """Write the speakers of the channels into the header, if it has a place for them; libsndfile writes zeros there."""
+    head = file.read(4096)
+    start = head.find(b"fmt ")
+    if start > 0 and head[start + 8 : start + 10] == _EXTENSIBLE:
+        file.seek(start + _MASK_OFFSET)
+        file.write(mask.to_bytes(4, "little"))
 
 
 @contextlib.contextmanager

@@ -108,13 +108,11 @@ def read_stem_file(path: Path) -> dict[str, tuple[np.ndarray, int]]:
     """The four stems of a `.stem.mp4` without the mixture, each float32 `[T, C]` with its sample rate in Hz.
 
     Raises:
-      ValueError: if PyAV is not installed, or the file is damaged or does not have five audio streams.
+      ValueError: if the file is damaged or does not have five audio streams.
     """
-    try:
-        import av
-        from av.error import FFmpegError
-    except ImportError:
-        raise ValueError(f"reading {path.name} needs PyAV: pip install 'qsep-jax[video]'") from None
+    import av  # slow
+    from av.error import FFmpegError
+
     try:
         with av.open(str(path)) as container:
             streams = container.streams.audio

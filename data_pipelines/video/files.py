@@ -18,7 +18,7 @@ def duration(path: Path | str) -> float:
     """The length of a video in seconds, from its metadata or, if they lack it, from its last frame.
 
     Raises:
-      ValueError: if PyAV is not installed, or the file cannot be read or holds no video.
+      ValueError: if the file cannot be read or holds no video.
     """
     with _opened(path) as (container, stream):
         if stream.duration and stream.time_base:
@@ -36,7 +36,7 @@ def frames(path: Path | str, times: Iterable[float]) -> Iterator[np.ndarray]:
       times: times in s in ascending order. The file is decoded once, from its beginning.
 
     Raises:
-      ValueError: if PyAV is not installed, the file cannot be read or holds no frame, or times are not in order.
+      ValueError: if the file cannot be read or holds no frame, or times are not in order.
     """
     with _opened(path) as (container, stream):
         timed_frames = _timed_frames(path, container, stream)
@@ -58,11 +58,9 @@ def _opened(path: Path | str) -> Iterator[tuple[Any, Any]]:
     """Open a file and yield its container and its first video stream."""
     if not Path(path).is_file():
         raise ValueError(f"{path}: no such file")
-    try:
-        import av
-        from av.error import FFmpegError
-    except ImportError:
-        raise ValueError(f"reading {path} needs PyAV: pip install 'qsep-jax[video]'") from None
+    import av  # slow
+    from av.error import FFmpegError
+
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:

@@ -114,6 +114,27 @@ def over_chunks(
         signal.advance(step)
 
 
+def finite(blocks: Iterable[np.ndarray], rate: float) -> Iterator[np.ndarray]:
+    """The blocks `[S, m, C]` of a model's output, unchanged.
+
+    Args:
+      rate: Samples m of the output in a second.
+
+    Raises:
+      ValueError: if a sample is NaN or infinite; the message has its time.
+    """
+    position = 0
+    for block in blocks:
+        usable = np.isfinite(block).all(axis=(0, 2))
+        if not usable.all():
+            raise ValueError(
+                f"the model's output is NaN or infinite at {(position + np.argmin(usable)) / rate:.3f} s: its weights "
+                "are damaged or its training diverged; use another checkpoint or model"
+            )
+        position += block.shape[1]
+        yield block
+
+
 class _Window:
     """A signal in blocks, with silence before and after it, that is read from a position that moves forward.
 

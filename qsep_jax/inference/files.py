@@ -147,19 +147,19 @@ def write_separated(
       OSError: if the output cannot be written.
     """
     size = file.frames * file.channels
-    formats = [format_for(path, file.subtype, size) for path in paths]
+    formats = [format_for(path, file.subtype, size, file.channel_mask) for path in paths]
     blocks = separate(_NotSilent(file))
     if not rescale or all(subtype not in INTEGER for _, subtype in formats):
-        return _write(blocks, paths, formats, file.sample_rate, file.channels)
+        return _write(blocks, paths, formats, file)
     existing = next(folder for folder in paths[0].parents if folder.is_dir())  # on the disk that the outputs go to
     with tempfile.TemporaryDirectory(dir=existing, prefix=".unscaled") as folder:
         drafts = [Path(folder) / f"{number}.wav" for number in range(len(paths))]
         draft_format = format_for(drafts[0], "FLOAT", size)
-        written = _write(blocks, drafts, [draft_format] * len(drafts), file.sample_rate, file.channels)
+        written = _write(blocks, drafts, [draft_format] * len(drafts), file)
         gain = 1.0 / max(1.0, *(draft.peak for draft in written))
         unscaled = zip(*(AudioFile(draft).blocks() for draft in drafts), strict=True)
         scaled = ([gain * block for block in parts] for parts in unscaled)
-        return _write(scaled, paths, formats, file.sample_rate, file.channels, gain)
+        return _write(scaled, paths, formats, file, gain)
 
 
 def separate_file(
@@ -218,15 +218,16 @@ def _write(
     blocks: Iterable[Sequence[np.ndarray]],
     paths: Sequence[Path],
     formats: list[tuple[str, str]],
-    rate: int,
-    channels: int,
+    source: AudioFile,
     gain: float = 1.0,
 ) -> list[Written]:
-    """Write the blocks of each stem to its path; all files or none."""
+    """Write the blocks of each stem to its path, with the rate and channels of the source; all files or none."""
     writers: list[AudioWriter] = []
     with all_or_none(writers):
         for path, (container, subtype) in zip(paths, formats, strict=True):
-            writers.append(AudioWriter(path, rate, channels, subtype, container))
+            writers.append(
+                AudioWriter(path, source.sample_rate, source.channels, subtype, container, source.channel_mask)
+            )
         for parts in blocks:
             for writer, block in zip(writers, parts, strict=True):
                 writer.write(block)

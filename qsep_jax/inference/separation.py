@@ -11,7 +11,7 @@ from jax import Array
 
 from qsep_jax.dsp.stft import istft, stft
 from qsep_jax.dsp.wiener import wiener
-from qsep_jax.inference.chunks import over_chunks, plan_of
+from qsep_jax.inference.chunks import finite, over_chunks, plan_of
 from qsep_jax.inference.model import Model
 from qsep_jax.inference.rows import in_rows, repeat_condition, rows_of
 from qsep_jax.nn import xla
@@ -103,7 +103,7 @@ def separate_blocks(
             estimates = estimates.mean(-1).reshape(group, channels, -1, samples).transpose(0, 2, 3, 1)
         return np.asarray(_filter(estimates, chunks, wiener_iterations)) if wiener_iterations else estimates
 
-    return over_chunks(mixture(), plan, group, process)
+    return finite(over_chunks(mixture(), plan, group, process), model.system.sample_rate)
 
 
 def separate(

@@ -10,7 +10,7 @@ from jax import Array
 from data_pipelines.annotations.notes import move_to_range
 from data_pipelines.schema import LOWEST_PITCH, SILENCE_CLASS
 from qsep_jax.dsp.griffin_lim import griffin_lim
-from qsep_jax.inference.chunks import default_plan, over_chunks
+from qsep_jax.inference.chunks import default_plan, finite, over_chunks
 from qsep_jax.inference.model import Model
 from qsep_jax.inference.rows import in_rows, repeat_condition, rows_of
 from qsep_jax.inference.transcription import decode_classes, encode_classes, piano_roll, transcribe_blocks
@@ -72,8 +72,8 @@ def synthesize(
         run = partial(_synthesize, system, model.variables)
         return in_rows(run, rows, condition, decode_classes(chunks[..., -1]))[:, None]
 
-    plan, group = default_plan(system.frames), rows_of(system.chunk_samples)[0]
-    magnitudes = np.concatenate([block[0] for block in over_chunks([annotated], plan, group, process)])
+    plan, group, rate = default_plan(system.frames), rows_of(system.chunk_samples)[0], system.sample_rate / hop
+    magnitudes = np.concatenate([block[0] for block in finite(over_chunks([annotated], plan, group, process), rate)])
     return _with_phases(magnitudes, system, iterations, momentum)[:, None]
 
 

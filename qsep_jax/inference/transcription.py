@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 
 from data_pipelines.schema import CLASSES, SILENCE_CLASS
-from qsep_jax.inference.chunks import ChunkPlan, default_plan, over_chunks
+from qsep_jax.inference.chunks import ChunkPlan, default_plan, finite, over_chunks
 from qsep_jax.inference.model import Model
 from qsep_jax.inference.rows import in_rows, repeat_condition, rows_of
 from qsep_jax.nn import xla
@@ -57,7 +57,9 @@ def transcribe_blocks(model: Model, blocks: Iterable[np.ndarray], condition: Con
         return in_rows(partial(_transcribe, system, model.variables), rows, condition)[:, None]
 
     frames, group = _frames(blocks, system.hop_length), rows_of(system.chunk_samples)[0]
-    return (probabilities[0] for probabilities in over_chunks(frames, default_plan(system.frames), group, process))
+    rate = system.sample_rate / system.hop_length
+    blocks_of_probabilities = finite(over_chunks(frames, default_plan(system.frames), group, process), rate)
+    return (probabilities[0] for probabilities in blocks_of_probabilities)
 
 
 def separate_by_score(
@@ -88,7 +90,8 @@ def separate_by_score(
     in_frames = default_plan(system.frames)
     plan = ChunkPlan(*(system.hop_length * length for length in (in_frames.chunk, in_frames.context, in_frames.fade)))
     annotated = _with_classes(blocks, classes, system.hop_length)
-    return over_chunks(annotated, plan, max(1, rows_of(system.chunk_samples)[0] // max(1, channels)), process)
+    group = max(1, rows_of(system.chunk_samples)[0] // max(1, channels))
+    return finite(over_chunks(annotated, plan, group, process), system.sample_rate)
 
 
 def _frames(blocks: Iterable[np.ndarray], hop: int) -> Iterator[np.ndarray]:

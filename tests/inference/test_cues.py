@@ -115,7 +115,6 @@ def test_times_are_ascending():
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
     """A video of 40 frames, 20 per second."""
-    pytest.importorskip("av", reason="needs PyAV: pip install 'qsep-jax[video]'")
     return write_video(tmp_path_factory.mktemp("video") / "clip.mp4", 40, rate=20)
 
 

@@ -24,6 +24,7 @@ class Gains:
     chunk_samples: int = CHUNK
     context_samples: int = CHUNK // 8
     input_channels: int = 1
+    sample_rate: int = 8000
 
     def separate(self, variables, mixture, condition):
         stems = mixture[:, None] * jnp.array([1.0, 2.0, 3.0])[None, :, None, None]
@@ -219,3 +220,11 @@ def test_rows_of_stereo_signals():
     signals = noise(5 * CHUNK, 2).reshape(5, CHUNK, 2)
     swapped = in_rows(lambda rows, condition: rows[..., ::-1] * condition["gain"][..., None], signals, gain(2.0))
     np.testing.assert_allclose(swapped, 2 * signals[..., ::-1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_result_that_is_not_finite_is_refused_with_its_time(bad):
+    mixture = np.ones((8000, 1), np.float32)
+    mixture[4000:4010] = bad  # the network passes it on
+    with pytest.raises(ValueError, match=r"output is NaN or infinite at 0\.(4\d\d|500) s: .*use another checkpoint"):
+        separate(MODEL, mixture, {"gain": jnp.ones((1, 1))})

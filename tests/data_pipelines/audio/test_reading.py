@@ -16,9 +16,20 @@ def missing(path: Path) -> Path:
     return path / "missing.wav"
 
 
-def wrong_extension(path: Path) -> Path:
-    soundfile.write(path / "song.wav", NOISE, 8000)
-    return (path / "song.wav").rename(path / "song.txt")
+def too_many_channels(path: Path) -> Path:
+    soundfile.write(path / "many.wav", np.zeros((10, 65)), 8000)
+    return path / "many.wav"
+
+
+def empty(path: Path) -> Path:
+    (path / "empty.wav").touch()
+    return path / "empty.wav"
+
+
+def playlist(path: Path) -> Path:
+    """FFmpeg would open the files and addresses in it."""
+    (path / "list.m3u8").write_text("#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1/a.ts\n")
+    return path / "list.m3u8"
 
 
 def text(path: Path) -> Path:
@@ -68,8 +79,10 @@ def high_rate(path: Path) -> Path:
 
 BAD_FILES = {
     missing: "no such file",
-    wrong_extension: "'.txt' is not a known audio extension; known are .wav, .flac",
-    text: "cannot be read as audio .*; is it damaged or misnamed",
+    text: r"cannot be read as audio; .* convert it first: ffmpeg -i \S+text\.wav text\.wav",
+    empty: "is an empty file",
+    playlist: "cannot be read as audio",
+    too_many_channels: "has 65 channels, more than 64: split it first",
     truncated: "is truncated: its header promises more",
     truncated_flac: "damaged|truncated",
     only_a_header: "truncated|no samples",
@@ -104,15 +117,22 @@ def test_the_samples_that_were_written_are_read(suffix, subtype, channels, tmp_p
     np.testing.assert_allclose(read, samples, rtol=0, atol=STEPS[subtype])
 
 
-def test_a_streamed_wav_without_a_length_is_read(tmp_path):
-    """Programs that write to a pipe give the largest number as the length."""
-    path = tmp_path / "piped.wav"
-    soundfile.write(path, NOISE, 8000)
-    content = bytearray(path.read_bytes())
-    position = content.find(b"data") + 4
-    content[position : position + 4] = b"\xff\xff\xff\xff"
-    path.write_bytes(content)
-    assert len(reading.read_audio(path)[0]) == len(NOISE)
+def test_the_content_determines_the_format(tmp_path):
+    soundfile.write(tmp_path / "song.dat", NOISE, 8000, format="FLAC")
+    file = reading.AudioFile(tmp_path / "song.dat")
+    assert (file.container, file.frames) == ("FLAC", len(NOISE))
+
+
+def test_a_file_that_is_too_long_as_a_whole_is_read_in_blocks_only(tmp_path, monkeypatch):
+    soundfile.write(tmp_path / "long.flac", NOISE, 8000)
+    monkeypatch.setattr(reading, "MOST_SAMPLES", NOISE.size - 1)
+    with pytest.raises(
+        ValueError, match=r"long\.flac: is too long to be read as a whole: cut it into parts of at most"
+    ):
+        reading.read_audio(tmp_path / "long.flac")
+    assert sum(map(len, reading.AudioFile(tmp_path / "long.flac").blocks())) == len(NOISE)
+    monkeypatch.setattr(reading, "MOST_SAMPLES", NOISE.size)
+    assert len(reading.read_audio(tmp_path / "long.flac")[0]) == len(NOISE)
 
 
 def test_a_file_is_read_in_blocks_several_times(tmp_path):

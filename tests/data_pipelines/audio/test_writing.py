@@ -13,7 +13,6 @@ from data_pipelines.audio.reading import AudioFile, read_audio
 from data_pipelines.audio.writing import AudioWriter, format_for, output_suffix, write_wav
 
 NOISE = np.random.default_rng(0).uniform(-0.9, 0.9, (3000, 2)).astype(np.float32)
-SUFFIXES = {"WAV": ".wav", "FLAC": ".flac", "OGG": ".ogg", "AIFF": ".aiff"}
 STEPS = {"PCM_16": 2**-15, "PCM_24": 2**-23, "FLOAT": 0.0}
 
 
@@ -68,24 +67,24 @@ def test_a_read_only_folder(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    ("container", "subtype"),
-    [
-        ("WAV", "PCM_16"),
-        ("WAV", "PCM_32"),
-        ("WAV", "DOUBLE"),
-        ("FLAC", "PCM_24"),
-        ("OGG", "VORBIS"),
-        ("AIFF", "PCM_24"),
-    ],
-)
-def test_a_copy_in_the_same_format(container, subtype, tmp_path):
+COPIES = [
+    *((".wav", "WAV", subtype) for subtype in ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW")),
+    *((".rf64", "RF64", "PCM_24"), (".w64", "W64", "FLOAT"), (".flac", "FLAC", "PCM_16"), (".flac", "FLAC", "PCM_24")),
+    *((".aiff", "AIFF", "PCM_24"), (".aifc", "AIFF", "FLOAT"), (".caf", "CAF", "ALAC_24"), (".caf", "CAF", "PCM_32")),
+    *((".au", "AU", "PCM_24"), (".snd", "AU", "ALAW"), (".ogg", "OGG", "VORBIS"), (".oga", "OGG", "VORBIS")),
+    *((".opus", "OGG", "OPUS"), (".ogg", "OGG", "OPUS"), (".mp3", "MP3", "MPEG_LAYER_III")),
+]
+
+
+@pytest.mark.parametrize(("suffix", "container", "subtype"), COPIES)
+def test_a_copy_in_the_same_format(suffix, container, subtype, tmp_path):
     """The attributes of the reader suffice to write a copy block by block."""
-    path = tmp_path / f"first{SUFFIXES[container]}"
+    path = tmp_path / f"first{suffix}"
     soundfile.write(path, NOISE, 48_000, subtype=subtype, format=container)
     file = AudioFile(path)
     copy = tmp_path / f"copy{output_suffix(path)}"
-    assert format_for(copy, file.subtype, NOISE.size) == (container, subtype)
+    assert copy.suffix == suffix
+    assert format_for(copy, file.subtype, NOISE.size, file.channel_mask) == (container, subtype)
     with AudioWriter(copy, file.sample_rate, file.channels, subtype, container) as out:
         for block in file.blocks(700):
             out.write(block)
@@ -95,12 +94,31 @@ def test_a_copy_in_the_same_format(container, subtype, tmp_path):
     assert (info.frames, out.frames) == (3000, 3000)
 
 
+@pytest.mark.parametrize("mask", [0x3, 0x60F, 0x33])
+@pytest.mark.parametrize("container", ["WAVEX", "RF64"])
+def test_the_speakers_of_an_extensible_file_are_preserved(container, mask, tmp_path):
+    channels = mask.bit_count()
+    samples = np.repeat(NOISE[:, :1], channels, axis=1)
+    suffix = {"WAVEX": ".wav", "RF64": ".rf64"}[container]
+    with AudioWriter(tmp_path / f"first{suffix}", 48_000, channels, "PCM_24", container, mask) as out:
+        out.write(samples)
+    file = AudioFile(tmp_path / f"first{suffix}")
+    start = file.path.read_bytes().index(b"fmt ")
+    assert int.from_bytes(file.path.read_bytes()[start + 28 : start + 32], "little") == mask
+    assert file.channel_mask == mask
+    assert format_for(file.path, file.subtype, samples.size, file.channel_mask) == (container, "PCM_24")
+    np.testing.assert_allclose(read_audio(file.path)[0], samples, atol=2**-22)
+
+
 def test_unsupported_sample_formats_become_the_default_of_the_container(tmp_path):
     assert format_for(tmp_path / "x.flac", "FLOAT", 10) == ("FLAC", "PCM_24")
     assert format_for(tmp_path / "x.wav", "VORBIS", 10) == ("WAV", "PCM_16")
     assert format_for(tmp_path / "x.wav", "MPEG_LAYER_III", 10) == ("WAV", "PCM_16")
-    assert output_suffix(tmp_path / "x.MP3") == ".wav"
-    with pytest.raises(ValueError, match=r"cannot write '.mp4' files; give one of .wav, .flac"):
+    assert format_for(tmp_path / "x.wav", "MS_ADPCM", 10) == ("WAV", "PCM_16")
+    assert format_for(tmp_path / "x.wav", "aac", 10) == ("WAV", "PCM_16")
+    assert format_for(tmp_path / "x.wav", "alac", 10) == ("WAV", "PCM_24")
+    assert output_suffix(tmp_path / "x.M4A") == ".wav"
+    with pytest.raises(ValueError, match=r"cannot write '.mp4' files; give one of .wav, .wave"):
         format_for(tmp_path / "x.mp4", "PCM_16", 10)
 
 

@@ -49,7 +49,8 @@ def write_piece(source: Path, piece: str) -> None:
 
 def _write_video(path: Path, players: int) -> None:
     """Write two seconds with ten frames per second; frame i of player p encodes the number 40 p + i."""
-    av = pytest.importorskip("av", reason="needs PyAV: pip install 'qsep-jax[video]'")
+    import av
+
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=10)
         stream.height, stream.width, stream.pix_fmt, stream.bit_rate = HEIGHT, WIDTH * players, "yuv420p", 8_000_000

@@ -1,6 +1,5 @@
 """Video files: the frame nearest to a time, boxes of players, and errors of other files."""
 
-import builtins
 import json
 
 import numpy as np
@@ -13,7 +12,6 @@ from data_pipelines.video import files
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
     """A video of twenty frames, ten per second."""
-    pytest.importorskip("av", reason="needs PyAV: pip install 'qsep-jax[video]'")
     return write_video(tmp_path_factory.mktemp("video") / "clip.mp4", 20)
 
 
@@ -87,20 +85,6 @@ def test_a_video_stream_without_a_frame(clip, tmp_path, monkeypatch):
     monkeypatch.setattr(av, "open", WithoutFrames)
     with pytest.raises(ValueError, match=r"clip.mp4 holds no video frame"):
         next(files.frames(clip, [0.0]))
-
-
-def test_the_error_without_pyav_names_the_extra(tmp_path, monkeypatch):
-    original_import = builtins.__import__
-
-    def fail(name, *rest):
-        if name.split(".")[0] == "av":
-            raise ImportError(name)
-        return original_import(name, *rest)
-
-    (tmp_path / "a.mp4").write_bytes(b"")
-    monkeypatch.setattr(builtins, "__import__", fail)
-    with pytest.raises(ValueError, match=r"a.mp4 needs PyAV: pip install 'qsep-jax\[video\]'"):
-        next(files.frames(tmp_path / "a.mp4", [0.0]))
 
 
 def test_crop_returns_the_box():
