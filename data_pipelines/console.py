@@ -107,7 +107,7 @@ def one_line_errors(name: str, arguments: Sequence[str]) -> Iterator[None]:
             yield
     except SystemExit as exit_:
         if exit_.code:
-            raise ValueError(one_line(stderr.getvalue(), name)) from None
+            raise ValueError(_dashed_file(arguments) or one_line(stderr.getvalue(), name)) from None
         raise
     finally:
         if width and before is None:
@@ -115,6 +115,17 @@ def one_line_errors(name: str, arguments: Sequence[str]) -> Iterator[None]:
         elif width and before is not None:
             os.environ["COLUMNS"] = before
     sys.stderr.write(stderr.getvalue())
+
+
+def _dashed_file(arguments: Sequence[str]) -> str:
+    """The error message if an argument that is taken for an option is the name of a file; else empty."""
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    for argument in options:
+        if argument.startswith("-") and os.path.exists(argument):
+            return (
+                f"{argument} is taken for an option: give -- before file names that begin with a dash, or ./{argument}"
+            )
+    return ""
 
 
 def need_positive(options: Any, *names: str) -> None:

@@ -45,7 +45,7 @@ def test_a_score_is_synthesised(score_run, scores, monkeypatch, capsys):
     info = soundfile.info(scores / "out" / "x.wav")
     assert (info.samplerate, info.channels, info.subtype) == (44_100, 1, "PCM_24")
     assert info.duration == pytest.approx(1.8, abs=0.1)
-    assert [path.name for path in (scores / "out").iterdir()] == ["x.wav"]
+    assert {path.name for path in (scores / "out").iterdir()} == {"x.wav", "manifest.json"}
     transposed = (scores / "out" / "x.wav").read_bytes()
     assert synthesize(score_run, scores, "melody.csv", "--transpose", "24", "--query", scores / "query.wav") == 0
     assert (scores / "out" / "x.wav").read_bytes() == transposed

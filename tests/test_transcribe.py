@@ -80,7 +80,7 @@ def test_unreadable_and_silent_files_do_not_stop_the_others(score_run, sounds, c
     (album / "c.wav").write_bytes((sounds / "silent.wav").read_bytes())
     options = ("--model", score_run, album, "--query", sounds / "query.wav", "--out", sounds / "out")
     refused(capsys, "2 of 3 files could not be transcribed", command_of, *options)
-    assert {path.name for path in (sounds / "out").iterdir()} == {"a"}
+    assert {path.name for path in (sounds / "out").iterdir()} == {"a", "manifest.json"}
 
 
 def test_unusable_options_are_refused(run, score_run, sounds, capsys):

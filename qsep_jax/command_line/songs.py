@@ -10,6 +10,7 @@ from data_pipelines.annotations import activation_files, activations
 from data_pipelines.annotations.activations import any_channel
 from data_pipelines.audio.reading import READABLE, read_audio, read_matching
 from data_pipelines.audio.samples import fit_channels, resample
+from qsep_jax.command_line.paths import below
 from qsep_jax.inference.adaptation import Song
 from qsep_jax.systems.base import System
 
@@ -79,7 +80,7 @@ def prepare(
         else:
             raise ValueError(f"{path} has neither activations nor references")
         activations.check_has_rest(any_channel(active), stems, str(file or path))
-        songs.append(PreparedSong(path, Song(track, mixture, active), unnamed, references, out / track))
+        songs.append(PreparedSong(path, Song(track, mixture, active), unnamed, references, below(out, track)))
     return songs
 
 
