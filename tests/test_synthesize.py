@@ -135,3 +135,15 @@ def test_unusable_options_are_refused(run, score_run, scores, capsys):
     refused(capsys, "--score has the notes of one source", separate, *ask, *query, *query, *score)
     refused(capsys, "--track selects a track of a --score", separate, *ask, *query, "--track", "1")
     assert not (scores / "out").exists()
+
+
+def test_the_output_of_another_mixture_is_kept(score_run, scores, capsys):
+    assert synthesize(score_run, scores, "melody.mid", "--transpose", "0") == 0
+    first = (scores / "out" / "x.wav").read_bytes()
+    (scores / "other").mkdir()
+    (scores / "other" / "mix.wav").write_bytes((scores / "mix.wav").read_bytes())
+    other = ("--model", score_run, scores / "other" / "mix.wav", "--query", scores / "query.wav", "--iterations", "3")
+    other += ("--score", scores / "melody.csv", "--out", scores / "out" / "x.wav")
+    refused(capsys, f"x.wav is an output of {scores / 'mix.wav'}: give --overwrite", command_of, *other)
+    assert (scores / "out" / "x.wav").read_bytes() == first
+    assert command(command_of, *other, "--overwrite") == 0

@@ -28,6 +28,13 @@ def track_folders(parent: Path) -> list[Path]:
     return [path for path in entries(parent) if path.is_dir()]
 
 
+def in_its_form(path: Path) -> Path:
+    """The path of what exists under the name of `path` in either Unicode form; `path` itself if nothing does."""
+    if path.exists():
+        return path
+    return next((other for other in entries(path.parent) if composed(other.name) == composed(path.name)), path)
+
+
 def is_audio(path: Path) -> bool:
     """Whether a path is a file with an extension of audio."""
     return path.suffix.lower() in READABLE and path.is_file()
