@@ -134,10 +134,11 @@ def _warn_of_hanging(path: Path, notes: list[Note], file: midi_events.MidiFile) 
         first = float(file.seconds(np.array(notes[0].onset)))
         lost = sum(note.offset <= note.onset for note in notes)
         left_out = f" and those that begin there ({lost}) are left out" if lost else ""
+        others = f" (and those of {len(notes) - 1} other notes)" if len(notes) > 1 else ""
         # Without a stack level the place is always the same, so a command that reads a file twice warns once.
         warnings.warn(
-            f"{path}: the key of {pitch_name(notes[0].pitch)} at {first:.2f} s is never released, nor that of "
-            f"{len(notes) - 1} other notes; such notes last until the end of their track{left_out}",
+            f"{path}: the key of {pitch_name(notes[0].pitch)} at {first:.2f} s is never released{others}; "
+            f"such notes last until the end of their track{left_out}",
             stacklevel=1,
         )
 

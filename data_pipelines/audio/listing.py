@@ -83,6 +83,6 @@ def warn_of_mixtures(folders: Iterable[Path]) -> None:
     """Warn that the files of mixtures in these folders are not taken as instruments, if there are any."""
     mixtures = [path for folder in folders for path in audio_files(folder) if is_mixture(path)]
     if mixtures:
-        others = f" and {len(mixtures) - 1} other files of that name are" if len(mixtures) > 1 else " is"
+        others = f" and {len(mixtures) - 1} other files of that name hold" if len(mixtures) > 1 else " holds"
         # Without a stack level the place is always the same, so a command that lists a folder twice warns once.
-        warnings.warn(f"{mixtures[0]}{others} no instrument, but a mixture, and not read as a stem", stacklevel=1)
+        warnings.warn(f"{mixtures[0]}{others} a mixture and no instrument: not read as a stem", stacklevel=1)

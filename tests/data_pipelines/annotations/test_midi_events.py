@@ -81,7 +81,7 @@ def test_all_notes_off(tmp_path, controller):
 
 
 def test_notes_without_an_end_last_to_the_end_of_the_track(tmp_path):
-    with pytest.warns(UserWarning, match=r"a.mid: the key of E4 at 0.50 s is never released, nor that of 0 other"):
+    with pytest.warns(UserWarning, match=r"a.mid: the key of E4 at 0.50 s is never released; such notes"):
         notes = notes_of(tmp_path, b"\0", on(60), QUARTER, off(60), b"\0", on(64), end=QUARTER)
     assert notes == [[0, 0.5, 60], [0.5, 1, 64]]
     with pytest.warns(UserWarning, match=r"those that begin there \(1\) are left out"):
@@ -100,7 +100,7 @@ def test_notes_without_an_end_last_to_the_end_of_the_track(tmp_path):
     ],
 )
 def test_doubled_and_repeated_notes(tmp_path, events, expected):
-    assert notes_of(tmp_path, b"\0", *events) == expected
+    assert notes_of(tmp_path, b"\0", *events, end=QUARTER) == expected
     assert read_voice(tmp_path / "a.mid").tolist() == expected
 
 

@@ -53,7 +53,7 @@ def test_the_mixture_is_no_stem(tmp_path):
         warn_of_mixtures(track_folders(tmp_path))
     assert len(warned) == 1
     (tmp_path / "a" / "Mixture.wav").unlink()
-    with pytest.warns(UserWarning, match=r"b/Mixture.wav is no instrument"):
+    with pytest.warns(UserWarning, match=r"b/Mixture.wav holds a mixture"):
         warn_of_mixtures(track_folders(tmp_path))
     (tmp_path / "b" / "Mixture.wav").unlink()
     warn_of_mixtures(track_folders(tmp_path))  # a warning would be an error

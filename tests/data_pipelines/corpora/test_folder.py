@@ -114,7 +114,7 @@ def test_the_mixture_and_hidden_files_are_no_stems(tmp_path):
         tmp_path, {"train/a": ["x", "y", "mixture"], "train/.ipynb_checkpoints": ["x"], "train/__MACOSX": ["x"]}
     )
     (tmp_path / "train" / "a" / "._x.wav").write_bytes(b"metadata of macOS")
-    with pytest.warns(UserWarning, match="train/a/mixture.wav is no instrument"):
+    with pytest.warns(UserWarning, match="train/a/mixture.wav holds a mixture"):
         assert load(Folder(tmp_path), 8000)["a"].keys() == {"x", "y"}
 
 
