@@ -41,16 +41,22 @@ def run(main: Callable[[], None]) -> None:
 
 
 def message_of(error: Exception) -> str:
-    """The message of an error as the user reads it; errors of the operating system name the file first."""
+    """The message of an error as the user reads it, one line; errors of the operating system name the file first."""
+    message = str(error)
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error)
+        message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    # The name of a file may hold a line break or a code that moves the cursor.
+    return "".join(
+        character if character >= " " and character != "\x7f" else repr(character)[1:-1] for character in message
+    )
 
 
 def _set_up() -> None:
     import absl.logging
 
     absl.logging.set_verbosity(absl.logging.ERROR)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # of file names that are no UTF-8, or that a terminal lacks
     warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
     # Libraries warn of deprecations that a user of this project cannot change.
     warnings.filterwarnings("ignore")
@@ -101,7 +107,7 @@ def one_line_errors(name: str, arguments: Sequence[str]) -> Iterator[None]:
             yield
     except SystemExit as exit_:
         if exit_.code:
-            raise ValueError(one_line(stderr.getvalue(), name)) from None
+            raise ValueError(_dashed_file(arguments) or one_line(stderr.getvalue(), name)) from None
         raise
     finally:
         if width and before is None:
@@ -109,6 +115,17 @@ def one_line_errors(name: str, arguments: Sequence[str]) -> Iterator[None]:
         elif width and before is not None:
             os.environ["COLUMNS"] = before
     sys.stderr.write(stderr.getvalue())
+
+
+def _dashed_file(arguments: Sequence[str]) -> str:
+    """The error message if an argument that is taken for an option is the name of a file; else empty."""
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    for argument in options:
+        if argument.startswith("-") and os.path.exists(argument):
+            return (
+                f"{argument} is taken for an option: give -- before file names that begin with a dash, or ./{argument}"
+            )
+    return ""
 
 
 def need_positive(options: Any, *names: str) -> None:

@@ -33,7 +33,7 @@ from data_pipelines.corpora.urmp import Urmp
 from data_pipelines.prepared import store
 from data_pipelines.prepared.staging import channels_and_video, read_staged, stage_tracks, worker_pool
 from data_pipelines.progress import Progress
-from data_pipelines.schema import BUILT_IN, SPLITS
+from data_pipelines.schema import BUILT_IN, SPLITS, check_track_name
 
 DEFAULT_ROOT = Path("data")
 
@@ -83,6 +83,9 @@ def build(
         tracks = corpus.tracks(partial(_with_progress, f"{name}, reading", ordered_map))
         if not tracks:
             raise ValueError(f"the corpus '{name}' has no tracks")
+        for track in tracks:
+            for part in track.name.split("/"):  # `chamber` names its tracks by the path of the score
+                check_track_name(part, "the name of a track")
         paths = stage_tracks(corpus, tracks, sample_rate, staging, ordered_map, f"{name}, {sample_rate} Hz")
     _write(folder, name, sample_rate, fingerprint, corpus, tracks, paths)
     # A later run with `overwrite` must not take these tracks, even if this one is killed while it deletes them.

@@ -1,5 +1,7 @@
 """Names and constants that several packages share: record fields, batch keys, splits, classes and built-in corpora."""
 
+import unicodedata
+
 import numpy as np
 
 # A record is a segment of one stem. `audio` is int16 `[T, C]`, full scale 32768. `segment` counts the segments from the
@@ -103,3 +105,47 @@ DRAWN_PLAYERS = ("chamber",)
 def variant_name(stem: str, semitones: int) -> str:
     """The stored name of a stem that is shifted in pitch: `violin@+2`, `violin@-4`, or `violin` for 0."""
     return f"{stem}@{semitones:+d}" if semitones else stem
+
+
+LONGEST_NAME = 200
+_PLAIN = frozenset(" _-.+()")
+
+
+def check_name(name: str, where: str) -> None:
+    """Check that the name of a stem is plain: letters and digits of any script, space, and `_ - . + ( )`.
+
+    A name with a path separator would write outside of its folder, and `@` marks a variant in another pitch.
+
+    Args:
+      where: what the name is of, which begins the error message, such as `song/a@b.wav: the name of the stem`.
+
+    Raises:
+      ValueError: if the name is empty, `.`, `..`, longer than 200 characters, or has another character.
+    """
+    _check_length(name, where)
+    for character in name:
+        # L, M and N are the Unicode categories of letters, of marks that combine with them, and of digits.
+        if character not in _PLAIN and unicodedata.category(character)[0] not in "LMN":
+            raise ValueError(
+                f"{where} is {name!r}: only letters, digits, space and _ - . + ( ) may be in it: rename it"
+            )
+
+
+def check_track_name(name: str, where: str) -> None:
+    """Check the name of a track, which may have the punctuation of titles as well; arguments as in `check_name`.
+
+    Raises:
+      ValueError: as `check_name`, but only path separators, control characters and `@` are refused.
+    """
+    _check_length(name, where)
+    for character in name:
+        # C are control characters and bytes that are no text, Zl and Zp the separators of lines and paragraphs.
+        if character in "/\\@" or unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp"):
+            raise ValueError(f"{where} is {name!r}: path separators, control characters and @ are refused: rename it")
+
+
+def _check_length(name: str, where: str) -> None:
+    if not name.strip() or name in (".", ".."):
+        raise ValueError(f"{where} is {name!r}: give it a name with letters")
+    if len(name) > LONGEST_NAME:
+        raise ValueError(f"{where} is '{name[:20]}…', {len(name)} characters long: give it at most {LONGEST_NAME}")

@@ -20,9 +20,10 @@ from data_pipelines.audio.reading import AudioFile
 from data_pipelines.audio.writing import output_suffix
 from data_pipelines.files import write_json, write_text
 from data_pipelines.progress import Progress
-from qsep_jax import api
+from qsep_jax import __version__, api
 from qsep_jax.command_line import console
-from qsep_jax.command_line.paths import find_files
+from qsep_jax.command_line.manifest import Manifest, check_manifest, options_of
+from qsep_jax.command_line.paths import below, distinct_tracks, find_files, keep_inputs
 from qsep_jax.command_line.songs import Annotations, PreparedSong, prepare
 from qsep_jax.evaluation.adaptation import median_sdr
 from qsep_jax.figures.adaptation import draw_activations, draw_losses
@@ -36,6 +37,8 @@ from qsep_jax.runs.bundle import describe
 from qsep_jax.systems.base import Condition
 from qsep_jax.systems.one_shot import CONDITION, Adaptation
 
+PARTS = ("before", "after")
+PICTURES = ("activations.png", "loss.png")
 EXAMPLE = "qsep adapt song.wav --model runs/tasnet --activations song.csv --out adapted"
 
 
@@ -75,6 +78,7 @@ class Adapt:
       shifts: The earlier name of pitch_copies.
       seed: Seed of the pitch shifts.
       together: Songs in one program at a time (0: one on a CPU, as many as fit into the memory elsewhere).
+      overwrite: Overwrite results of other songs, and files in OUT that its manifest.json does not list.
       how: Songs pass one after the other within the program (map) or side by side (vmap).
     """
 
@@ -99,6 +103,7 @@ class Adapt:
     shifts: int | None = None
     seed: int = 42
     together: int = 0
+    overwrite: bool = False
     how: Batching = "map"
 
 
@@ -112,10 +117,22 @@ class _Task:
     settings: Adaptation
     seed: int
 
+    def outputs(self, song: Path, folder: Path) -> list[Path]:
+        """The paths of all results of a song in its folder.
+
+        Raises:
+          ValueError: if the name of a stem leads out of the folder.
+        """
+        stems = [path for part in PARTS for path in self._stem_files(song, folder, part)]
+        return [*stems, *(folder / name for name in (f"delta{delta.SUFFIX}", *PICTURES, "report.json"))]
+
+    def _stem_files(self, song: Path, folder: Path, part: str) -> list[Path]:
+        return [below(folder, f"{part}/{stem}{output_suffix(song)}") for stem in self.stems]
+
     def separate(self, song: PreparedSong, model: Model, condition: Condition | None, folder: str) -> list[Path]:
         """Separate the song's file by a model into `folder` of its results."""
         conditions = [()] if condition is None else [condition[row : row + 1] for row in range(len(self.stems))]
-        paths = [song.out / folder / f"{stem}{output_suffix(song.path)}" for stem in self.stems]
+        paths = self._stem_files(song.path, song.out, folder)
         for written in separate_file(AudioFile(song.path), model, conditions, paths):
             if written.clipped:
                 what = f"{written.path}: {written.clipped} samples clipped, peak {written.peak:.2f}"
@@ -125,14 +142,14 @@ class _Task:
     def write(self, song: PreparedSong, adapted: Adapted) -> dict[str, Any]:
         """Write the results of a song; its report."""
         model, saved = self.separator.model, self.separator.saved
-        before = self.separate(song, model, self.condition, "before")
+        before = self.separate(song, model, self.condition, PARTS[0])
         changes = adaptation.delta_parameters(model, adapted, self.condition)
-        after = self.separate(song, adaptation.with_parameters(model, changes), changes.get(CONDITION), "after")
+        after = self.separate(song, adaptation.with_parameters(model, changes), changes.get(CONDITION), PARTS[1])
         delta.write(song.out / f"delta{delta.SUFFIX}", changes, self.stems, self.settings, saved, model)
         active, rate = any_channel(song.song.active), model.system.sample_rate
-        picture = song.out / "activations.png"
-        draw_activations(song.song.mixture, active, self.stems, rate, song.song.name, picture, song.unnamed)
-        draw_losses(adapted, song.song.name, song.out / "loss.png")
+        pictures = [song.out / name for name in PICTURES]
+        draw_activations(song.song.mixture, active, self.stems, rate, song.song.name, pictures[0], song.unnamed)
+        draw_losses(adapted, song.song.name, pictures[1])
         report = {"song": str(song.path), "updates": len(adapted.losses["loss"]), "skipped": adapted.skipped}
         report |= {"model": describe(saved), "adaptation": dataclasses.asdict(self.settings), "seed": self.seed}
         report |= {"changed": int(sum(leaf.size for leaf in changes.values()))}
@@ -161,10 +178,20 @@ def _check(options: Adapt, tracks: dict[Path, str]) -> None:
         raise ValueError(f"{len(tracks)} songs need as many --activations, not {len(options.activations)}; or a folder")
     if options.together < 0:
         raise ValueError(f"--together must be 0 or more, not {options.together}")
-    names = list(tracks.values())
-    repeated = {name for name in names if names.count(name) > 1}
-    if repeated:
-        raise ValueError(f"two songs are called '{min(repeated)}': adapt to them one by one")
+
+
+def _manifest(options: Adapt, separator: api.Separator, outputs: dict[Path, list[Path]]) -> Manifest:
+    """The manifest of the results.
+
+    Raises:
+      ValueError: if a result would overwrite an input, the result of another song, or a file of the user.
+    """
+    facts = {"qsep_jax": __version__, "model": describe(separator.saved), "options": options_of(options)}
+    manifest = Manifest(options.out, "adapted", facts, options.overwrite)
+    owned = {output: [path] for path, of_song in outputs.items() for output in of_song}
+    keep_inputs(owned, [*outputs, *options.activations, *options.query])
+    manifest.check(owned)
+    return manifest
 
 
 def main() -> None:
@@ -173,8 +200,9 @@ def main() -> None:
         raise ValueError(f"no song to adapt to. Example: {EXAMPLE}")
     if not options.model:
         raise ValueError(f"which model is to be adapted? Give --model. Example: {EXAMPLE}")
-    tracks = find_files(options.files, options.out)
+    tracks = distinct_tracks(find_files(options.files, options.out), lambda path, track: track)
     _check(options, tracks)
+    check_manifest(options.out)
     separator = api.load(options.model)
     queries = [(path.stem, AudioFile(path)) for path in options.query]
     stems, condition = separator.stems_to_adapt(options.label, queries)
@@ -197,6 +225,8 @@ def main() -> None:
     )
     task, start = _Task(separator, stems, condition, settings, options.seed), time.perf_counter()
     annotations = Annotations(options.activations, options.references, options.threshold)
+    outputs = {path: task.outputs(path, below(options.out, name)) for path, name in tracks.items()}
+    manifest = _manifest(options, separator, outputs)
     prepared = prepare(tracks, annotations, stems, separator.system, options.out)
     songs = [song.song for song in prepared]
     updates = adaptation.count_updates(songs, separator.system, settings)
@@ -212,7 +242,10 @@ def main() -> None:
             advance=progress.advance,
         )
         # Each song is written as soon as it is finished, so that a later failure loses nothing of it.
-        lines = [_summary(song, task.write(song, adapted)) for song, adapted in zip(prepared, results, strict=True)]
+        lines = []
+        for song, adapted in zip(prepared, results, strict=True):
+            with manifest.publishing([song.path], outputs[song.path]):
+                lines.append(_summary(song, task.write(song, adapted)))
     print("\n".join([*lines, f"adapted in {time.perf_counter() - start:.1f} s"]))
 
 

@@ -1,5 +1,6 @@
 """The Python interface: load a trained model and use it on arrays and files. `docs/python.md` shows it at work."""
 
+import contextlib
 import dataclasses
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from data_pipelines.annotations.notes import notes_from_classes, transpose, voic
 from data_pipelines.audio.arrays import Audio, AudioArray, to_audio
 from data_pipelines.audio.reading import AudioFile
 from data_pipelines.audio.samples import fit_channels, resample, resample_blocks
+from data_pipelines.names import choose
 from qsep_jax.command_line import requests
 from qsep_jax.command_line.paths import output_paths
 from qsep_jax.command_line.requests import Outputs, Request
@@ -367,6 +369,7 @@ class Separator:
         residual: bool = False,
         rescale: bool = False,
         advance: files.Advance = lambda samples: None,
+        publish: files.Publish = lambda written: contextlib.nullcontext(),
     ) -> list[Written]:
         """Separate a file into outputs that were resolved before, a path for each; what `separate_file` does inside.
 
@@ -378,7 +381,7 @@ class Separator:
         def separate(audio: Audio) -> Iterator[list[np.ndarray]]:
             return self._separated(audio, outputs, wiener, residual, advance)
 
-        return files.write_separated(mixture, paths, separate, rescale=rescale)
+        return files.write_separated(mixture, paths, separate, rescale=rescale, publish=publish)
 
     def encode(self, query: Recording | AudioArray, sample_rate: int | None = None) -> Condition:
         """The condition of a query: the mean over its windows (Lee et al. 2019, Eq. 2), a tree of `[1, …]`.
@@ -553,6 +556,8 @@ class Separator:
         Raises:
           ValueError: if a query-based model gets fewer than two stems or two of one name, or another one gets any.
         """
+        if labels and "query" in self.cues:
+            labels = [choose(label, self.bank.tracks) for label in labels]
         names, kind = (*labels, *(name for name, _ in queries)), type(self.system).__name__
         if "query" not in self.cues:
             if self.cues:

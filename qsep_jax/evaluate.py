@@ -185,6 +185,8 @@ class Segments(CorpusOptions):
 class Folders(ProtocolOptions):
     """Score separated tracks of any system, given as files TRACK/STEM.wav.
 
+    A track that cannot be read is left out and named, and the exit code is 2.
+
     Example: qsep evaluate folders --estimates separated --references stems --protocol bss_eval_v4
 
     Attributes:
@@ -281,6 +283,9 @@ def main() -> None:
             options.estimates, options.references, options.to_protocol(), options.tracks, options.out
         )
         print(f"{evaluation.table}\nwritten to {evaluation.folder}")
+        if evaluation.failures:
+            count = len(evaluation.failures)
+            raise ValueError(f"left out, because they could not be scored ({count}): {'; '.join(evaluation.failures)}")
     else:
         evaluate_models(options)
 

@@ -1,6 +1,9 @@
 """The command `qsep export`: make a bundle of a run, or of published weights."""
 
+import contextlib
 import dataclasses
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from qsep_jax.command_line import console
@@ -24,10 +27,11 @@ class Export:
       workdir: Run folder.
       config: Instead of a run: a config file or the name of an installed config, with a variant after a colon.
       weights: With --config: names of networks, each followed by a file of published weights, a run folder or a bundle.
-      out: Folder of the bundle, which must not exist yet.
+      out: Folder of the bundle, which must not exist yet unless --overwrite is given.
       step: Checkpoint: the number of its step, `last`, or `best`, which has the lowest validation loss.
       licence: Licence of the weights, for the model card.
       note: A paragraph for the model card, which says what the model is suited for and what it is not suited for.
+      overwrite: Replace the bundle that OUT is, when the new one is complete.
     """
 
     out: Path
@@ -37,6 +41,27 @@ class Export:
     step: Step = "best"
     licence: str = "not stated"
     note: str = ""
+    overwrite: bool = False
+
+
+@contextlib.contextmanager
+def replacing(out: Path, overwrite: bool) -> Iterator[Path]:
+    """Yield where to write a bundle that becomes `out`; if `overwrite` is set, in place of the bundle that is there.
+
+    Raises:
+      ValueError: if `out` exists and is no bundle, which would be deleted.
+      OSError: if it cannot be replaced.
+    """
+    if not overwrite or not out.exists():
+        yield out
+        return
+    if not (Bundle(out).config.is_file() and Bundle(out).variables.is_file()):
+        raise ValueError(f"{out} is no bundle, and --overwrite replaces bundles only: give another --out")
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}") as folder:
+        new = Path(folder) / out.name
+        yield new
+        out.rename(Path(folder) / "old")
+        new.rename(out)
 
 
 def export(run: RunFolder, out: Path, licence: str = "not stated", note: str = "") -> Bundle:
@@ -85,11 +110,12 @@ def _check(options: Export) -> None:
 def main() -> None:
     options = console.parse(Export, "qsep export", EXAMPLE)
     _check(options)
-    if options.workdir:
-        run = RunFolder(options.workdir).at(options.step)
-        bundle = export(run, options.out, options.licence, options.note)
-    else:
-        bundle = export_weights(options.config, options.weights, options.out, options.licence, options.note)
+    with replacing(options.out, options.overwrite) as out:
+        if options.workdir:
+            export(RunFolder(options.workdir).at(options.step), out, options.licence, options.note)
+        else:
+            export_weights(options.config, options.weights, out, options.licence, options.note)
+    bundle = Bundle(options.out)
     size = sum(path.stat().st_size for path in bundle.path.iterdir())
     print(f"{bundle.path}: {size / 1e6:.1f} MB; check its model card, {bundle.card}")
 

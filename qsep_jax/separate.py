@@ -1,8 +1,7 @@
 """Separate files by query, label or video: `qsep separate mix.wav --query violin.wav`."""
 
+import contextlib
 import dataclasses
-import json
-import time
 import warnings
 from pathlib import Path
 from typing import Any, Literal
@@ -11,12 +10,13 @@ import tyro
 
 from data_pipelines.annotations import note_files
 from data_pipelines.audio.reading import AudioFile
-from data_pipelines.files import read_json, write_json
 from data_pipelines.progress import Progress
 from qsep_jax import __version__, api
 from qsep_jax.command_line import console, requests
+from qsep_jax.command_line.manifest import Manifest, check_manifest, options_of
 from qsep_jax.command_line.paths import check_template, find_files, output_paths
 from qsep_jax.command_line.requests import Outputs, Request
+from qsep_jax.inference.files import Written
 from qsep_jax.runs.bundle import describe
 from qsep_jax.runs.folder import Step
 from qsep_jax.systems.capabilities import need
@@ -64,6 +64,7 @@ class Separate:
       clip: What happens in integer formats to samples beyond full scale: `clamp` cuts the peaks off, `rescale` turns
         down all outputs of the file by one gain.
       name: Path of an output below OUT, from {track}, {stem} and {ext}; another extension converts.
+      overwrite: Overwrite outputs of other inputs, and files in OUT that its manifest.json does not list.
     """
 
     files: tyro.conf.Positional[tuple[str, ...]]
@@ -85,6 +86,7 @@ class Separate:
     residual: bool = False
     clip: Literal["clamp", "rescale"] = "clamp"
     name: str = "{track}/{stem}.{ext}"
+    overwrite: bool = False
 
     @property
     def inputs(self) -> list[Path]:
@@ -135,12 +137,32 @@ def _request(options: Separate) -> Request:
 
 
 def _separate(
-    path: Path, paths: list[Path], options: Separate, separator: api.Separator, outputs: Outputs
-) -> dict[str, Any]:
-    """Separate one file; its entry in the manifest."""
+    path: Path,
+    paths: list[Path],
+    options: Separate,
+    separator: api.Separator,
+    outputs: Outputs,
+    manifest: Manifest,
+) -> None:
+    """Separate one file and add it to the manifest."""
     mixture = AudioFile(path)
+
+    def publish(written: list[Written]) -> contextlib.AbstractContextManager[None]:
+        names = [*outputs.names, "residual"][: len(written)]
+        facts = {
+            "sample_rate": mixture.sample_rate,
+            "channels": mixture.channels,
+            "container": mixture.container,
+            "subtype": mixture.subtype,
+            "outputs": [
+                {"stem": stem, **dataclasses.asdict(output), "path": str(output.path)}
+                for stem, output in zip(names, written, strict=True)
+            ],
+        }
+        return manifest.publishing([path], paths, facts)
+
     with Progress(f"separating {path.name}", mixture.frames, unit="sample") as progress:
-        written = separator.write(
+        separator.write(
             mixture,
             outputs,
             paths,
@@ -148,34 +170,23 @@ def _separate(
             residual=options.residual,
             rescale=options.clip == "rescale",
             advance=progress.advance,
+            publish=publish,
         )
-    names = [*outputs.names, "residual"][: len(written)]
-    return {
-        "file": str(mixture.path),
-        "sample_rate": mixture.sample_rate,
-        "channels": mixture.channels,
-        "format": f"{mixture.container} {mixture.subtype}",
-        "outputs": [
-            {"stem": stem, **dataclasses.asdict(output), "path": str(output.path)}
-            for stem, output in zip(names, written, strict=True)
-        ],
-    }
 
 
-def _earlier_entries(out: Path) -> list[Any]:
-    """The manifest that earlier commands wrote to the same folder."""
-    path = out / "manifest.json"
-    remedy = "move it away or give another --out"
-    entries = read_json(path, remedy) if path.exists() else []
-    if not isinstance(entries, list):
-        raise ValueError(f"{path} is no manifest of this command: {remedy}")
-    return entries
+def _manifest(options: Separate, separator: api.Separator, outputs: Outputs) -> Manifest:
+    facts: dict[str, Any] = {"qsep_jax": __version__, "model": describe(separator.saved)}
+    facts |= {"options": options_of(options)}
+    if outputs.stems:
+        facts["silent"] = list(outputs.silent)
+    return Manifest(options.out, "separated", {**facts, "failed": []}, options.overwrite)
 
 
 def main() -> None:
     options = console.parse(Separate, "qsep separate", EXAMPLE)
     _check(options)
-    tracks, earlier = find_files(options.files, options.out), _earlier_entries(options.out)
+    tracks = find_files(options.files, options.out)
+    check_manifest(options.out)
     cue = "score" if options.score else "frames" if options.video else "query"
     separator = api.load(options.model, cue=cue, delta=options.delta, step=options.step)
     if options.score:
@@ -189,37 +200,33 @@ def main() -> None:
     paths = output_paths(
         tracks, [*outputs.names, *["residual"] * options.residual], options.out, options.name, options.inputs
     )
-    entry: dict[str, Any] = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "qsep_jax": __version__}
-    entry |= {"model": describe(separator.saved)}
-    entry |= {"options": json.loads(json.dumps(dataclasses.asdict(options), default=str))}
-    if outputs.stems:
-        entry["silent"] = list(outputs.silent)
+    manifest = _manifest(options, separator, outputs)
+    manifest.check({output: [path] for path, of_file in paths.items() for output in of_file})
     if outputs.silent:
         print(f"absent by the condition, so silent and not written: {', '.join(outputs.silent)}")
-    entry |= {"separated": [], "failed": []}
+    failed = manifest.entry["failed"]
     for path in tracks:
         try:
-            entry["separated"].append(_separate(path, paths[path], options, separator, outputs))
-            _report(entry["separated"][-1])
+            _separate(path, paths[path], options, separator, outputs, manifest)
+            _report(manifest.items[-1])
         except (ValueError, OSError) as error:
             message = console.message_of(error)
             message = message if str(path) in message else f"{path}: {message}"
-            entry["failed"].append({"file": str(path), "error": message})
+            failed.append({"file": str(path), "error": message})
+            manifest.save()
             if len(tracks) > 1:
                 print(f"skipped: {message}")
-        if entry["separated"]:
-            write_json(options.out / "manifest.json", [*earlier, entry])
-    if entry["failed"]:
-        reasons = "; ".join(failure["error"] for failure in entry["failed"])
-        raise ValueError(f"{len(entry['failed'])} of {len(tracks)} files could not be separated: {reasons}")
+    if failed:
+        reasons = "; ".join(failure["error"] for failure in failed)
+        raise ValueError(f"{len(failed)} of {len(tracks)} files could not be separated: {reasons}")
 
 
 def _report(separated: dict[str, Any]) -> None:
     """Print the outputs of a mixture: where the sample format differs from the input's, and what was clipped."""
     for output in separated["outputs"]:
-        other_format = output["subtype"] != separated["format"].split()[1]
-        written_as = f"  (written as {output['container']} {output['subtype']}, the input is {separated['format']})"
-        print(output["path"] + written_as * other_format)
+        kind, source = (f"{item['container']} {item['subtype']}" for item in (output, separated))
+        differs = output["subtype"] != separated["subtype"]
+        print(output["path"] + f"  (written as {kind}, the input is {source})" * differs)
         if output["clipped"]:
             clipped = f"{output['path']}: {output['clipped']} samples clipped, peak {output['peak']:.2f}"
             warnings.warn(f"{clipped}; --clip rescale turns all outputs down instead", stacklevel=2)

@@ -10,11 +10,13 @@ import tyro
 from data_pipelines.annotations.note_files import read_voice
 from data_pipelines.annotations.notes import pitch_name, transpose, voice_classes
 from data_pipelines.audio.reading import AudioFile
-from data_pipelines.audio.writing import AudioWriter, format_for
+from data_pipelines.audio.writing import AudioWriter, all_or_none, format_for
 from qsep_jax import __version__, api
 from qsep_jax.command_line import console, requests
+from qsep_jax.command_line.manifest import Manifest, check_manifest, options_of
 from qsep_jax.command_line.paths import keep_inputs
 from qsep_jax.inference.synthesis import TAIL
+from qsep_jax.runs.bundle import describe
 from qsep_jax.systems.capabilities import frame_rate_of, need
 
 EXAMPLE = "qsep synthesize mix.wav --query violin.wav --score melody.mid --out played.wav"
@@ -35,7 +37,8 @@ class Synthesize:
       model: Run folder, bundle, or name of a bundled model; by default the bundled model that takes scores.
       iterations: Iterations of Griffin-Lim, which computes the phase.
       momentum: Momentum of Griffin-Lim, at least 0 and below 1; 0.99 converges faster.
-      out: Output file: .wav, .flac, .ogg, .aiff, …
+      out: Output file: .wav, .flac, .ogg, .aiff, …; its folder gets a manifest.json.
+      overwrite: Overwrite the output of other inputs, or a file that the manifest.json of its folder does not list.
     """
 
     file: tyro.conf.Positional[Path]
@@ -47,6 +50,7 @@ class Synthesize:
     iterations: int = 200
     momentum: float = 0.0
     out: Path = Path("synthesized.wav")
+    overwrite: bool = False
 
 
 def _beginning(file: AudioFile, seconds: float) -> np.ndarray:
@@ -79,12 +83,17 @@ def main() -> None:
     notes, file = read_voice(score, options.track), AudioFile(options.file)
     seconds = float(notes[:, 1].max()) + TAIL
     container, subtype = format_for(options.out, file.subtype, math.ceil(seconds * file.sample_rate))
+    check_manifest(options.out.parent)
     separator = api.load(options.model, cue="score")
     need(separator.system, "synthesize")
     if options.transpose is not None:  # refused before the weights are loaded
         voice_classes(transpose(notes, options.transpose), score, frame_rate_of(separator.system))
     if not options.model:
         print(f"model: {separator.name}, bundled with qsep_jax {__version__}")
+    facts = {"qsep_jax": __version__, "model": describe(separator.saved), "options": options_of(options)}
+    facts["options"] |= {"out": str(options.out.parent)}
+    manifest = Manifest(options.out.parent, "synthesized", facts, options.overwrite)
+    manifest.check({options.out: [options.file]})
     queries = requests.unique([(path.stem, AudioFile(path)) for path in options.query])
     (condition,) = requests.encode_queries(separator.model, dict(queries), average=True).values()
     beginning = _beginning(file, seconds)
@@ -108,8 +117,9 @@ def main() -> None:
             print(f"transposed by {result.semitones:+d} semitones: {place} (--transpose 0 leaves the score as it is)")
     if result.gain < 1.0:
         print(f"turned down by {-20 * np.log10(result.gain):.1f} dB: its peak was beyond full scale")
-    with AudioWriter(options.out, file.sample_rate, 1, subtype, container) as writer:
-        writer.write(result.audio[:, None])
+    with all_or_none([], lambda: manifest.publishing([options.file], [options.out])) as writers:
+        writers.append(AudioWriter(options.out, file.sample_rate, 1, subtype, container))
+        writers[0].write(result.audio[:, None])
     print(options.out)
 
 

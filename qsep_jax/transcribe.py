@@ -16,11 +16,13 @@ from data_pipelines.files import atomic_write
 from data_pipelines.progress import Progress
 from qsep_jax import __version__, api
 from qsep_jax.command_line import console, requests
-from qsep_jax.command_line.paths import find_files, keep_inputs
+from qsep_jax.command_line.manifest import Manifest, check_manifest, options_of
+from qsep_jax.command_line.paths import below, distinct_tracks, find_files, keep_inputs
 from qsep_jax.figures.piano_roll import piano_roll
 from qsep_jax.inference.files import mixture_at
 from qsep_jax.inference.model import Model
 from qsep_jax.inference.transcription import transcribe_blocks
+from qsep_jax.runs.bundle import describe
 from qsep_jax.systems.base import Condition
 from qsep_jax.systems.capabilities import frame_rate_of, need
 
@@ -48,6 +50,7 @@ class Transcribe:
       average_queries: Average all queries to one condition.
       shortest: Seconds below which a note is left out; 0 keeps all.
       program: General MIDI program of the .mid and of the synthesizer, 0 to 127 (0 piano, 40 violin, 73 flute).
+      overwrite: Overwrite outputs of other inputs, and files in OUT that its manifest.json does not list.
     """
 
     files: tyro.conf.Positional[tuple[str, ...]]
@@ -57,26 +60,33 @@ class Transcribe:
     average_queries: bool = False
     shortest: float = 0.05
     program: int = 0
+    overwrite: bool = False
 
 
 def output_stems(tracks: dict[Path, str], names: list[str], options: Transcribe) -> dict[Path, list[str]]:
-    """Where the outputs of each file and query go, without their endings.
+    """Where the outputs of each file and query go, without their endings; tracks of one name get longer names.
 
     Raises:
-      ValueError: if two files have one place, or an output would overwrite an input.
+      ValueError: if an output would be outside of the folder for outputs, or overwrite an input.
     """
-    file_of: dict[str, Path] = {}
-    for path, track in tracks.items():
-        if track in file_of:
-            raise ValueError(f"{options.out / track} would be of both {file_of[track]} and {path}: give one at a time")
-        file_of[track] = path
-    stems = {path: [str(options.out / track / name) for name in names] for path, track in tracks.items()}
-    outputs = [Path(stem + ending) for of_file in stems.values() for stem in of_file for ending in ENDINGS]
-    keep_inputs(outputs, [*tracks, *options.query])
+    tracks = distinct_tracks(tracks, lambda path, track: track)
+    stems = {path: [str(below(options.out, f"{track}/{name}")) for name in names] for path, track in tracks.items()}
+    keep_inputs((path for of_file in stems.values() for path in _files(of_file)), [*tracks, *options.query])
     return stems
 
 
-def _transcribe(path: Path, stems: list[str], options: Transcribe, model: Model, sources: dict[str, Condition]) -> None:
+def _files(stems: list[str]) -> list[Path]:
+    return [Path(stem + ending) for stem in stems for ending in ENDINGS]
+
+
+def _transcribe(
+    path: Path,
+    stems: list[str],
+    options: Transcribe,
+    model: Model,
+    sources: dict[str, Condition],
+    manifest: Manifest,
+) -> None:
     """Transcribe one file, once for each source."""
     file, rate = AudioFile(path), model.system.sample_rate
     with Progress(f"transcribing {path.name}", file.frames * len(sources), unit="sample") as progress:
@@ -97,7 +107,8 @@ def _transcribe(path: Path, stems: list[str], options: Transcribe, model: Model,
             if silent:
                 raise ValueError(f"{path}: is silent: there is nothing to transcribe")
             drawn = np.concatenate(beginning)[: round(DRAWN * rate)]
-            _write(stem, probabilities, drawn, f"{path.name}: {name}", file, options, model)
+            with manifest.publishing([path], _files([stem])):
+                _write(stem, probabilities, drawn, f"{path.name}: {name}", file, options, model)
 
 
 def _write(
@@ -139,6 +150,7 @@ def main() -> None:
     if not options.query:
         raise ValueError("no query: give --query, a recording that sounds like the source")
     tracks = find_files(options.files, options.out)
+    check_manifest(options.out)
     separator = api.load(options.model, cue="score")
     need(separator.system, "transcribe")
     if not options.model:
@@ -146,9 +158,12 @@ def main() -> None:
     queries = requests.unique([(path.stem, AudioFile(path)) for path in options.query])
     sources = requests.encode_queries(separator.model, dict(queries), options.average_queries)
     stems, failures = output_stems(tracks, list(sources), options), []
+    facts = {"qsep_jax": __version__, "model": describe(separator.saved), "options": options_of(options)}
+    manifest = Manifest(options.out, "transcribed", facts, options.overwrite)
+    manifest.check({output: [path] for path, of_file in stems.items() for output in _files(of_file)})
     for path in tracks:
         try:
-            _transcribe(path, stems[path], options, separator.model, sources)
+            _transcribe(path, stems[path], options, separator.model, sources, manifest)
         except (ValueError, OSError) as error:
             message = console.message_of(error)
             failures.append(message if str(path) in message else f"{path}: {message}")

@@ -265,3 +265,25 @@ def test_the_published_settings_are_the_default(model):
     adaptation = find_model(str(model)).experiment().system.adaptation
     assert adaptation.optimizer == RANGER
     assert (RANGER.learning_rate, RANGER.lookahead, RANGER.centralize) == (1e-5, 6, True)
+
+
+def test_results_of_another_song_are_kept(adapted, model, sounds, tmp_path, capsys):
+    (tmp_path / "a.wav").write_bytes((sounds / "a.wav").read_bytes())
+    options = ("--activations", sounds / "a.csv", "--model", model, "--out", adapted)
+    refused(capsys, f"is an output of {sounds / 'a.wav'}: give --overwrite", adapt, tmp_path / "a.wav", *options)
+    entries = json.loads((adapted / "manifest.json").read_text())
+    assert [item["file"] for item in entries[0]["adapted"]] == [str(sounds / name) for name in ("a.wav", "b.wav")]
+    written = {path for name in "ab" for path in (adapted / name).rglob("*") if path.is_file()}
+    assert {output["path"] for item in entries[0]["adapted"] for output in item["outputs"]} == set(map(str, written))
+
+
+def test_songs_of_one_name_need_activations_of_their_own(model, sounds, tmp_path, capsys):
+    """Their longer names hold for the folders of activations and references, too."""
+    for name in ("d1", "d2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.wav").write_bytes((sounds / "a.wav").read_bytes())
+    (tmp_path / "spans" / "d1").mkdir(parents=True)
+    (tmp_path / "spans" / "d1" / "a.csv").write_bytes((sounds / "a.csv").read_bytes())
+    songs = (tmp_path / "d1" / "a.wav", tmp_path / "d2" / "a.wav", "--activations", tmp_path / "spans")
+    message = f"has neither a.csv nor a.txt, for {tmp_path / 'd2' / 'a.wav'}"
+    refused(capsys, message, adapt, *songs, "--model", model, "--out", tmp_path / "out")

@@ -178,8 +178,8 @@ def test_folders_of_estimates(folders):
 
 
 def test_folders_that_cannot_be_scored(folders, capsys):
-    both = folder_options(folders)
-    refused(capsys, "no such folder", evaluate, *both[:4], folders / "nowhere", *SDR)
+    both = (*folder_options(folders), "--out", folders / "out")
+    refused(capsys, "no such folder", evaluate, *both[:4], folders / "nowhere", *both[5:], *SDR)
     (folders / "empty").mkdir()
     message = "holds no estimate of a track"
     refused(capsys, message, evaluate, "folders", "--estimates", folders / "empty", *both[3:], *SDR)
@@ -192,8 +192,67 @@ def test_folders_that_cannot_be_scored(folders, capsys):
     (folders / "estimates" / "a" / "rest.wav").unlink()
     with pytest.warns(UserWarning, match="a lacks rest: the track is scored without"):
         refused(capsys, "'voice' has 1 channels, its reference 2", evaluate, *both, *SDR)
-    soundfile.write(folders / "references" / "a" / "rest.wav", np.zeros((RATE, 2)), RATE)
-    refused(capsys, "samples, another stem", evaluate, *both, *SDR)
+    (folders / "estimates" / "b" / "rest.wav").write_bytes(b"RIFFgarbage")
+    message = "no track could be scored: "
+    with pytest.warns(UserWarning, match="a lacks rest: the track is scored without"):
+        refused(capsys, message, evaluate, *both, *SDR, "--out", folders / "none")
+    assert not (folders / "none").exists()
+
+
+def test_a_bad_track_is_left_out_and_named(folders, capsys):
+    """The others are scored, as if it were not there; each fault belongs to one track."""
+    for track, fault in {"c": "damaged", "d": "two files", "e": "name", "f": "reference"}.items():
+        for kind in ("references", "estimates"):
+            (folders / kind / track).mkdir(exist_ok=True)
+            for stem in ("voice", "rest"):
+                (folders / kind / track / f"{stem}.wav").write_bytes(
+                    (folders / kind / "a" / f"{stem}.wav").read_bytes()
+                )
+        bad = {"damaged": "voice.wav", "two files": "voice.flac", "name": "a@b.wav", "reference": "rest.wav"}[fault]
+        (folders / ("references" if fault == "reference" else "estimates") / track / bad).write_bytes(b"RIFFgarbage")
+    refused(capsys, "could not be scored (4): ", evaluate, *folder_options(folders), *SDR, "--out", folders / "out")
+    assert command(evaluate, *folder_options(folders), *SDR, "--out", folders / "out") == 2
+    output = capsys.readouterr()
+    for track in "cdef":
+        assert f"/{track}" in output.err
+    assert "| estimates | voice | 2 |" in output.out
+    assert {path.stem for path in (folders / "out" / "tracks" / "estimates").iterdir()} == {"a", "b"}
+    assert (folders / "out" / "results.json").exists()
+
+
+def test_a_track_that_lacks_a_stem_has_no_ratio_to_other_stems(folders):
+    (folders / "estimates" / "a" / "rest.wav").unlink()
+    shutil.rmtree(folders / "references" / "c")
+    options = (*folder_options(folders), "--protocol", "bss_eval_v3", "--tracks", 2, "--out", folders / "out")
+    with pytest.warns(UserWarning, match="a lacks rest"):
+        assert command(evaluate, *options) == 0
+    scores = [TrackScores.from_file(folders / "out" / "tracks" / "estimates" / f"{track}.json") for track in "ab"]
+    for metric in ("SIR", "SAR"):
+        assert [np.isfinite(track.stems["voice"][metric]).all() for track in scores] == [False, True]
+    rows = {(row["stem"], row["metric"]): row for row in json.loads((folders / "out" / "results.json").read_text())}
+    assert [rows["voice", metric]["count"] for metric in ("SDR", "SIR", "SAR")] == [2, 1, 1]
+    assert rows["voice", "SIR"]["mean"] == pytest.approx(float(scores[1].stems["voice"]["SIR"][0]))
+
+
+def test_references_are_padded_and_names_compared_as_those_of_a_corpus(folders):
+    shutil.rmtree(folders / "references" / "c")
+    short, _ = soundfile.read(folders / "references" / "a" / "rest.wav")
+    soundfile.write(folders / "references" / "a" / "rest.wav", short[:-100], RATE, "FLOAT")
+    (folders / "estimates" / "a").rename(folders / "estimates" / "A")
+    (folders / "estimates" / "A" / "voice.wav").rename(folders / "estimates" / "A" / "Voice.wav")
+    (folders / "estimates" / "A" / "._Voice.wav").write_bytes(b"metadata of macOS")
+    (folders / "references" / "a" / "mixture.wav").write_bytes(b"not read")
+    with pytest.warns(UserWarning, match=r"a/mixture.wav holds a mixture"):
+        assert command(evaluate, *folder_options(folders), *SDR, "--tracks", 1, "--out", folders / "out") == 0
+    scores = TrackScores.from_file(folders / "out" / "tracks" / "estimates" / "a.json")
+    references = {"rest": np.pad(short[:-100], ((0, 100), (0, 0))), "voice": None}
+    for stem in references:
+        reference = references[stem]
+        if reference is None:
+            reference = soundfile.read(folders / "references" / "a" / f"{stem}.wav")[0]
+        estimate = soundfile.read(folders / "estimates" / "A" / f"{stem.replace('v', 'V')}.wav")[0]
+        expected = bss_eval(reference[None], estimate[None], RATE, metrics=("SDR",))["SDR"][0]
+        np.testing.assert_allclose(scores.stems[stem]["SDR"], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(

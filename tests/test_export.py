@@ -115,3 +115,19 @@ def test_mistakes_are_one_line(run, exported, sounds, capsys, tmp_path):
     refused(capsys, "the run has no class means", separate, "--model", damaged, *request, "--label", "bass")
     assert not (sounds / "out").exists()
     assert not list(tmp_path.glob(".*"))
+
+
+def test_overwrite_replaces_a_bundle_and_nothing_else(run, exported, capsys, tmp_path):
+    out = tmp_path / "tiny"
+    shutil.copytree(exported, out)
+    (out / "old").touch()
+    refused(capsys, "tiny exists already", export, "--workdir", run, "--out", out)
+    refused(capsys, "tiny exists already", export, "--workdir", run, "--out", out, "--no-overwrite")
+    assert command(export, "--workdir", run, "--out", out, "--note", "New.", "--overwrite") == 0
+    assert {path.name for path in out.iterdir()} == {path.name for path in exported.iterdir()}
+    assert "New." in Bundle(out).card.read_text()
+    (tmp_path / "music").mkdir()
+    (tmp_path / "music" / "song.wav").touch()
+    refused(capsys, "music is no bundle", export, "--workdir", run, "--out", tmp_path / "music", "--overwrite")
+    assert {path.name for path in tmp_path.iterdir()} == {"tiny", "music"}
+    assert (tmp_path / "music" / "song.wav").exists()

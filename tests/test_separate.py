@@ -202,3 +202,40 @@ def test_errors_for_silent_estimates_and_inputs_name_the_file(run, tmp_path, cap
         capsys, "none.wav: is silent", command_of, "--model", run, tmp_path / "none.wav", *options[:2], *options[4:]
     )
     assert not (tmp_path / "out").exists()
+
+
+def test_equal_names_get_distinct_outputs_and_none_is_overwritten(run, tmp_path, capsys):
+    for name in ("d1", "d2"):
+        (tmp_path / name).mkdir()
+        soundfile.write(tmp_path / name / "song.wav", NOISE[: 20_000 if name == "d1" else 10_000], 22_050)
+    first, second, out = tmp_path / "d1" / "song.wav", tmp_path / "d2" / "song.wav", tmp_path / "out"
+    bass = ("--label", "BASS", "--out", out)  # labels are compared without regard to case
+    assert separate(run, first, second, *bass) == 0
+    assert [soundfile.info(out / name / "song" / "bass.wav").frames for name in ("d1", "d2")] == [20_000, 10_000]
+    assert separate(run, first, *bass) == separate(run, first, *bass) == 0  # its own output
+    refused(capsys, f"is an output of {first}: give --overwrite", command_of, "--model", run, second, *bass)
+    assert soundfile.info(out / "song" / "bass.wav").frames == 20_000
+    assert separate(run, second, *bass, "--overwrite") == 0
+    assert soundfile.info(out / "song" / "bass.wav").frames == 10_000
+    assert len(json.loads((out / "manifest.json").read_text())) == 4
+    assert {path.name for path in out.iterdir()} == {"d1", "d2", "song", "manifest.json"}
+
+
+def test_nothing_is_written_outside_of_the_folder(run, tmp_path, capsys):
+    soundfile.write(tmp_path / "x.wav", NOISE, 22_050)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "x").symlink_to(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    options = ("--model", run, tmp_path / "x.wav", "--label", "bass", "--out", tmp_path / "out")
+    for template in ("../{stem}.wav", f"{tmp_path}/{{stem}}.wav", "{track}/{stem}.wav"):
+        refused(capsys, "nothing is written outside of the folder", command_of, *options, "--name", template)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_near_miss_of_a_label_is_suggested(run, tmp_path, capsys):
+    soundfile.write(tmp_path / "x.wav", NOISE, 22_050)
+    options = ("--model", run, tmp_path / "x.wav", "--out", tmp_path / "out")
+    for asked in (("--label", "Bas"), ("--retrieve", "bas"), ("--interpolate", "bass", "bas", "0.5")):
+        refused(capsys, "did you mean 'bass'? This model knows ", command_of, *options, *asked)
+    assert separate(run, tmp_path / "x.wav", "--interpolate", "BASS", "Drums", "0.5", "--out", tmp_path / "out") == 0
+    assert [path.name for path in (tmp_path / "out" / "x").iterdir()] == ["bass_drums_0.5.wav"]

@@ -45,7 +45,7 @@ def test_a_score_is_synthesised(score_run, scores, monkeypatch, capsys):
     info = soundfile.info(scores / "out" / "x.wav")
     assert (info.samplerate, info.channels, info.subtype) == (44_100, 1, "PCM_24")
     assert info.duration == pytest.approx(1.8, abs=0.1)
-    assert [path.name for path in (scores / "out").iterdir()] == ["x.wav"]
+    assert {path.name for path in (scores / "out").iterdir()} == {"x.wav", "manifest.json"}
     transposed = (scores / "out" / "x.wav").read_bytes()
     assert synthesize(score_run, scores, "melody.csv", "--transpose", "24", "--query", scores / "query.wav") == 0
     assert (scores / "out" / "x.wav").read_bytes() == transposed
@@ -135,3 +135,15 @@ def test_unusable_options_are_refused(run, score_run, scores, capsys):
     refused(capsys, "--score has the notes of one source", separate, *ask, *query, *query, *score)
     refused(capsys, "--track selects a track of a --score", separate, *ask, *query, "--track", "1")
     assert not (scores / "out").exists()
+
+
+def test_the_output_of_another_mixture_is_kept(score_run, scores, capsys):
+    assert synthesize(score_run, scores, "melody.mid", "--transpose", "0") == 0
+    first = (scores / "out" / "x.wav").read_bytes()
+    (scores / "other").mkdir()
+    (scores / "other" / "mix.wav").write_bytes((scores / "mix.wav").read_bytes())
+    other = ("--model", score_run, scores / "other" / "mix.wav", "--query", scores / "query.wav", "--iterations", "3")
+    other += ("--score", scores / "melody.csv", "--out", scores / "out" / "x.wav")
+    refused(capsys, f"x.wav is an output of {scores / 'mix.wav'}: give --overwrite", command_of, *other)
+    assert (scores / "out" / "x.wav").read_bytes() == first
+    assert command(command_of, *other, "--overwrite") == 0

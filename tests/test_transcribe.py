@@ -1,5 +1,7 @@
 """`transcribe` on files: MIDI, CSV, frames, figure and sonification for each query; errors of one line."""
 
+import json
+
 import numpy as np
 import pytest
 import soundfile
@@ -80,7 +82,7 @@ def test_unreadable_and_silent_files_do_not_stop_the_others(score_run, sounds, c
     (album / "c.wav").write_bytes((sounds / "silent.wav").read_bytes())
     options = ("--model", score_run, album, "--query", sounds / "query.wav", "--out", sounds / "out")
     refused(capsys, "2 of 3 files could not be transcribed", command_of, *options)
-    assert {path.name for path in (sounds / "out").iterdir()} == {"a"}
+    assert {path.name for path in (sounds / "out").iterdir()} == {"a", "manifest.json"}
 
 
 def test_unusable_options_are_refused(run, score_run, sounds, capsys):
@@ -102,3 +104,23 @@ def test_unusable_options_are_refused(run, score_run, sounds, capsys):
     over = ("--model", score_run, mix, "--query", sounds / "mix" / "q_sonified.wav", "--query", sounds / "q.wav")
     refused(capsys, "would be written over an input", command_of, *over, "--out", sounds)
     assert not (sounds / "out").exists()
+
+
+def test_equal_names_get_distinct_outputs_and_none_is_overwritten(score_run, sounds, capsys, scale):
+    for name in ("d1", "d2"):
+        (sounds / name).mkdir()
+        (sounds / name / "mix.wav").write_bytes((sounds / "mix.wav").read_bytes())
+    first, second = sounds / "d1" / "mix.wav", sounds / "d2" / "mix.wav"
+    options = ("--query", sounds / "query.wav", "--out", sounds / "out")
+    assert transcribe(score_run, first, second, *options) == 0
+    assert transcribe(score_run, first, *options) == transcribe(score_run, first, *options) == 0
+    assert {path.name for path in (sounds / "out").iterdir()} == {"d1", "d2", "mix", "manifest.json"}
+    refused(capsys, f"is an output of {first}", command_of, "--model", score_run, second, *options)
+    assert transcribe(score_run, second, *options, "--overwrite") == 0
+    entries = json.loads((sounds / "out" / "manifest.json").read_text())
+    assert [[item["file"] for item in entry["transcribed"]] for entry in entries] == [
+        [str(first), str(second)],
+        [str(first)],
+        [str(first)],
+        [str(second)],
+    ]

@@ -1,7 +1,6 @@
 """Activations of stems in files that users write: CSV tables and label tracks of Audacity."""
 
 import csv
-import difflib
 import io
 import itertools
 import math
@@ -9,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from data_pipelines.annotations.activations import Span
+from data_pipelines.names import choose, match
 
 HEADER = ("stem", "start", "end")
 # Seconds by which a span may exceed the song, since labels are rounded and players report slightly different lengths.
@@ -72,10 +72,8 @@ def spans_of(
     """
     if not isinstance(source, Mapping):
         return read(source, stems, seconds), str(source)
-    unknown = [stem for stem in source if stem not in stems]
-    if unknown:
-        raise ValueError(f"the activations name '{unknown[0]}'; the stems are {', '.join(stems)}")
-    spans = [Span(stem, float(start), float(end)) for stem, pairs in source.items() for start, end in pairs]
+    named = [(choose(stem, stems, "stem of the activations", "the stems are"), pairs) for stem, pairs in source.items()]
+    spans = [Span(stem, float(start), float(end)) for stem, pairs in named for start, end in pairs]
     for span in spans:
         if not 0.0 <= span.start < span.end <= seconds:
             raise ValueError(
@@ -127,8 +125,8 @@ def _labels(path: Path, lines: list[tuple[int, str]], stems: Sequence[str]) -> I
             )
         where = f"{path}: line {number}"
         times = _number(where, "start", row[0]), _number(where, "end", row[1])
-        inactive = row[2].startswith("no ") and row[2] not in stems
-        yield number, row[2].removeprefix("no ").strip() if inactive else row[2], None if inactive else times
+        inactive = row[2].lower().startswith("no ") and match(row[2], stems) is None
+        yield number, row[2][len("no ") :].strip() if inactive else row[2], None if inactive else times
 
 
 def _number(where: str, name: str, text: str) -> float:
@@ -155,11 +153,10 @@ def _span(
     Raises:
       ValueError: if the row is not a valid span.
     """
-    if stem not in stems:
-        lower = {known.lower(): known for known in stems}
-        near = difflib.get_close_matches(stem.lower(), lower, n=1)
-        hint = f"did you mean '{lower[near[0]]}'? The stems are" if near else "the stems are"
-        raise ValueError(f"{where}: unknown stem '{stem}'; {hint} {', '.join(stems)}")
+    try:
+        stem = choose(stem, stems, "stem", "the stems are")
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
     if times is None:
         return Span(stem, 0.0, 0.0)
     start, end = times

@@ -14,6 +14,8 @@ from data_pipelines.schema import LOWEST_PITCH, SILENCE_CLASS
 HIGHEST_PITCH = LOWEST_PITCH + SILENCE_CLASS - 1
 # Seconds by which a note of one voice may overlap the next.
 LARGEST_OVERLAP = 0.05
+# Seconds that a score may last: a day, for which the classes of its frames still fit into memory.
+LONGEST_SCORE = 86_400.0
 _NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 
 
@@ -90,6 +92,39 @@ def check_monophonic(notes: np.ndarray, name: str) -> None:
         raise ValueError(
             f"{name}: at {notes[row + 1, 0]:.2f} s, {pitch_name(notes[row + 1, 2])} begins {overlaps[row]:.2f} s "
             "before an earlier note ends: give one voice, such as one track of the file (--track)"
+        )
+
+
+def merge_doubled(notes: np.ndarray) -> np.ndarray:
+    """Notes without repetitions, sorted by onset: of those with the same onset and pitch, the longest.
+
+    Args:
+      notes: `[n, 3]` or more columns: onset, ends, MIDI pitch; each column of ends is merged by itself.
+    """
+    if not len(notes):
+        return notes
+    notes = notes[np.lexsort((notes[:, -1], notes[:, 0]))]
+    is_new = (np.diff(notes[:, [0, -1]], axis=0) != 0).any(axis=1)
+    firsts = np.flatnonzero(np.concatenate([[True], is_new]))
+    return np.column_stack([notes[firsts, 0], np.maximum.reduceat(notes[:, 1:-1], firsts), notes[firsts, -1]])
+
+
+def check_times(notes: np.ndarray, where: str) -> None:
+    """Check that notes `[n, 3]` begin at 0 s or later, have a length, and end within `LONGEST_SCORE`.
+
+    Args:
+      where: what begins the error message, such as the name of a file.
+
+    Raises:
+      ValueError: if one does not; the message has the first.
+    """
+    onsets, offsets = notes[:, 0], notes[:, 1]
+    valid = (onsets >= 0) & (onsets < offsets) & (offsets <= LONGEST_SCORE) & np.isfinite(notes).all(axis=1)
+    if not valid.all():
+        onset, offset, pitch = notes[~valid][0]
+        raise ValueError(
+            f"{where}: the note {pitch:g} from {onset:g} to {offset:g} s must have 0 ≤ onset < offset ≤ "
+            f"{LONGEST_SCORE:g} s: correct it or leave it out"
         )
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -212,18 +212,25 @@ def _set_channel_mask(file: BinaryIO, mask: int) -> None:
 
 
 @contextlib.contextmanager
-def all_or_none(writers: list[AudioWriter]) -> Iterator[list[AudioWriter]]:
-    """Let the files of several writers appear when all of them are complete, or none of them."""
+def all_or_none(
+    writers: list[AudioWriter],
+    publishing: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+) -> Iterator[list[AudioWriter]]:
+    """Let the files of several writers appear when all of them are complete, or none of them.
+
+    They appear within the context that `publishing` returns.
+    """
     try:
         yield writers
         for writer in writers:
             writer.finish()
+        with publishing():
+            for writer in writers:
+                writer.publish()
     except BaseException:
         for writer in reversed(writers):  # the first writer has created the folders and must remove them last
             writer.discard()
         raise
-    for writer in writers:
-        writer.publish()
 
 
 def write_wav(path: Path, audio: np.ndarray, sample_rate: int, subtype: str = "PCM_16") -> None:

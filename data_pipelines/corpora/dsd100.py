@@ -13,10 +13,11 @@ import dataclasses
 from pathlib import Path
 from typing import ClassVar
 
+from data_pipelines.audio.listing import track_folders
 from data_pipelines.audio.reading import AudioFile
 from data_pipelines.corpora.base import CorpusBuilder, OrderedMap, Stem, Track
 from data_pipelines.corpora.folder import HIGHEST_STORED_RATE, file_inputs
-from data_pipelines.corpora.stem_files import check_present, read_stems, track_folders
+from data_pipelines.corpora.stem_files import check_present, read_stems
 from data_pipelines.corpora.stoller2018 import published_songs, warn_of_unlisted
 from data_pipelines.schema import FOUR_STEMS
 

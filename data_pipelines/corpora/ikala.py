@@ -11,6 +11,7 @@ import dataclasses
 from pathlib import Path
 from typing import ClassVar
 
+from data_pipelines.audio.listing import entries
 from data_pipelines.audio.reading import AudioFile, read_audio
 from data_pipelines.audio.samples import resample, to_int16
 from data_pipelines.corpora.base import CorpusBuilder, OrderedMap, Stem, Track
@@ -56,7 +57,7 @@ class Ikala(CorpusBuilder):
     def _files(self) -> list[Path]:
         if not self.source.is_dir():
             raise ValueError(f"{self.source}: no such folder")
-        files = [path for path in sorted((self.source / "Wavfile").glob("*.wav")) if not path.name.startswith(".")]
+        files = entries(self.source / "Wavfile", "*.wav")
         if not files:
             raise ValueError(f"{self.source} holds no Wavfile/TRACK.wav: give the folder that holds Wavfile")
         return files

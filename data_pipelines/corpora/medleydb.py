@@ -17,10 +17,11 @@ from typing import Any, ClassVar
 
 import yaml
 
+from data_pipelines.audio.listing import track_folders
 from data_pipelines.audio.reading import AudioFile
 from data_pipelines.corpora.base import CorpusBuilder, OrderedMap, Stem, Track
 from data_pipelines.corpora.folder import HIGHEST_STORED_RATE, file_inputs
-from data_pipelines.corpora.stem_files import check_present, read_stems, track_folders
+from data_pipelines.corpora.stem_files import check_present, read_stems
 from data_pipelines.corpora.stoller2018 import published_or_thirds
 
 # Voices in MedleyDB's taxonomy of instruments, without `crowd` (an audience), and those of songs after version 1.

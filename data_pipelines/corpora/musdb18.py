@@ -14,6 +14,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from data_pipelines.audio.listing import entries
 from data_pipelines.audio.reading import read_audio
 from data_pipelines.audio.samples import fit_channels, fit_length, resample, to_int16
 from data_pipelines.corpora.base import CorpusBuilder, OrderedMap, Stem, Track
@@ -62,7 +63,7 @@ class Musdb18(CorpusBuilder):
     def inputs(self) -> list[str]:
         files = []
         for _, _, path in self._songs():
-            files += sorted(path.glob("*.wav")) if path.is_dir() else [path]
+            files += entries(path, "*.wav") if path.is_dir() else [path]
         return file_inputs(self.source, files)
 
     def sample_rate(self) -> int:
@@ -86,7 +87,7 @@ class Musdb18(CorpusBuilder):
             raise ValueError(f"{self.source}: no such folder")
         songs = []
         for part in ("train", "test"):
-            for path in sorted((self.source / part).glob("*")):
+            for path in entries(self.source / part):
                 if path.name.endswith(".stem.mp4") or (path.is_dir() and (path / "vocals.wav").is_file()):
                     name = path.name.removesuffix(".stem.mp4")
                     is_validation = self.validation == "musdb" and part == "train" and name in VALIDATION

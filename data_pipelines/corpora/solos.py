@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from data_pipelines.audio.listing import entries, track_folders
 from data_pipelines.audio.reading import AudioFile, read_audio
 from data_pipelines.audio.samples import fit_channels, resample, to_int16
 from data_pipelines.corpora.base import CorpusBuilder, OrderedMap, Stem, Track
@@ -161,10 +162,10 @@ class Solos(CorpusBuilder):
         if not self.source.is_dir():
             raise ValueError(f"{self.source}: no such folder")
         ranges = _read_ranges(self.ranges) if self.ranges else None
-        classes, problems = [path for path in sorted((self.source / "wav11k").glob("*")) if path.is_dir()], _Problems()
+        classes, problems = track_folders(self.source / "wav11k"), _Problems()
         videos = []
         for folder in classes:
-            instrument, files = _instrument(folder), sorted(folder.glob("*.wav"))
+            instrument, files = _instrument(folder), entries(folder, "*.wav")
             for index, path in enumerate(files):
                 split = "train" if index < max(int(TRAIN_SHARE * len(files)), 1) else "validation"
                 jpegs = self.source / "frames" / folder.name / path.stem

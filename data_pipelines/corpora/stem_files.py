@@ -10,11 +10,6 @@ from data_pipelines.audio.samples import fit_channels, fit_length, resample, to_
 from data_pipelines.corpora.base import Stem
 
 
-def track_folders(parent: Path) -> list[Path]:
-    """The folders in `parent` that are not hidden, sorted by name; empty if `parent` does not exist."""
-    return [path for path in sorted(parent.glob("*")) if path.is_dir() and not path.name.startswith(".")]
-
-
 def check_present(files: Iterable[Path], expected: str) -> None:
     """Check that the files of tracks exist.
 

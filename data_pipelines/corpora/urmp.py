@@ -27,6 +27,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from data_pipelines.audio.listing import entries, track_folders
 from data_pipelines.audio.reading import read_audio
 from data_pipelines.audio.samples import fit_channels, fit_length, resample, to_int16
 from data_pipelines.corpora import pitch_shift
@@ -197,7 +198,7 @@ class Urmp(CorpusBuilder):
         """The name and the players of each piece, in order."""
         if not self.source.is_dir():
             raise ValueError(f"{self.source}: no such folder")
-        folders = [path for path in sorted(self.source.iterdir()) if path.is_dir() and PIECE.fullmatch(path.name)]
+        folders = [folder for folder in track_folders(self.source) if PIECE.fullmatch(folder.name)]
         if not folders:
             raise ValueError(
                 f"{self.source} holds no piece of URMP, such as 01_Jupiter_vn_vc: give the folder that holds the pieces"
@@ -210,7 +211,7 @@ class Urmp(CorpusBuilder):
 
 def _players(folder: Path) -> tuple[Player, ...]:
     """The players of a piece, in the order of their numbers."""
-    files, players, expected = sorted(folder.glob("AuSep_*.wav")), {}, len(_tags(folder.name))
+    files, players, expected = entries(folder, "AuSep_*.wav"), {}, len(_tags(folder.name))
     if len(files) != expected:
         raise ValueError(
             f"{folder} holds {len(files)} files AuSep_*.wav, but the piece has {expected} players: "
@@ -222,7 +223,7 @@ def _players(folder: Path) -> tuple[Player, ...]:
         number, tag, piece = int(parts[1]), MISNAMED.get(parts[2], parts[2]), parts[3]
         instrument = _instrument(tag, path)
         # The number identifies the file, since a user may have renamed one of the two misnamed files.
-        notes = sorted(folder.glob(f"Notes_{number}_*.txt"))
+        notes = entries(folder, f"Notes_{number}_*.txt")
         if len(notes) != 1:
             present = ", ".join(note.name for note in notes) or "none"
             raise ValueError(f"{path} needs one Notes_{number}_{tag}_{piece}.txt beside it; present: {present}")

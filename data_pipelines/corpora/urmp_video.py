@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from data_pipelines.audio.listing import entries
 from data_pipelines.video import files, frames
 
 Boxes = dict[str, dict[str, files.Box]]
@@ -47,7 +48,7 @@ def find_video(folder: Path) -> Path:
     Raises:
       ValueError: if there is not exactly one.
     """
-    videos = sorted(folder.glob("Vid_*.mp4"))
+    videos = entries(folder, "Vid_*.mp4")
     if len(videos) != 1:
         raise ValueError(f"{folder} holds {len(videos)} videos: frames need exactly one, Vid_{folder.name}.mp4")
     return videos[0]

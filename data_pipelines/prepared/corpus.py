@@ -9,6 +9,7 @@ import numpy as np
 
 from data_pipelines import processes
 from data_pipelines.audio.samples import scale_to_float
+from data_pipelines.names import match, nearest
 from data_pipelines.prepared import records
 from data_pipelines.prepared.commands import frame_features_command, prepare_command
 from data_pipelines.prepared.store import Metadata, Row, corpus_folder, shards
@@ -257,7 +258,8 @@ def open_corpus(
     """Open one split of the corpus `name`, prepared at `sample_rate` (Hz).
 
     Args:
-      view: stems to read; by default all stems that are not part of another one.
+      view: stems to read, whose stored parts are named without regard to case; by default all stems that are not part
+        of another one.
       channels: audio channels to read; 1 mixes down; by default all that are stored.
       first: number of the first track to read, counted from 0 in the stored order.
       tracks: number of tracks to read from there on; 0 reads all remaining ones.
@@ -291,10 +293,11 @@ def open_corpus(
             )
         rows = [row for row in rows if row.track in set(only)]
     view = view or {row.stem: (row.stem,) for row in sorted(rows, key=lambda row: row.stem) if not row.parent}
-    known = {row.stem for row in rows}
+    known = sorted({row.stem for row in rows})
+    view = {stem: tuple(match(part, known) or part for part in stored) for stem, stored in view.items()}
     for stem, stored in view.items():
-        if not known.intersection(stored):
-            raise ValueError(
-                f"the corpus '{name}' has no '{stem}' in its {split} split; it has {', '.join(sorted(known))}"
-            )
+        if not set(known).intersection(stored):
+            similar = nearest(stem, known)
+            question = f"did you mean '{similar}'? It has" if similar else "it has"
+            raise ValueError(f"the corpus '{name}' has no '{stem}' in its {split} split; {question} {', '.join(known)}")
     return Corpus(folder, metadata, split, view, channels or metadata.channels, only)

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import multiprocessing
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -17,6 +18,7 @@ from data_pipelines.corpora.base import CorpusBuilder, OrderedMap, Stem, Track
 from data_pipelines.files import atomic_write
 from data_pipelines.processes import end_with_parent
 from data_pipelines.progress import Progress
+from data_pipelines.schema import check_name
 from data_pipelines.video import frames
 
 
@@ -86,6 +88,10 @@ def _stage_track(corpus: CorpusBuilder, sample_rate: int, item: tuple[Track, Pat
         stems = corpus.load(track, sample_rate)
     if len({stem.audio.shape for stem in stems}) != 1:
         raise ValueError(f"the stems of '{track.name}' differ in length or channels: {[s.audio.shape for s in stems]}")
+    for stem in stems:
+        # The name of a variant in another pitch, `violin@+2`, is that of its parent with the shift.
+        name = stem.parent if re.fullmatch(re.escape(stem.parent) + r"@[+-]\d+", stem.name) else stem.name
+        check_name(name, f"'{track.name}': the name of a stem")
     content: dict[str, Any] = {"names": [stem.name for stem in stems], "parents": [stem.parent for stem in stems]}
     for number, stem in enumerate(stems):
         content |= {f"audio{number}": stem.audio, f"notes{number}": stem.notes}

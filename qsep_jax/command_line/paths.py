@@ -2,13 +2,16 @@
 
 import glob
 import itertools
+import os
 import string
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from data_pipelines.audio.listing import audio_files_below, is_audio, is_visible
 from data_pipelines.audio.reading import READABLE
 from data_pipelines.audio.writing import output_suffix
+from data_pipelines.names import composed
 
 T = TypeVar("T")
 # The fields that the template of an output path can have.
@@ -29,7 +32,7 @@ def unique(items: list[tuple[str, T]], taken: str = "") -> dict[str, T]:
 def find_files(words: Sequence[str], out: Path) -> dict[Path, str]:
     """Find the audio files that paths, folders and patterns stand for, each with the name of its track.
 
-    Hidden files in folders, and files below `out`, are skipped.
+    What `listing.is_visible` skips in folders, and files below `out`, are skipped.
 
     Raises:
       ValueError: if a folder or pattern holds no audio.
@@ -38,7 +41,7 @@ def find_files(words: Sequence[str], out: Path) -> dict[Path, str]:
     for word in words:
         path = Path(word)
         if path.is_dir():
-            start, candidates = path, sorted(path.rglob("*"))
+            start, candidates = path, audio_files_below(path)
         elif glob.has_magic(word) and not path.exists():
             parts = list(itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
             start, candidates = Path(*parts), sorted(Path(match) for match in glob.glob(word, recursive=True))
@@ -48,13 +51,56 @@ def find_files(words: Sequence[str], out: Path) -> dict[Path, str]:
         named = {
             file: str(file.relative_to(start).with_suffix(""))
             for file in candidates
-            if file.suffix.lower() in READABLE and file.is_file() and not file.name.startswith(".")
-            if not file.resolve().is_relative_to(out.resolve())
+            if is_audio(file) and is_visible(file) and not file.resolve().is_relative_to(out.resolve())
         }
         if not named:
             raise ValueError(f"'{word}' holds no audio; known extensions are {', '.join(READABLE)}")
         tracks |= named
     return tracks
+
+
+def distinct_tracks(tracks: Mapping[Path, str], output_of: Callable[[Path, str], str]) -> dict[Path, str]:
+    """Longer names for tracks that would have the same outputs.
+
+    Such tracks get the names of their folders, as many as tell them apart (`d1/song` and `d2/song`). Files of one
+    folder that differ in their extension alone get the extension (`song_wav` and `song_mp3`). What is still equal gets
+    a number, as for a folder that has such a name.
+
+    Args:
+      tracks: Name of each track by its file.
+      output_of: Returns where the outputs of a file go if its track has a name; equal places are a conflict.
+    """
+    named: dict[Path, str] = {}
+    taken: set[str] = set()
+    for file, track in _with_folders(tracks, output_of).items():
+        number, free = 2, track
+        while (place := composed(output_of(file, free))) in taken and output_of(file, f"{track}_{number}") != place:
+            free, number = f"{track}_{number}", number + 1
+        taken.add(place)
+        named[file] = free
+    return named
+
+
+def _with_folders(tracks: Mapping[Path, str], output_of: Callable[[Path, str], str]) -> dict[Path, str]:
+    """Tracks whose outputs conflict, named by their folders and extensions."""
+    groups: dict[str, dict[Path, Path]] = {}  # the absolute path without extension of each file, by place
+    for file, track in tracks.items():
+        whole = Path(os.path.abspath(file)).with_suffix("") if file.suffix else Path(os.path.abspath(file))
+        groups.setdefault(composed(output_of(file, track)), {})[file] = whole
+    named = dict(tracks)
+    for group in groups.values():
+        if len(group) < 2:
+            continue
+        places = set(group.values())
+        depth = 1
+        while len({place.parts[-depth:] for place in places}) < len(places):
+            depth += 1
+        for file, place in group.items():
+            if len(places) > 1:
+                named[file] = max("/".join(place.parts[-depth:]).lstrip("/"), tracks[file], key=len)
+            if sum(other == place for other in group.values()) > 1:
+                named[file] += f"_{file.suffix[1:].lower()}"
+    return named
 
 
 def check_template(template: str) -> None:
@@ -82,15 +128,23 @@ def output_paths(
       template: Path of an output below `out`, with the fields `{track}`, `{stem}` and `{ext}`.
       inputs: Other files that must not be overwritten.
 
+    Tracks with the same outputs get longer names, as `distinct_tracks` gives them.
+
     Raises:
-      ValueError: if two outputs have the same path, or an output has the path of an input.
+      ValueError: if an output would be outside of `out`, two outputs have the same path, or one has that of an input.
     """
     check_template(template)
+    for stem in stems:
+        if any(character < " " or character in "/\x7f" for character in stem):
+            raise ValueError(f"an output cannot be called {stem!r}: rename the stem or the query")
+
+    def path_of(mixture: Path, track: str, stem: str = "") -> str:
+        return template.format(track=track, stem=stem, ext=output_suffix(mixture)[1:])
+
     paths: dict[Path, list[Path]] = {}
     mixture_of: dict[Path, Path] = {}
-    for mixture, track in tracks.items():
-        extension = output_suffix(mixture)[1:]
-        paths[mixture] = [out / template.format(track=track, stem=stem, ext=extension) for stem in stems]
+    for mixture, track in distinct_tracks(tracks, path_of).items():
+        paths[mixture] = [below(out, path_of(mixture, track, stem)) for stem in stems]
         for path in paths[mixture]:
             if path in mixture_of:
                 raise ValueError(
@@ -99,6 +153,20 @@ def output_paths(
             mixture_of[path] = mixture
     keep_inputs(mixture_of, [*tracks, *inputs])
     return paths
+
+
+def below(out: Path, name: str) -> Path:
+    """The path `out / name`.
+
+    Raises:
+      ValueError: if it is not below `out`: an absolute path, one with `..`, or one through a link to another folder.
+    """
+    path = out / name
+    # The last part is not resolved: a link of this name is replaced, not followed.
+    place = path.parent.resolve() / path.name
+    if path.name in ("", "..") or place == out.resolve() or not place.is_relative_to(out.resolve()):
+        raise ValueError(f"{path} is not below {out}: nothing is written outside of the folder for outputs")
+    return path
 
 
 def keep_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:

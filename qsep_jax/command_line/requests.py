@@ -11,6 +11,7 @@ from data_pipelines.annotations.notes import voice_classes
 from data_pipelines.audio.arrays import Audio, to_audio
 from data_pipelines.audio.reading import AudioFile
 from data_pipelines.audio.samples import resample_blocks
+from data_pipelines.names import choose, match
 from data_pipelines.video.files import Box, read_boxes
 from qsep_jax.command_line.paths import unique
 from qsep_jax.inference.bank import Bank
@@ -148,6 +149,7 @@ def resolve(
       ValueError: if the request names no source, or a query, label, video or box cannot be used.
     """
     check(request, model.system)
+    request = _with_known_labels(request, model.system, bank)
     if "query" in model.system.cues:
         outputs = _query_outputs(request, model, bank, report)
         return outputs if request.score is None else _with_score(outputs, *request.score, model.system)
@@ -167,6 +169,26 @@ def resolve(
     outputs = labels or present
     silent = tuple(stem for stem in stems if stem not in present)
     return Outputs(outputs, (condition,), tuple(stems.index(stem) for stem in outputs), silent)
+
+
+def _with_known_labels(request: Request, system: System, bank: Callable[[], Bank]) -> Request:
+    """The request with its labels as the model spells them.
+
+    Raises:
+      ValueError: if the model does not have a label; the message has the most similar one.
+    """
+    interpolated = [source for source in (request.interpolate or ())[:2] if isinstance(source, str)]
+    if not (request.labels or request.retrieve or interpolated):
+        return request
+    known = bank().tracks if "query" in system.cues else system.stems
+    interpolate = request.interpolate
+    if interpolate:
+        first, second = (choose(source, known) if isinstance(source, str) else source for source in interpolate[:2])
+        interpolate = (first, second, interpolate[2])
+    labels, retrieve = (
+        tuple(choose(label, known) for label in labels) for labels in (request.labels, request.retrieve)
+    )
+    return dataclasses.replace(request, labels=labels, retrieve=retrieve, interpolate=interpolate)
 
 
 def _with_score(outputs: Outputs, notes: np.ndarray, name: str, system: System) -> Outputs:
@@ -238,6 +260,10 @@ def _boxes(path: Path, video: Path, stems: tuple[str, ...]) -> dict[str, Box]:
             f"{path} has no boxes of the video '{video.stem}', but of {known}: use the name of the video, or a file "
             "with one set of boxes"
         )
+    count = len(boxes)
+    boxes = {match(name, stems) or name: box for name, box in boxes.items()}
+    if len(boxes) < count:
+        raise ValueError(f"{path} has two boxes of one stem, which differ in case alone: remove one")
     unknown = [name for name in boxes if name not in stems]
     if unknown and len(unknown) < len(boxes):
         raise ValueError(

@@ -8,8 +8,11 @@ import numpy as np
 
 from data_pipelines.annotations import activation_files, activations
 from data_pipelines.annotations.activations import any_channel
-from data_pipelines.audio.reading import READABLE, read_audio, read_matching
+from data_pipelines.audio.listing import in_its_form, stems_of
+from data_pipelines.audio.reading import read_audio, read_matching
 from data_pipelines.audio.samples import fit_channels, resample
+from data_pipelines.names import match
+from qsep_jax.command_line.paths import below
 from qsep_jax.inference.adaptation import Song
 from qsep_jax.systems.base import System
 
@@ -68,7 +71,7 @@ def prepare(
         mixture = fit_channels(mixture, system.input_channels if system.input_channels > 1 else mixture.shape[1])
         references = None
         if annotations.references:
-            references = _references(annotations.references / track, stems, mixture, rate)
+            references = _references(in_its_form(annotations.references / track), stems, mixture, rate)
         file, unnamed = _activation_file(annotations, position, path, track), ()
         if file:
             spans = activation_files.read(file, stems, len(audio) / own_rate)
@@ -79,7 +82,7 @@ def prepare(
         else:
             raise ValueError(f"{path} has neither activations nor references")
         activations.check_has_rest(any_channel(active), stems, str(file or path))
-        songs.append(PreparedSong(path, Song(track, mixture, active), unnamed, references, out / track))
+        songs.append(PreparedSong(path, Song(track, mixture, active), unnamed, references, below(out, track)))
     return songs
 
 
@@ -93,7 +96,7 @@ def _activation_file(annotations: Annotations, position: int, path: Path, track:
         return None
     first = annotations.activations[0]
     if len(annotations.activations) == 1 and first.is_dir():
-        candidates = [first / f"{track}{suffix}" for suffix in (".csv", ".txt")]
+        candidates = [in_its_form(first / f"{track}{suffix}") for suffix in (".csv", ".txt")]
         existing = [candidate for candidate in candidates if candidate.is_file()]
         if not existing:
             raise ValueError(f"{first} has neither {candidates[0].name} nor {candidates[1].name}, for {path}")
@@ -105,12 +108,12 @@ def _references(folder: Path, stems: Sequence[str], mixture: np.ndarray, rate: i
     """Read the true stems of a song, `[S, T, C]`, with the samples and channels of the mixture.
 
     Raises:
-      ValueError: if the folder lacks a stem.
+      ValueError: if the folder lacks a stem, or has two files of one.
     """
-    references = []
+    files, references = stems_of(folder), []
     for stem in stems:
-        paths = [path for path in sorted(folder.glob(f"{stem}.*")) if path.suffix.lower() in READABLE]
-        if not paths:
+        name = match(stem, files)
+        if name is None:
             raise ValueError(f"{folder} has no audio of the stem '{stem}', such as {stem}.wav")
-        references.append(read_matching(paths[0], mixture, rate))
+        references.append(read_matching(files[name], mixture, rate))
     return np.stack(references)

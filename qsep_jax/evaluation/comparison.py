@@ -22,11 +22,13 @@ class Evaluation:
       table: Results as a Markdown table.
       folder: Folder that holds all results.
       scores: Scores to compare models by, under a description of what was scored and how.
+      failures: One line for each track that was left out, because it could not be scored.
     """
 
     table: str
     folder: Path
     scores: Mapping[str, Scores]
+    failures: tuple[str, ...] = ()
 
 
 def by_track(scored: list[TrackScores], estimate: str) -> Scores:

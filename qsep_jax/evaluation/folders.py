@@ -6,12 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipelines.audio.reading import READABLE, AudioFile, read_audio
+from data_pipelines.audio.listing import audio_files, is_mixture, stems_of, track_folders, warn_of_mixtures
+from data_pipelines.audio.reading import AudioFile, read_audio
 from data_pipelines.audio.samples import fit_length
+from data_pipelines.names import composed, folded
 from qsep_jax.evaluation.comparison import Evaluation
 from qsep_jax.evaluation.estimates import Stems
 from qsep_jax.evaluation.tracks import ScoredTrack, score_tracks, write_report
 from qsep_jax.metrics.protocols import Protocol
+
+# Increase this number when the same files get other scores than before.
+RULES = 2
 
 
 def evaluate_folders(
@@ -19,22 +24,39 @@ def evaluate_folders(
 ) -> Evaluation:
     """Score folders of estimates; results go to `evaluation/NAME_OF_ESTIMATES` by default.
 
+    A track that cannot be read is left out; `failures` of the result names it.
+
     Args:
       tracks: Number of tracks to score, in the order of their names; 0 for all.
 
     Raises:
-      ValueError: if a folder is missing or a track cannot be scored.
+      ValueError: if a folder is missing, or no track can be scored.
     """
     folder, name = out or Path("evaluation") / estimates.resolve().name, estimates.resolve().name
-    scored = score_tracks(folder_tracks(estimates, references)[: tracks or None], protocol, folder)
-    return Evaluation(write_report(scored, name, str(references), "all", folder), folder, {})
+    failures: list[str] = []
+
+    def skip(name: str, error: Exception) -> None:
+        message = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+        failures.append(message if name in message else f"{name}: {message}")
+
+    scorable = []
+    for track, places in folder_tracks(estimates, references)[: tracks or None]:
+        try:
+            scorable.append(_scored_track(track, *places))
+        except (ValueError, OSError) as error:
+            skip(track, error)
+    scored = score_tracks(scorable, protocol, folder, lambda track, error: skip(track.name, error))
+    if not scored:
+        raise ValueError(f"no track could be scored: {'; '.join(failures)}")
+    table = write_report(scored, name, str(references), "all", folder)
+    return Evaluation(table, folder, {}, tuple(failures))
 
 
-def folder_tracks(estimates: Path, references: Path) -> list[ScoredTrack]:
-    """The tracks of `references/TRACK/STEM.wav` with the estimates of `estimates/TRACK/STEM.wav`.
+def folder_tracks(estimates: Path, references: Path) -> list[tuple[str, tuple[Path, Path]]]:
+    """The name, the folder of estimates and the folder of true stems of each track, in the order of their names.
 
-    Both may also be the folder of a single track. Estimates are cut, or padded with silence, to the length of the
-    reference, as in museval. Only stems that are in both folders are scored.
+    The files are `references/TRACK/STEM.wav` and `estimates/TRACK/STEM.wav`; both may also be the folder of a single
+    track. The names of tracks are compared without regard to case.
 
     Raises:
       ValueError: if a folder is missing, or no track is in both.
@@ -42,39 +64,50 @@ def folder_tracks(estimates: Path, references: Path) -> list[ScoredTrack]:
     for folder in (estimates, references):
         if not folder.is_dir():
             raise ValueError(f"{folder}: no such folder")
-    names = sorted(path.name for path in references.iterdir() if path.is_dir() and _audio_files(path))
-    names = names or ["."] * bool(_audio_files(references))
-    missing = [name for name in names if not _audio_files(estimates / name)]
-    if len(missing) == len(names):
+    folders = [folder for folder in track_folders(references) if _holds_stems(folder)]
+    if not folders and _holds_stems(references):
+        tracks = [(references.resolve().name, (estimates, references))] if _holds_stems(estimates) else []
+        missing = []
+    else:
+        by_name = {folded(folder.name): folder for folder in track_folders(estimates) if _holds_stems(folder)}
+        # A folder of the very same name comes first, where two names differ in case alone.
+        by_name |= {folder.name: folder for folder in by_name.values()}
+        pairs = [(folder, by_name.get(folder.name) or by_name.get(folded(folder.name))) for folder in folders]
+        tracks = [(composed(folder.name), (estimate, folder)) for folder, estimate in pairs if estimate]
+        missing = [folder.name for folder, estimate in pairs if not estimate]
+    if not tracks:
         raise ValueError(f"{estimates} holds no estimate of a track in {references}: give TRACK/STEM.wav in both")
     if missing:
         warnings.warn(f"skipped, because there are no estimates: {', '.join(missing)}", stacklevel=2)
-    tracks = []
-    for name in names:
-        if name not in missing:
-            rate = AudioFile(next(iter(_audio_files(references / name).values()))).sample_rate
-            estimators = {"estimates": partial(_read_estimates, estimates / name, references / name, rate)}
-            title = references.resolve().name if name == "." else name
-            facts = {"files": [_file_versions(folder / name) for folder in (references, estimates)]}
-            reader = partial(_read_references, references / name, rate)
-            tracks.append(ScoredTrack(title, rate, reader, estimators, facts))
+    warn_of_mixtures(folder for _, places in tracks for folder in places)
     return tracks
 
 
-def _file_versions(folder: Path) -> dict[str, list[int]]:
+def _holds_stems(folder: Path) -> bool:
+    return any(not is_mixture(path) for path in audio_files(folder))
+
+
+def _scored_track(name: str, estimates: Path, references: Path) -> ScoredTrack:
+    """A track to score. Estimates are cut, or padded with silence, to the length of the references, as in museval.
+
+    Raises:
+      ValueError: if a folder has two files of one stem, or the first reference cannot be read.
+    """
+    files = [stems_of(folder) for folder in (references, estimates)]
+    rate = AudioFile(next(iter(files[0].values()))).sample_rate
+    facts = {"rules": RULES, "files": [_file_versions(of_folder) for of_folder in files]}
+    estimators = {"estimates": partial(_read_estimates, estimates, references, rate)}
+    return ScoredTrack(name, rate, partial(_read_references, references, rate), estimators, facts)
+
+
+def _file_versions(files: dict[str, Path]) -> dict[str, list[int]]:
     """Size and modification time of each audio file, which show whether a file has changed."""
-    return {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in _audio_files(folder).values()}
-
-
-def _audio_files(folder: Path) -> dict[str, Path]:
-    """The audio files directly in a folder by stem, without the file of the mixture."""
-    files = sorted(folder.iterdir()) if folder.is_dir() else []
-    return {path.stem: path for path in files if path.suffix.lower() in READABLE and path.stem != "mixture"}
+    return {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in files.values()}
 
 
 def _read_stems(folder: Path, rate: int) -> Stems:
     stems: dict[str, np.ndarray] = {}
-    for stem, path in _audio_files(folder).items():
+    for stem, path in stems_of(folder).items():
         stems[stem], file_rate = read_audio(path)
         first = next(iter(stems.values()))
         if file_rate != rate:
@@ -87,33 +120,31 @@ def _read_stems(folder: Path, rate: int) -> Stems:
 
 
 def _read_references(folder: Path, rate: int) -> Stems:
+    """The true stems of a track; shorter ones are padded with silence to the longest, as in a prepared corpus."""
     stems = _read_stems(folder, rate)
-    length = len(next(iter(stems.values())))
-    for stem, audio in stems.items():
-        if len(audio) != length:
-            raise ValueError(f"{folder}: '{stem}' has {len(audio)} samples, another stem {length}: pad or cut one")
-    return stems
+    length = max(len(audio) for audio in stems.values())
+    return {stem: fit_length(audio, length) for stem, audio in stems.items()}
 
 
 def _read_estimates(folder: Path, reference_folder: Path, rate: int, references: Stems) -> Stems:
-    estimates = _read_stems(folder, rate)
-    common = [stem for stem in references if stem in estimates]
-    if not common:
+    """The estimates of a track by the name of the true stem; only stems that are in both folders."""
+    by_form = {folded(stem): audio for stem, audio in _read_stems(folder, rate).items()}
+    estimates = {stem: by_form[folded(stem)] for stem in references if folded(stem) in by_form}
+    if not estimates:
         raise ValueError(
-            f"{folder} has {', '.join(estimates)} and {reference_folder} has {', '.join(references)}: "
-            "no stem is in both"
+            f"{folder} has {', '.join(by_form)} and {reference_folder} has {', '.join(references)}: no stem is in both"
         )
-    if len(common) < len(references):
+    if len(estimates) < len(references):
         missing = ", ".join(stem for stem in references if stem not in estimates)
         warnings.warn(
-            f"{folder} lacks {missing}: the track is scored without, which changes the scores of the other stems",
+            f"{folder} lacks {missing}: the track is scored without, and has no ISR, SIR and SAR, which depend on all "
+            "stems",
             stacklevel=2,
         )
-    for stem in common:
-        estimate, reference = estimates[stem], references[stem]
-        if estimate.shape[1] != reference.shape[1]:
+    for stem, estimate in estimates.items():
+        if estimate.shape[1] != references[stem].shape[1]:
             raise ValueError(
-                f"{folder}: '{stem}' has {estimate.shape[1]} channels, its reference {reference.shape[1]}: "
+                f"{folder}: '{stem}' has {estimate.shape[1]} channels, its reference {references[stem].shape[1]}: "
                 "convert one of them"
             )
-    return {stem: fit_length(estimates[stem], len(references[stem])) for stem in common}
+    return {stem: fit_length(estimate, len(references[stem])) for stem, estimate in estimates.items()}

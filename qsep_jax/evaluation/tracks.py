@@ -21,6 +21,9 @@ from qsep_jax.inference.cues import stem_excerpts
 from qsep_jax.metrics.protocols import Protocol
 from qsep_jax.metrics.tracks import TrackScores, summary_rows, with_improvement
 
+# Metrics of BSS Eval whose filters are fitted to all stems of a track, so that they depend on which stems are scored.
+OF_ALL_STEMS = ("ISR", "SIR", "SAR")
+
 
 @dataclasses.dataclass(frozen=True)
 class ScoredTrack:
@@ -104,30 +107,53 @@ def corpus_facts(corpus: Corpus, model_facts: Mapping[str, Any]) -> dict[str, An
     return facts | {"sample_rate": corpus.sample_rate, "channels": corpus.channels, "stems": list(corpus.stems)}
 
 
-def score_tracks(tracks: list[ScoredTrack], protocol: Protocol, out: Path) -> list[TrackScores]:
-    """Return the scores of every track and kind of estimate, in order; compute and store those that `out` lacks."""
+def score_tracks(
+    tracks: list[ScoredTrack],
+    protocol: Protocol,
+    out: Path,
+    skip: Callable[[ScoredTrack, Exception], None] | None = None,
+) -> list[TrackScores]:
+    """Return the scores of every track and kind of estimate, in order; compute and store those that `out` lacks.
+
+    Args:
+      skip: Called with each track that cannot be read, which is then left out; by default its error is raised.
+
+    Raises:
+      ValueError: if a track cannot be read or scored.
+    """
     scored = []
     with Progress(f"scoring by {protocol.name}", len(tracks), unit="track") as progress:
         for track in tracks:
             paths = {kind: out / "tracks" / kind / f"{_file_name(track.name)}.json" for kind in track.estimates}
             stored = {kind: _stored_scores(path, track, protocol) for kind, path in paths.items()}
-            references = track.references() if None in stored.values() else {}
+            try:
+                references = track.references() if None in stored.values() else {}
+                scores = {kind: stored[kind] or _score(track, kind, protocol, references) for kind in paths}
+            except (ValueError, OSError) as error:
+                if skip is None:
+                    raise
+                skip(track, error)
+                continue
             for kind, path in paths.items():
-                scores = stored[kind]
-                if scores is None:
-                    scores = _score(track, kind, protocol, references)
-                    write_text(path, scores.to_json())
-                scored.append(scores)
+                if stored[kind] is None:
+                    write_text(path, scores[kind].to_json())
+            scored += scores.values()
             progress.advance()
     return scored
 
 
 def _score(track: ScoredTrack, kind: str, protocol: Protocol, references: Stems) -> TrackScores:
-    """Score one kind of estimate of a track; only stems that are in both the references and the estimates count."""
+    """Score one kind of estimate of a track; only stems that are in both the references and the estimates count.
+
+    Where the estimates lack a stem, the metrics that depend on the set of stems are NaN, so that summaries of tracks
+    leave them out.
+    """
     estimates = track.estimates[kind](references)
     stems = [stem for stem in references if stem in estimates]
     reference, estimate = (np.stack([source[stem] for stem in stems]) for source in (references, estimates))
     scores = protocol.score(reference, estimate, track.sample_rate)
+    if len(stems) < len(references):
+        scores |= {metric: np.full_like(scores[metric], np.nan) for metric in OF_ALL_STEMS if metric in scores}
     by_stem = {stem: {metric: scores[metric][row] for metric in scores} for row, stem in enumerate(stems)}
     return TrackScores(track.name, kind, protocol, dict(track.facts), by_stem)
 

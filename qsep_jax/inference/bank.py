@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from data_pipelines.files import atomic_write
+from data_pipelines.names import choose
 from qsep_jax.inference.conditions import cosine_distance, encode_windows, is_loud, mean
 from qsep_jax.inference.model import Model
 from qsep_jax.systems.base import Condition
@@ -28,14 +29,12 @@ class Bank:
     tracks: dict[str, dict[str, Condition]]
 
     def mean(self, stem: str) -> Condition:
-        """The mean condition over the tracks of a stem.
+        """The mean condition over the tracks of a stem, whose name is compared without regard to case.
 
         Raises:
           ValueError: if the bank does not have the stem; the message lists those that it has.
         """
-        if stem not in self.tracks:
-            raise ValueError(f"unknown label '{stem}'; this model knows {', '.join(self.tracks)}")
-        return mean(list(self.tracks[stem].values()))
+        return mean(list(self.tracks[choose(stem, self.tracks)].values()))
 
     def nearest(self, stem: str, condition: Condition) -> str:
         """The training track whose condition for `stem` has the smallest cosine distance to `condition` (Eq. 8).
@@ -43,8 +42,8 @@ class Bank:
         Raises:
           ValueError: if the bank does not have the stem.
         """
-        self.mean(stem)
-        return min(self.tracks[stem], key=lambda track: cosine_distance(self.tracks[stem][track], condition))
+        tracks = self.tracks[choose(stem, self.tracks)]
+        return min(tracks, key=lambda track: cosine_distance(tracks[track], condition))
 
     def save(self, path: Path) -> None:
         """Write an `.npz` with one array per leaf and track, and their names as JSON; no pickles."""

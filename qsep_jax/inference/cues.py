@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from data_pipelines.names import choose
 from data_pipelines.prepared.corpus import Corpus, Excerpt
 from data_pipelines.recipes.mix_and_separate import MixAndSeparate
 from data_pipelines.schema import FEATURES, FRAMES, SLOTS
@@ -47,14 +48,12 @@ def from_labels(model: Model, stems: Iterable[str]) -> Condition:
 
 
 def index_of(system: System, stem: str) -> int:
-    """The index of a stem of the system.
+    """The index of a stem of the system, whose name is compared without regard to case.
 
     Raises:
       ValueError: if the system does not have it; the message lists those that it has.
     """
-    if stem not in system.stems:
-        raise ValueError(f"unknown label '{stem}'; this model knows {', '.join(system.stems)}")
-    return system.stems.index(stem)
+    return system.stems.index(choose(stem, system.stems))
 
 
 def features_of(stream: Stream) -> str:

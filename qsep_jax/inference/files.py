@@ -3,6 +3,7 @@
 The audio is read from a file or an array block by block, so memory does not depend on its length.
 """
 
+import contextlib
 import dataclasses
 import tempfile
 from collections import deque
@@ -23,6 +24,8 @@ from qsep_jax.systems.base import Condition
 # Called with the number of samples per channel that were read since the last call. An exception that it raises ends the
 # work.
 Advance = Callable[[int], None]
+# Returns the context in which finished files appear under their names.
+Publish = Callable[[list["Written"]], contextlib.AbstractContextManager[None]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +135,7 @@ def write_separated(
     separate: Callable[[Audio], Iterable[Sequence[np.ndarray]]],
     *,
     rescale: bool = False,
+    publish: Publish = lambda written: contextlib.nullcontext(),
 ) -> list[Written]:
     """Write the stems of a file, one path for each, in the sample format of the input.
 
@@ -141,6 +145,7 @@ def write_separated(
       separate: Returns the stems of a recording in blocks, such as `separated`.
       rescale: Whether all outputs are multiplied by one gain below 1 if any of them would clip. This needs disk space
         for 32-bit float copies of the outputs while it runs. Without it integer formats clip.
+      publish: Returns the context in which the files appear, such as that of their record in a manifest.
 
     Raises:
       ValueError: if the file cannot be read or is silent, or the suffix of a path is of no format that can be written.
@@ -150,7 +155,7 @@ def write_separated(
     formats = [format_for(path, file.subtype, size, file.channel_mask) for path in paths]
     blocks = separate(_NotSilent(file))
     if not rescale or all(subtype not in INTEGER for _, subtype in formats):
-        return _write(blocks, paths, formats, file)
+        return _write(blocks, paths, formats, file, publish=publish)
     existing = next(folder for folder in paths[0].parents if folder.is_dir())  # on the disk that the outputs go to
     with tempfile.TemporaryDirectory(dir=existing, prefix=".unscaled") as folder:
         drafts = [Path(folder) / f"{number}.wav" for number in range(len(paths))]
@@ -159,7 +164,7 @@ def write_separated(
         gain = 1.0 / max(1.0, *(draft.peak for draft in written))
         unscaled = zip(*(AudioFile(draft).blocks() for draft in drafts), strict=True)
         scaled = ([gain * block for block in parts] for parts in unscaled)
-        return _write(scaled, paths, formats, file, gain)
+        return _write(scaled, paths, formats, file, gain, publish)
 
 
 def separate_file(
@@ -220,10 +225,18 @@ def _write(
     formats: list[tuple[str, str]],
     source: AudioFile,
     gain: float = 1.0,
+    publish: Publish = lambda written: contextlib.nullcontext(),
 ) -> list[Written]:
     """Write the blocks of each stem to its path, with the rate and channels of the source; all files or none."""
     writers: list[AudioWriter] = []
-    with all_or_none(writers):
+
+    def written() -> list[Written]:
+        return [
+            Written(writer.path, container, subtype, writer.frames, writer.peak, writer.clipped, gain)
+            for writer, (container, subtype) in zip(writers, formats, strict=True)
+        ]
+
+    with all_or_none(writers, lambda: publish(written())):
         for path, (container, subtype) in zip(paths, formats, strict=True):
             writers.append(
                 AudioWriter(path, source.sample_rate, source.channels, subtype, container, source.channel_mask)
@@ -231,10 +244,7 @@ def _write(
         for parts in blocks:
             for writer, block in zip(writers, parts, strict=True):
                 writer.write(block)
-    return [
-        Written(writer.path, container, subtype, writer.frames, writer.peak, writer.clipped, gain)
-        for writer, (container, subtype) in zip(writers, formats, strict=True)
-    ]
+    return written()
 
 
 def _first(waiting: deque[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:

@@ -5,9 +5,10 @@ splits an estimate `ŝ` into the reference `s`, spatial distortion, interference
 errors is `ŝ − s` for any filters. If SDR is the only metric, it is therefore computed as a ratio of energies, without
 the filters.
 
-Two rules differ from museval and mir_eval, which raise an error in these cases. A stem that is all zero in the
-references or the estimates has NaN as its scores and takes no part in the scores of the other stems. An estimate
-without error has an SDR of +∞.
+Three rules differ from museval and mir_eval. They raise an error for a stem that is all zero in the references or the
+estimates; here it has NaN as its scores and takes no part in the scores of the other stems. They raise an error for an
+estimate without error; here it has an SDR of +∞. They give a single stem, with which nothing can interfere, the ratio
+to a rounding error as its SIR, about 325 dB; here it is NaN.
 """
 
 import warnings
@@ -50,7 +51,7 @@ def bss_eval(
         and has no ISR.
       window: Length of a frame in seconds; v3 ignores it.
       hop: Distance between the starts of two frames in seconds; v3 ignores it.
-      metrics: Metrics to compute, of SDR, ISR, SIR and SAR.
+      metrics: Metrics to compute, of SDR, ISR, SIR and SAR. SIR is NaN if fewer than two stems are scored.
       permute: Whether to match estimates to references so that the mean SIR is highest. The result then also has
         `permutation`, `[S]`: the index of the estimate that belongs to each reference.
 
@@ -88,6 +89,8 @@ def bss_eval(
         else:
             with jax.enable_x64(True):
                 table[..., sounding] = _projection_ratios(references, estimates, scored_frames, whole, permute)
+    if len(scored) < 2:
+        table[METRICS.index("SIR")] = np.nan
     order = _best_order(table[METRICS.index("SIR")][..., sounding]) if permute else np.arange(len(scored))
 
     scores = {name: np.full((stems, len(starts)), np.nan) for name in metrics}
@@ -150,7 +153,7 @@ def _best_order(sir: np.ndarray) -> np.ndarray:
     """
     from scipy.optimize import linear_sum_assignment  # importing it takes half a second
 
-    mean = sir.mean(axis=-1) if sir.shape[-1] else np.zeros(sir.shape[:2])
+    mean = sir.mean(axis=-1) if sir.shape[-1] and len(sir) > 1 else np.zeros(sir.shape[:2])
     return linear_sum_assignment(mean, maximize=True)[1]
 
 

@@ -178,3 +178,20 @@ def test_unusable_signals_are_refused():
     estimates[0, 5] = np.nan
     with pytest.raises(ValueError, match="the estimates hold NaN"):
         bss_eval(references, estimates, RATE)
+
+
+def test_nothing_interferes_with_a_single_stem():
+    """Also if all other stems are silent; the other metrics stay as they are."""
+    rng = np.random.default_rng(0)
+    reference = rng.standard_normal((1, 3000, 1))
+    estimate = reference + 0.1 * rng.standard_normal(reference.shape)
+    for version in ("v3", "v4"):
+        metrics = ("SDR", "SIR", "SAR")
+        scores = bss_eval(reference, estimate, 1000, version, metrics=metrics, permute=version == "v3")
+        assert np.isnan(scores["SIR"]).all()
+        assert np.isfinite([scores["SDR"], scores["SAR"]]).all()
+    silent = np.concatenate([reference, 0 * reference])
+    with pytest.warns(UserWarning, match="stem 1 of 2 is all zero"):
+        scores = bss_eval(silent, np.concatenate([estimate, estimate]), 1000, "v3", metrics=("SIR", "SDR"))
+    assert np.isnan(scores["SIR"]).all()
+    assert np.isfinite(scores["SDR"][0]).all()

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from data_pipelines.annotations.activation_files import read, template, to_csv
+from data_pipelines.annotations.activation_files import read, spans_of, template, to_csv
 from data_pipelines.annotations.activations import Span, from_spans, to_spans
 
 STEMS = ("vocals", "drums", "bass", "other")
@@ -64,7 +64,6 @@ def test_a_stem_may_have_a_name_that_begins_with_no(tmp_path):
 KNOWN = "he stems are vocals, drums, bass, other"
 ROWS_WITH_ERRORS = {  # rows after the header, and the error message
     "voclas,1,2": f"line 2: unknown stem 'voclas'; did you mean 'vocals'? T{KNOWN}",
-    "VOCALS,1,2": f"line 2: unknown stem 'VOCALS'; did you mean 'vocals'? T{KNOWN}",
     "#\n\nkazoo,1,2": f"line 4: unknown stem 'kazoo'; t{KNOWN}",
     "bass,2,1.5": "line 2: bass from 2 to 1.5 s must start before it ends; "
     "'bass,,' says that it is inactive throughout",
@@ -173,3 +172,15 @@ def test_tables_preserve_every_sample(tmp_path, rate):
     path = write_file(tmp_path, "a.csv", to_csv(to_spans(active, STEMS, rate)))
     spans = read(path, STEMS, active.shape[1] / rate)
     np.testing.assert_array_equal(from_spans(spans, STEMS, active.shape[1], rate), active)
+
+
+def test_stems_are_compared_without_regard_to_case(tmp_path):
+    table = write_file(tmp_path, "a.csv", "stem,start,end\nVocals,1,2\nDRUMS,,\n")
+    assert [span.stem for span in read(table, ("vocals", "drums"), 10.0)] == ["vocals", "drums"]
+    labels = write_file(tmp_path, "a.txt", "1\t2\tVOCALS\n0\t1\tNo Drums\n")
+    assert [(span.stem, span.end) for span in read(labels, ("vocals", "drums"), 10.0)] == [("vocals", 2), ("drums", 0)]
+    with pytest.raises(ValueError, match="overlap"):
+        read(write_file(tmp_path, "b.csv", "stem,start,end\nvocals,1,3\nVOCALS,2,4\n"), ("vocals",), 10.0)
+    assert [span.stem for span in spans_of({"Vocals": [(0, 1)]}, ("vocals",), 2.0)[0]] == ["vocals"]
+    with pytest.raises(ValueError, match=r"unknown stem of the activations 'vocal'; did you mean 'vocals'\?"):
+        spans_of({"vocal": [(0, 1)]}, ("vocals",), 2.0)

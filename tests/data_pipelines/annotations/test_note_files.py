@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data_pipelines.annotations.note_files import read_csv, read_midi, read_notes, write_csv, write_midi
+from data_pipelines.annotations.note_files import read_csv, read_midi, read_notes, voice_of, write_csv, write_midi
 
 NOTES = np.float32([[0.5, 1.0, 60], [1.0, 1.25, 64], [1.75, 3.0, 55]])
 
@@ -95,6 +95,11 @@ def test_bad_midi_is_one_line(tmp_path):
         ("0,1,60\n2,1,60\n", "line 3 must have 0 ≤ onset < offset"),
         ("0,1,128\n", "a pitch of 0 to 127"),
         ("0,nan,60\n", "line 2 must have"),
+        ("nan,1,60\n", "line 2 must have"),
+        ("-1,1,60\n", "line 2 must have"),
+        ("0,inf,60\n", "line 2 must have"),
+        ("1e8,100000001,60\n", "line 2 must have 0 ≤ onset < offset ≤ 86400 s"),
+        ("0,1,nan\n", "a pitch of 0 to 127"),
     ],
 )
 def test_bad_tables_are_one_line(tmp_path, content, message):
@@ -115,3 +120,9 @@ def test_other_faults_of_tables(tmp_path):
         read_notes(tmp_path / "a.csv")
     with pytest.raises(ValueError, match="a CSV file has no tracks: leave out track 1"):
         read_notes(tmp_path / "a.csv", 1)
+
+
+@pytest.mark.parametrize("note", [(1e8, 1e8 + 8, 60), (-1, 1, 60), (np.nan, 1, 60), (1, 1, 60), (0, 1, np.inf)])
+def test_impossible_times_of_an_array(note):
+    with pytest.raises(ValueError, match=r"^the score: the note .* must have 0 ≤ onset < offset ≤ 86400 s"):
+        voice_of(rows((0, 1, 60), note))

@@ -107,3 +107,22 @@ def test_incompatible_channel_counts(tmp_path):
         soundfile.write(path, np.zeros((100, channels)), 8000)
     with pytest.raises(ValueError, match="cannot turn 2 channels into 6"):
         Folder(tmp_path).load(Track("t", "train", paths), 8000)
+
+
+def test_the_mixture_and_hidden_files_are_no_stems(tmp_path):
+    write_tracks(
+        tmp_path, {"train/a": ["x", "y", "mixture"], "train/.ipynb_checkpoints": ["x"], "train/__MACOSX": ["x"]}
+    )
+    (tmp_path / "train" / "a" / "._x.wav").write_bytes(b"metadata of macOS")
+    with pytest.warns(UserWarning, match="train/a/mixture.wav holds a mixture"):
+        assert load(Folder(tmp_path), 8000)["a"].keys() == {"x", "y"}
+
+
+def test_names_that_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"train/a: the name of a stem is 'gtr@amp'"):
+        Folder(write_tracks(tmp_path / "stem", {"train/a": ["gtr@amp"]})).tracks(map)
+    with pytest.raises(ValueError, match=r"the name of a track is 'live@home'"):
+        prepare.build(Folder(write_tracks(tmp_path / "track", {"train/live@home": ["x"]})), tmp_path / "out", workers=1)
+    write_tracks(tmp_path / "two", {"train/\u00e9": ["x"], "train/e\u0301": ["x"]})
+    with pytest.raises(ValueError, match="holds two folders for one track: 'é'"):
+        Folder(tmp_path / "two").tracks(map)

@@ -5,7 +5,7 @@ import pytest
 import soundfile
 from signals import levels_of, pitch, tone, write_levels
 
-from data_pipelines.corpora.stem_files import check_present, read_stems, track_folders
+from data_pipelines.corpora.stem_files import check_present, read_stems
 
 
 def test_a_stem_is_the_sum_of_its_files(tmp_path):
@@ -28,14 +28,6 @@ def test_files_of_a_sum_may_differ_in_rate_length_and_channels(tmp_path):
     assert pitch(mixed.audio[8000:], 16_000) == pytest.approx(900, abs=2)
     rest = mixed.audio[500:7500].astype(int) - single.audio[500:7500]
     assert np.sqrt(np.mean(rest**2)) / 32768 == pytest.approx(0.1 / np.sqrt(2), rel=0.01)
-
-
-def test_folders_in_the_order_of_their_names(tmp_path):
-    for name in ("b", "a", ".cache"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "c.txt").touch()
-    assert [path.name for path in track_folders(tmp_path)] == ["a", "b"]
-    assert track_folders(tmp_path / "none") == []
 
 
 def test_the_error_names_the_missing_file(tmp_path):
