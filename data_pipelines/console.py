@@ -11,26 +11,34 @@ from typing import Any, TypeVar
 
 import tyro
 
+from data_pipelines import signals
 from data_pipelines.option_errors import one_line
 
 T = TypeVar("T")
 
 # Wide enough that tyro does not wrap the text of an error.
 _WIDTH = "10000"
+# The remedy where memory runs out.
+MORE_MEMORY = "use smaller batches (--train.batch-size) or shorter files, or end other programs that use the memory"
 
 
 def run(main: Callable[[], None]) -> None:
     """Run a command; an error that its user can correct is one line on stderr, with exit code 2.
 
+    A signal that ends the command lets it remove what it has not finished, and sets the exit code that a shell expects.
     With `QSEP_TRACEBACK=1` in the environment the error keeps its traceback.
     """
     _set_up()
     try:
-        main()
+        with signals.as_exits():
+            main()
     except BrokenPipeError:  # `qsep … --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
-    except (ValueError, OSError) as error:
+    except signals.Ended as ended:
+        print(f"stopped by {ended.name}", file=sys.stderr)
+        raise SystemExit(ended.code) from None
+    except (ValueError, OSError, MemoryError) as error:
         if os.environ.get("QSEP_TRACEBACK"):
             raise
         print(f"error: {message_of(error)}", file=sys.stderr)
@@ -44,13 +52,18 @@ def message_of(error: Exception) -> str:
     """The message of an error as the user reads it; errors of the operating system name the file first."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, MemoryError):
+        return f"out of memory{f' ({error})' if str(error) else ''}: {MORE_MEMORY}"
     return str(error)
 
 
 def _set_up() -> None:
     import absl.logging
 
-    absl.logging.set_verbosity(absl.logging.ERROR)
+    # The errors that libraries log are raised as well, and then they are one line.
+    absl.logging.set_verbosity(absl.logging.ERROR if os.environ.get("QSEP_TRACEBACK") else absl.logging.FATAL)
+    # The process that removes the semaphores and the shared memory of a killed command warns that there were some.
+    sys.warnoptions.append("ignore:resource_tracker:UserWarning")
     warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
     # Libraries warn of deprecations that a user of this project cannot change.
     warnings.filterwarnings("ignore")
