@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import io
+import logging
 import os
 import sys
 import warnings
@@ -61,7 +62,9 @@ def _set_up() -> None:
     import absl.logging
 
     # The errors that libraries log are raised as well, and then they are one line.
-    absl.logging.set_verbosity(absl.logging.ERROR if os.environ.get("QSEP_TRACEBACK") else absl.logging.FATAL)
+    with_tracebacks = bool(os.environ.get("QSEP_TRACEBACK"))
+    absl.logging.set_verbosity(absl.logging.ERROR if with_tracebacks else absl.logging.FATAL)
+    logging.getLogger("asyncio").setLevel(logging.ERROR if with_tracebacks else logging.CRITICAL)
     # The process that removes the semaphores and the shared memory of a killed command warns that there were some.
     sys.warnoptions.append("ignore:resource_tracker:UserWarning")
     warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
