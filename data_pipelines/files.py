@@ -54,9 +54,11 @@ def sweep(folder: Path) -> None:
 
 @functools.lru_cache(maxsize=10_000)
 def _sweep_once(folder: Path, process: int) -> None:
-    if not folder.is_dir():
+    try:
+        names = os.listdir(folder)
+    except OSError:  # there is no such folder yet
         return
-    for path in folder.glob(".*.part"):
+    for path in (folder / name for name in names if name.startswith(".") and name.endswith(".part")):
         with contextlib.suppress(OSError):  # another process removes it, too, or it is of another user
             if _is_abandoned(path):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
