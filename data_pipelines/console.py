@@ -1,6 +1,7 @@
 """The console of all commands: options from a dataclass, one line for each error of the user, short warnings."""
 
 import contextlib
+import errno
 import inspect
 import io
 import logging
@@ -13,6 +14,7 @@ from typing import Any, TypeVar
 import tyro
 
 from data_pipelines import signals
+from data_pipelines.files import FREE_SPACE
 from data_pipelines.option_errors import one_line
 
 T = TypeVar("T")
@@ -52,7 +54,8 @@ def run(main: Callable[[], None]) -> None:
 def message_of(error: Exception) -> str:
     """The message of an error as the user reads it; errors of the operating system name the file first."""
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        remedy = f": {FREE_SPACE}" if error.errno == errno.ENOSPC and FREE_SPACE not in error.strerror else ""
+        return f"{f'{error.filename}: ' if error.filename else ''}{error.strerror}{remedy}"
     if isinstance(error, MemoryError):
         return f"out of memory{f' ({error})' if str(error) else ''}: {MORE_MEMORY}"
     return str(error)

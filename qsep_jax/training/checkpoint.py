@@ -145,8 +145,8 @@ class Checkpoints:
         """Raise ValueError for the first checkpoint whose validation loss, by which the best is chosen, is damaged."""
         for path in sorted(self.folder.glob("step_*/metrics/metrics")):
             try:
-                metrics = json.loads(path.read_text(encoding="utf-8"))
-                _rank(metrics)
+                if (metrics := json.loads(path.read_text(encoding="utf-8"))) is not None:
+                    _rank(metrics)
             except FileNotFoundError:  # a training deletes it meanwhile
                 continue
             except (OSError, ValueError, RecursionError, TypeError, AttributeError, KeyError):
