@@ -1,8 +1,10 @@
 """The console of all commands: options from a dataclass, one line for each error of the user, short warnings."""
 
 import contextlib
+import errno
 import inspect
 import io
+import logging
 import os
 import sys
 import warnings
@@ -11,26 +13,35 @@ from typing import Any, TypeVar
 
 import tyro
 
+from data_pipelines import signals
+from data_pipelines.files import FREE_SPACE
 from data_pipelines.option_errors import one_line
 
 T = TypeVar("T")
 
 # Wide enough that tyro does not wrap the text of an error.
 _WIDTH = "10000"
+# The remedy where memory runs out.
+MORE_MEMORY = "use smaller batches (--train.batch-size) or shorter files, or end other programs that use the memory"
 
 
 def run(main: Callable[[], None]) -> None:
     """Run a command; an error that its user can correct is one line on stderr, with exit code 2.
 
+    A signal that ends the command lets it remove what it has not finished, and sets the exit code that a shell expects.
     With `QSEP_TRACEBACK=1` in the environment the error keeps its traceback.
     """
     _set_up()
     try:
-        main()
+        with signals.as_exits():
+            main()
     except BrokenPipeError:  # `qsep … --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
-    except (ValueError, OSError) as error:
+    except signals.Ended as ended:
+        print(f"stopped by {ended.name}", file=sys.stderr)
+        raise SystemExit(ended.code) from None
+    except (ValueError, OSError, MemoryError) as error:
         if os.environ.get("QSEP_TRACEBACK"):
             raise
         print(f"error: {message_of(error)}", file=sys.stderr)
@@ -44,7 +55,10 @@ def message_of(error: Exception) -> str:
     """The message of an error as the user reads it, one line; errors of the operating system name the file first."""
     message = str(error)
     if isinstance(error, OSError) and error.strerror:
-        message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        remedy = f": {FREE_SPACE}" if error.errno == errno.ENOSPC and FREE_SPACE not in error.strerror else ""
+        message = f"{f'{error.filename}: ' if error.filename else ''}{error.strerror}{remedy}"
+    elif isinstance(error, MemoryError):
+        message = f"out of memory{f' ({error})' if str(error) else ''}: {MORE_MEMORY}"
     # The name of a file may hold a line break or a code that moves the cursor.
     return "".join(
         character if character >= " " and character != "\x7f" else repr(character)[1:-1] for character in message
@@ -54,7 +68,12 @@ def message_of(error: Exception) -> str:
 def _set_up() -> None:
     import absl.logging
 
-    absl.logging.set_verbosity(absl.logging.ERROR)
+    # The errors that libraries log are raised as well, and then they are one line.
+    with_tracebacks = bool(os.environ.get("QSEP_TRACEBACK"))
+    absl.logging.set_verbosity(absl.logging.ERROR if with_tracebacks else absl.logging.FATAL)
+    logging.getLogger("asyncio").setLevel(logging.ERROR if with_tracebacks else logging.CRITICAL)
+    # The process that removes the semaphores and the shared memory of a killed command warns that there were some.
+    sys.warnoptions.append("ignore:resource_tracker:UserWarning")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # of file names that are no UTF-8, or that a terminal lacks
     warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)

@@ -1,18 +1,86 @@
-"""Files that appear only when they are complete, JSON that is read with one clear error, and locks."""
+"""Files that appear only when they are complete, JSON that is read with one clear error, and locks.
+
+A process that is killed leaves the hidden file or folder behind to which it was writing. Its name holds the host and
+the process, so the next process that writes to the same folder removes it.
+"""
 
 import contextlib
 import fcntl
+import functools
 import json
 import os
+import re
+import shutil
 import socket
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+# The end of a hidden name: process and host, random letters for a folder. Earlier versions left out the host.
+_UNFINISHED = re.compile(r"\.(?P<process>\d+)(@(?P<host>[^@]+?)(~\w+)?)?\.part$")
+# Seconds after which a file without a host, and with a process that this host does not have, is taken for abandoned.
+_ABANDONED = 3600.0
+# The remedy where a file cannot be written.
+FREE_SPACE = "make room on the disk, or allow writing"
+
 
 def unfinished_path(path: Path) -> Path:
-    """The hidden name beside `path` under which this process writes until the file is complete."""
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
+    """The hidden name beside `path` under which this process writes until the file is complete.
+
+    What dead processes left in the folder is removed.
+    """
+    sweep(path.parent)
+    return path.with_name(f".{path.name}.{os.getpid()}@{socket.gethostname()}.part")
+
+
+@contextlib.contextmanager
+def unfinished_folder(parent: Path, name: str) -> Iterator[Path]:
+    """Yield a hidden folder in `parent`, an existing folder, that is removed at the end of the `with` block."""
+    sweep(parent)
+    prefix = f".{name}.{os.getpid()}@{socket.gethostname()}~"
+    with tempfile.TemporaryDirectory(dir=parent, prefix=prefix, suffix=".part") as folder:
+        yield Path(folder)
+
+
+def sweep(folder: Path) -> None:
+    """Remove the hidden files and folders that processes of this host left in `folder` when they were killed.
+
+    A process looks into a folder once, so that writing many files there stays fast.
+    """
+    _sweep_once(folder.absolute(), os.getpid())
+
+
+@functools.lru_cache(maxsize=10_000)
+def _sweep_once(folder: Path, process: int) -> None:
+    try:
+        names = os.listdir(folder)
+    except OSError:  # there is no such folder yet
+        return
+    for path in (folder / name for name in names if name.startswith(".") and name.endswith(".part")):
+        with contextlib.suppress(OSError):  # another process removes it, too, or it is of another user
+            if _is_abandoned(path):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _is_abandoned(path: Path) -> bool:
+    """Whether a hidden file or folder is of a process of this host that has ended."""
+    end = _UNFINISHED.search(path.name)
+    if end is None or end["host"] not in (None, socket.gethostname()) or _is_alive(int(end["process"])):
+        return False
+    return end["host"] is not None or time.time() - path.stat().st_mtime > _ABANDONED
+
+
+def _is_alive(process: int) -> bool:
+    """Whether this host has a process of this number."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 @contextlib.contextmanager
@@ -20,13 +88,18 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a path to write to; it becomes `path` if the `with` block ends without an error, else it is deleted.
 
     Raises:
-      OSError: if the folder or the file cannot be written.
+      OSError: if the folder or the file cannot be written; the message of a full disk names `path` and the remedy.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = unfinished_path(path)
     try:
         yield unfinished
         unfinished.replace(path)
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, str(unfinished), unfinished):
+            raise
+        reason = f"cannot be written ({os.strerror(error.errno)}): {FREE_SPACE}"
+        raise OSError(error.errno, reason, str(path)) from None
     finally:
         unfinished.unlink(missing_ok=True)
 

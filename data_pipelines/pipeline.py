@@ -13,13 +13,14 @@ import grain
 import numpy as np
 
 from data_pipelines.prepared.corpus import Corpus
-from data_pipelines.processes import ignore_termination
+from data_pipelines.processes import KILLED, ignore_termination
 from data_pipelines.streams import Data, Recipe, Shape, open_corpora, pool_weight, stream_seed
 
 Batch = dict[str, dict[str, np.ndarray]]
 
 # Number of batches of a stream, which no run reaches.
 _ENDLESS = 2**40
+_FEWER = "give fewer --train.workers, and the same command continues from the last checkpoint"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +86,10 @@ class Pipeline:
         """Yield this process's rows of the batches from number `start` on, prefetched by `workers` processes.
 
         The workers end when the iterator is closed or garbage-collected.
+
+        Raises:
+          ChildProcessError: if a worker process is killed.
+          ValueError: if a corpus is damaged.
         """
         chain = self._chain[start:].to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=4))
         if workers:
@@ -95,6 +100,10 @@ class Pipeline:
         try:
             while True:
                 yield self._named(next(iterator))
+        except RuntimeError as error:
+            if "terminated unexpectedly" not in str(error):  # the only mark of this error of Grain
+                raise
+            raise ChildProcessError(f"a worker process that mixes batches {KILLED}: {_FEWER}") from None
         finally:
             iterator.close()
 

@@ -5,9 +5,11 @@ its name only when it is complete. It stores a fingerprint of its options and it
 nothing as long as these are unchanged; with `--overwrite`, it prepares the corpus again in any case.
 """
 
+import contextlib
 import dataclasses
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -30,6 +32,7 @@ from data_pipelines.corpora.medleydb import Medleydb
 from data_pipelines.corpora.musdb18 import Musdb18
 from data_pipelines.corpora.solos import Solos
 from data_pipelines.corpora.urmp import Urmp
+from data_pipelines.files import locked
 from data_pipelines.prepared import store
 from data_pipelines.prepared.staging import channels_and_video, read_staged, stage_tracks, worker_pool
 from data_pipelines.progress import Progress
@@ -72,7 +75,35 @@ def build(
     fingerprint = store.fingerprint(corpus, sample_rate)
     if not overwrite and _is_current(folder, fingerprint):
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(folder):
+        # Another process may have prepared the corpus meanwhile.
+        if overwrite or not _is_current(folder, fingerprint):
+            _build(folder, name, sample_rate, fingerprint, corpus, overwrite, workers)
+    return folder
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let no other process prepare the corpus in `folder`; wait for one that is at work, and say so."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder, wait=False))
+        except ValueError as error:
+            print(f"waiting, since {error}", file=sys.stderr, flush=True)
+            stack.enter_context(locked(folder))
+        yield
+
+
+def _build(
+    folder: Path,
+    name: str,
+    sample_rate: int,
+    fingerprint: str,
+    corpus: CorpusBuilder,
+    overwrite: bool,
+    workers: int,
+) -> None:
+    """Prepare a corpus in `folder`, from the tracks that a killed run has loaded and the others."""
     # The tracks of a killed run without `overwrite` may be older than a change that the fingerprint does not show.
     staging = folder.with_name(f".{folder.name}-{fingerprint}-{'overwrite-' if overwrite else ''}tracks")
     for stale in folder.parent.glob(f".{folder.name}-*"):
@@ -90,7 +121,6 @@ def build(
     _write(folder, name, sample_rate, fingerprint, corpus, tracks, paths)
     # A later run with `overwrite` must not take these tracks, even if this one is killed while it deletes them.
     shutil.rmtree(staging.rename(staging.with_name(f"{staging.name}-done")))
-    return folder
 
 
 def _is_current(folder: Path, fingerprint: str) -> bool:

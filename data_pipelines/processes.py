@@ -12,6 +12,9 @@ import os
 import signal
 import threading
 
+# What happened to a worker process that ended without an error of its own.
+KILLED = "was killed, which the system does if memory runs out"
+
 # Constants of malloc.h.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 

@@ -23,6 +23,7 @@ import jax
 from jax.experimental import multihost_utils
 
 from data_pipelines.corpora.pitch_shift import band_limited
+from data_pipelines.files import locked
 from data_pipelines.pipeline import Pipeline
 from data_pipelines.prepare import build, built_in_corpus
 from data_pipelines.prepared.commands import prepare_command
@@ -43,7 +44,7 @@ from qsep_jax.runs.pretrained import begin_with, check_required
 from qsep_jax.systems.base import System
 from qsep_jax.training import plan, sharding
 from qsep_jax.training.checkpoint import Checkpoints
-from qsep_jax.training.loop import fit
+from qsep_jax.training.loop import check_intervals, fit
 from qsep_jax.training.preemption import Preemption
 from qsep_jax.training.settings import with_precision
 
@@ -87,10 +88,11 @@ def prepare_missing(experiment: Experiment) -> None:
 
 def _check_test_set(experiment: Experiment) -> None:
     """Refuse to train on songs of the test set, as far as it is prepared; `evaluate` checks again."""
-    judged, rate = experiment.judged, experiment.system.sample_rate
+    judged, rate, split = experiment.judged, experiment.system.sample_rate, experiment.evaluation.split
     for name in judged.corpora:
-        if corpus_folder(experiment.data.root, name, rate).exists():
-            refuse_overlap(experiment, judged.open(experiment.data.root, name, rate, experiment.evaluation.split))
+        folder = corpus_folder(experiment.data.root, name, rate)
+        if folder.exists() and Metadata.load(folder).index.get(split):
+            refuse_overlap(experiment, judged.open(experiment.data.root, name, rate, split))
 
 
 def train(run: RunFolder, experiment: Experiment) -> int | None:
@@ -101,7 +103,8 @@ def train(run: RunFolder, experiment: Experiment) -> int | None:
 
     Raises:
       ValueError: if the experiment cannot be stored, does not fit the run folder, lacks weights that it must start
-        from, or its corpora are not prepared.
+        from, or its corpora are not prepared or cannot give a batch. A run folder that is new is removed again.
+      OSError: if the run folder cannot be written, or a worker process is killed.
     """
     settings, first = experiment.train, jax.process_index() == 0
     system = with_precision(experiment.system, settings.precision)
@@ -114,13 +117,35 @@ def train(run: RunFolder, experiment: Experiment) -> int | None:
     _wait_for_all("corpora")
     experiment, drawn_batches = _corpus_on_device(experiment, system)
     settings = experiment.train
-    if first:
-        run.create_or_check(experiment)
-        if settings.xla_flags:
-            print("XLA flags:", ", ".join(f"{name}={value}" for name, value in settings.xla_flags.items()), flush=True)
-    _wait_for_all("prepared")
+    check_intervals(settings)
     training = _pipeline(experiment, system, "train")
     validation = _pipeline(experiment, system, "validation") if settings.validate_every else None
+    for pipeline in filter(None, (training if drawn_batches is None else None, validation)):
+        pipeline.batch(0)  # data that cannot give a batch are refused before the run begins
+    is_new = not run.config.exists()
+    try:
+        if first:
+            run.create_or_check(experiment)
+            if flags := settings.xla_flags:
+                print("XLA flags:", ", ".join(f"{name}={value}" for name, value in flags.items()), flush=True)
+        _wait_for_all("prepared")
+        return _fit(run, experiment, system, training, validation, drawn_batches)
+    except (ValueError, OSError):
+        if first and is_new:
+            run.remove_unused()
+        raise
+
+
+def _fit(
+    run: RunFolder,
+    experiment: Experiment,
+    system: System,
+    training: Pipeline,
+    validation: Pipeline | None,
+    drawn_batches: DrawnBatches | None,
+) -> int | None:
+    """Train in a run folder that exists; return the step at which the run was preempted, or None."""
+    settings, first = experiment.train, jax.process_index() == 0
     with (
         Checkpoints(run.checkpoints, settings.keep) as checkpoints,
         Preemption() as preemption,
@@ -184,6 +209,11 @@ def finish(run: RunFolder) -> None:
     if "query" in model.system.cues and not run.conditions.exists():
         encode_training_tracks(experiment, model).save(run.conditions)
     if experiment.train.evaluate and "separate" in model.system.tasks:
+        name, split = experiment.judged.corpora[0], experiment.evaluation.split
+        folder = corpus_folder(experiment.data.root, name, model.system.sample_rate)
+        if folder.exists() and not Metadata.load(folder).index.get(split):
+            print(f"there is nothing to evaluate: the corpus '{name}' has no {split} split")
+            return
         rows = evaluate(run, experiment, model, run.evaluation)
         print(f"\n{table(rows)}\nwrote the table, audio and figure to {run.evaluation}")
 
@@ -203,15 +233,16 @@ def main() -> None:
         return
     if distributed.enabled:
         jax.distributed.initialize(distributed.coordinator, distributed.processes, distributed.process)
-    run = RunFolder(cast(Path, workdir))
-    stopped_at = train(run, experiment)
-    if stopped_at is not None:
-        print(f"stopped by a signal: saved at step {stopped_at}; the same command continues from there", flush=True)
-        sys.exit(PREEMPTED)
-    if jax.process_index() == 0:
-        finish(run)
-        print(f"finished in {time.monotonic() - start:.0f} s")
-    _wait_for_all("finished")
+    run, first = RunFolder(cast(Path, workdir)), jax.process_index() == 0
+    with locked(run.path, wait=False) if first else contextlib.nullcontext():
+        stopped_at = train(run, experiment)
+        if stopped_at is not None:
+            print(f"stopped by a signal: saved at step {stopped_at}; the same command continues from there", flush=True)
+            sys.exit(PREEMPTED)
+        if first:
+            finish(run)
+            print(f"finished in {time.monotonic() - start:.0f} s")
+        _wait_for_all("finished")
 
 
 if __name__ == "__main__":

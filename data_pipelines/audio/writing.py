@@ -10,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 import soundfile
 
-from data_pipelines.files import unfinished_path
+from data_pipelines.files import FREE_SPACE, unfinished_path
 
 # Bytes of audio above which a WAV file needs the 64-bit header of RF64, since its own sizes end at 4 GiB.
 LARGEST_WAV = 2**32 - 2**16
@@ -199,7 +199,8 @@ class AudioWriter:
         """Discard the file and return the error with the path of the file."""
         self.discard()
         number = getattr(error, "errno", None) or errno.EIO
-        return OSError(number, f"cannot write: {getattr(error, 'strerror', None) or error}", str(self.path))
+        reason = getattr(error, "strerror", None) or error
+        return OSError(number, f"cannot write: {reason}: {FREE_SPACE}", str(self.path))
 
 
 def _set_channel_mask(file: BinaryIO, mask: int) -> None:

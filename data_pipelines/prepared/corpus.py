@@ -170,8 +170,9 @@ class Corpus:
         notes = []
         for row in self._parts[stem][track]:
             for record in range(row.first, row.first + self._segments(row)):
-                packed = records.fields(self._records[record])["notes"]
-                notes.append(np.frombuffer(packed, np.float32).reshape(-1, 3))
+                packed = self._records.fields(record).get("notes", b"")
+                with self._records.naming(record):
+                    notes.append(np.frombuffer(packed, np.float32).reshape(-1, 3))
         return np.unique(np.concatenate(notes), axis=0)
 
     def frames(self, track: str, stem: str, times: np.ndarray, size: int) -> np.ndarray:
@@ -219,9 +220,10 @@ class Corpus:
         return self._rows[track, row.parent] if "@" in row.stem else row
 
     def _segment_frames(self, row: Row, segment: int) -> tuple[list[bytes], float]:
-        fields = records.fields(self._records[row.first + segment])
-        rate = np.frombuffer(fields.get("frame_rate", b""), np.float32)
-        return frames.unpack(fields.get("frames", b"")), float(rate.sum())
+        fields = self._records.fields(row.first + segment)
+        with self._records.naming(row.first + segment):
+            rate = np.frombuffer(fields.get("frame_rate", b""), np.float32)
+            return frames.unpack(fields.get("frames", b"")), float(rate.sum())
 
     def _segments(self, row: Row) -> int:
         return -(-row.samples // self.metadata.segment_samples)

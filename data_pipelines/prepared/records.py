@@ -6,8 +6,10 @@ complete record (50 µs for 1.5 s at 22.05 kHz, mostly for a checksum and copies
 times as long.
 """
 
+import contextlib
 import mmap
 from bisect import bisect_right
+from collections.abc import Iterator
 from itertools import accumulate
 
 import numpy as np
@@ -24,7 +26,7 @@ _HEAD = 512
 # records) and its data.
 _BLOCK, _BLOCK_HEADER, _CHUNK_HEADER = 65536, 24, 40
 _PAYLOAD = _BLOCK - _BLOCK_HEADER
-_DAMAGED = "the corpus is damaged, prepare it again"
+_DAMAGED = "the corpus is damaged, prepare it again with --overwrite"
 
 
 class Records:
@@ -39,7 +41,12 @@ class Records:
     def __init__(self, paths: list[str]):
         self._paths = paths
         self._files = [_map(path) for path in paths]
-        self._chunks = [_chunks(path, file) for path, file in zip(paths, self._files, strict=True)]
+        self._chunks = []
+        for path, file in zip(paths, self._files, strict=True):
+            try:
+                self._chunks.append(_chunks(path, file))
+            except (ValueError, IndexError) as error:
+                raise ValueError(f"{path}: {_reason(error)}: {_DAMAGED}") from None
         self._ends = list(accumulate(len(chunks) for chunks in self._chunks))
         # File, position and size of the audio of each record that has been read.
         self._audio: dict[int, tuple[np.ndarray, int, int]] = {}
@@ -52,21 +59,43 @@ class Records:
         file, position, length = self._locate(number)
         return _payload(file, position, length).tobytes()
 
+    def fields(self, number: int) -> dict[str, bytes]:
+        """The packed bytes of each feature of a record, as `fields` returns them.
+
+        Raises:
+          ValueError: if the record is damaged; the message names its file.
+        """
+        with self.naming(number):
+            return fields(self[number])
+
     def audio(self, number: int, channels: int, start: int, stop: int) -> np.ndarray:
         """Samples `start` to `stop` (exclusive) of a record, int16 `[stop − start, C]`.
 
         Raises:
-          ValueError: if the record has fewer samples or another number of channels.
+          ValueError: if the record is damaged, has fewer samples or another number of channels; the message names its
+            file.
         """
         location = self._audio.get(number)
         if location is None:
-            location = self._audio[number] = self._locate_audio(number)
+            with self.naming(number):
+                location = self._audio[number] = self._locate_audio(number)
         file, position, size = location
         width = AUDIO_DTYPE().itemsize * channels
         if size % width or not 0 <= start <= stop <= size // width:
-            raise ValueError(f"a record has no samples {start} to {stop} of {channels} channels: {_DAMAGED}")
+            with self.naming(number):
+                raise ValueError(f"it has no samples {start} to {stop} of {channels} channels")
         samples = _payload(file, position + width * start, width * (stop - start))
         return samples.view(AUDIO_DTYPE).reshape(-1, channels)
+
+    @contextlib.contextmanager
+    def naming(self, number: int) -> Iterator[None]:
+        """Turn an error of reading a record into a ValueError that names its file and the remedy."""
+        try:
+            yield
+        except (ValueError, IndexError) as error:
+            shard = bisect_right(self._ends, number)
+            first = self._ends[shard - 1] if shard else 0
+            raise ValueError(f"{self._paths[shard]}, record {number - first}: {_reason(error)}: {_DAMAGED}") from None
 
     def _locate_audio(self, number: int) -> tuple[np.ndarray, int, int]:
         """File, position and size in bytes of the audio of a record."""
@@ -102,7 +131,7 @@ def _chunks(path: str, file: np.ndarray) -> list[tuple[int, int]]:
         count = reader.num_records()
         reader.close()
     except RuntimeError:
-        raise ValueError(f"{path} is cut short: {_DAMAGED}") from None
+        raise ValueError("it is cut short") from None
     chunks, position = [], _CHUNK_HEADER  # after the signature of the file, which is a chunk without data
     for _ in range(count):
         header = _payload(file, position, _CHUNK_HEADER).tobytes()
@@ -110,14 +139,20 @@ def _chunks(path: str, file: np.ndarray) -> list[tuple[int, int]]:
         # The data are a compression byte of 0, the size of the next field, the length of the record, and the record.
         data = _payload(file, position + _CHUNK_HEADER, min(size, 12)).tobytes()
         if header[24:32] != b"r\1\0\0\0\0\0\0" or data[:1] != b"\0":
-            raise ValueError(f"{path} is compressed or grouped, which is not how a corpus is stored: {_DAMAGED}")
+            raise ValueError("it is compressed or grouped, which is not how a corpus is stored")
         length, first = _varint(data, 2)
         if first + length != size:
-            raise ValueError(f"{path}: a record is cut short: {_DAMAGED}")
+            raise ValueError("a record is cut short")
         position += _CHUNK_HEADER
         chunks.append((position + first, length))
         position += size
     return chunks
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with a file or record; errors of Python's own operations on its bytes are summed up."""
+    ours = type(error) is ValueError and "unpack" not in str(error) and "buffer" not in str(error)
+    return str(error) if ours else "its fields are mixed up"
 
 
 def _payload(file: np.ndarray, position: int, count: int) -> np.ndarray:
@@ -128,7 +163,7 @@ def _payload(file: np.ndarray, position: int, count: int) -> np.ndarray:
         start = block * _BLOCK + _BLOCK_HEADER + offset
         piece = file[start : start + min(_PAYLOAD - offset, count - done)]
         if not piece.size:
-            raise ValueError(f"a file of records ends too early: {_DAMAGED}")
+            raise ValueError("the file ends too early")
         out[done : done + piece.size] = piece
         done += piece.size
     return out
@@ -138,14 +173,14 @@ def _find_audio(head: bytes, total: int) -> tuple[int, int]:
     """Position and size in bytes of the audio in a record of `total` bytes that begins with `head`."""
     key = head.find(_AUDIO_KEY)
     if key < 0:
-        raise ValueError(f"the record holds no audio: {_DAMAGED}")
+        raise ValueError("it holds no audio")
     position = key + len(_AUDIO_KEY)
     for _ in range(2):  # skips the lengths of the feature and of its list of bytes, each followed by a tag of field 1
         _, position = _varint(head, position)
         position += 1
     length, position = _varint(head, position)
     if position + length > total:
-        raise ValueError(f"the audio of a record is cut short: {_DAMAGED}")
+        raise ValueError("its audio is cut short")
     return position, length
 
 
@@ -171,7 +206,7 @@ def _messages(buffer: bytes) -> list[tuple[int, bytes]]:
     while position < len(buffer):
         tag, position = _varint(buffer, position)
         if tag & 7 != 2:
-            raise ValueError(f"the record is not a tf.train.Example: {_DAMAGED}")
+            raise ValueError("it is not a tf.train.Example")
         length, position = _varint(buffer, position)
         messages.append((tag >> 3, buffer[position : position + length]))
         position += length

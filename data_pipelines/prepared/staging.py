@@ -8,6 +8,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,13 @@ import numpy as np
 
 from data_pipelines.corpora.base import CorpusBuilder, OrderedMap, Stem, Track
 from data_pipelines.files import atomic_write
-from data_pipelines.processes import end_with_parent
+from data_pipelines.processes import KILLED, end_with_parent
 from data_pipelines.progress import Progress
 from data_pipelines.schema import check_name
+from data_pipelines.signals import Ended
 from data_pipelines.video import frames
+
+_FEWER = "give fewer --workers, and the same command continues"
 
 
 @contextlib.contextmanager
@@ -28,13 +32,23 @@ def worker_pool(workers: int) -> Iterator[OrderedMap]:
 
     Args:
       workers: number of processes; 0 starts one per core.
+
+    Raises:
+      ChildProcessError: if a worker process is killed.
     """
     workers = workers or os.cpu_count() or 1
     # The processes are spawned, not forked, because the caller may have threads of jax.
     spawn = multiprocessing.get_context("spawn")
     executor = ProcessPoolExecutor(workers, spawn, initializer=end_with_parent)
+    others = {*multiprocessing.active_children()}
     try:
         yield partial(_bounded_map, executor, 4 * workers)
+    except BrokenProcessPool:
+        raise ChildProcessError(f"a worker process that reads tracks {KILLED}: {_FEWER}") from None
+    except (Ended, KeyboardInterrupt):
+        for worker in {*multiprocessing.active_children()} - others:
+            worker.terminate()  # a track can take a minute
+        raise
     finally:
         executor.shutdown(cancel_futures=True)
 

@@ -32,7 +32,7 @@ def unpack(packed: bytes) -> list[bytes]:
         begin = position + _PREFIX
         position = begin + int.from_bytes(packed[position:begin], "little")
         if begin > len(packed) or position > len(packed):
-            raise ValueError("the frames of a record are cut short: the corpus is damaged, prepare it again")
+            raise ValueError("its frames are cut short")
         frames.append(packed[begin:position])
     return frames
 

@@ -5,7 +5,6 @@ The audio is read from a file or an array block by block, so memory does not dep
 
 import contextlib
 import dataclasses
-import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from data_pipelines.audio.arrays import Audio
 from data_pipelines.audio.reading import AudioFile
 from data_pipelines.audio.samples import resample_blocks
 from data_pipelines.audio.writing import INTEGER, AudioWriter, all_or_none, format_for
+from data_pipelines.files import sweep, unfinished_folder
 from qsep_jax.inference.model import Model
 from qsep_jax.inference.separation import ConditionAt, separate_blocks
 from qsep_jax.inference.transcription import separate_by_score
@@ -157,8 +157,10 @@ def write_separated(
     if not rescale or all(subtype not in INTEGER for _, subtype in formats):
         return _write(blocks, paths, formats, file, publish=publish)
     existing = next(folder for folder in paths[0].parents if folder.is_dir())  # on the disk that the outputs go to
-    with tempfile.TemporaryDirectory(dir=existing, prefix=".unscaled") as folder:
-        drafts = [Path(folder) / f"{number}.wav" for number in range(len(paths))]
+    for folder in paths[0].parents[:3]:  # a killed process may have created the folders below its copies
+        sweep(folder)
+    with unfinished_folder(existing, "unscaled") as folder:
+        drafts = [folder / f"{number}.wav" for number in range(len(paths))]
         draft_format = format_for(drafts[0], "FLOAT", size)
         written = _write(blocks, drafts, [draft_format] * len(drafts), file)
         gain = 1.0 / max(1.0, *(draft.peak for draft in written))

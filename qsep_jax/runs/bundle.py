@@ -10,7 +10,6 @@ sources/               the config file, if it defines the system or a recipe (ne
 import dataclasses
 import hashlib
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import safetensors.numpy
 from flax import traverse_util
 from safetensors import SafetensorError
 
+from data_pipelines.files import unfinished_folder
 from data_pipelines.streams import Data
 from qsep_jax.inference.bank import Bank
 from qsep_jax.inference.model import Model, on_all_devices
@@ -109,8 +109,8 @@ def write_bundle(out: Path, experiment: Experiment, variables: Variables, condit
     if out.exists():
         raise ValueError(f"{out} exists already: give another --out, or remove it")
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}") as folder:
-        bundle = Bundle(Path(folder) / out.name)
+    with unfinished_folder(out.parent, out.name) as folder:
+        bundle = Bundle(folder / out.name)
         bundle.path.mkdir()
         shared = dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, root=Data().root))
         write_config(bundle.config, shared)

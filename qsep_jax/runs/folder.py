@@ -13,6 +13,7 @@ import dataclasses
 import importlib.metadata
 import json
 import platform
+import shutil
 import subprocess
 import time
 import warnings
@@ -126,10 +127,21 @@ class RunFolder:
                 warnings.warn(message, stacklevel=2)
         elif any(self.path.iterdir()):
             raise ValueError(f"{self.path} is not empty and holds no run (no config.json): give another --workdir")
+        path, remedy = self.path / "environment.json", "remove it, and this start is recorded in a new file"
+        starts = read_json(path, remedy) if path.exists() else []
+        if not isinstance(starts, list):
+            raise ValueError(f"{path} is no list of the starts of a run: {remedy}")
         write_config(self.config, experiment)
-        path = self.path / "environment.json"
-        starts = read_json(path, "remove it, and this start is recorded in a new file") if path.exists() else []
         write_json(path, [*starts, environment()])
+
+    def remove_unused(self) -> None:
+        """Remove the folder of a run that was refused before its first step, so that nothing was computed in it."""
+        if self.path.joinpath("metrics.jsonl").exists() and self.path.joinpath("metrics.jsonl").stat().st_size:
+            return
+        known = {"config.json", "environment.json", "metrics.jsonl", "sources", "tensorboard", "checkpoints"}
+        names = {path.name for path in self.path.iterdir()}
+        if names <= known and not (self.checkpoints.is_dir() and any(self.checkpoints.glob("step_*[0-9]"))):
+            shutil.rmtree(self.path)
 
     def experiment(self) -> Experiment:
         """The experiment of the run.

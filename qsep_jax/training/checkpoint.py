@@ -6,6 +6,11 @@ complete state of the input pipeline.
 """
 
 import contextlib
+import errno
+import functools
+import json
+import os
+import re
 import sys
 import textwrap
 from functools import partial
@@ -16,6 +21,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as managers
 
+from data_pipelines.files import FREE_SPACE
 from qsep_jax.training.sharding import abstract
 from qsep_jax.training.state import TrainState
 
@@ -28,10 +34,16 @@ class Checkpoints:
       keep: number of latest checkpoints to keep in addition to the best one, which has the lowest validation loss of
         the last stage of training.
       independent: whether this process reads them without waiting for the other processes of a distributed run.
+
+    Raises:
+      ValueError: if the validation loss of a checkpoint cannot be read; the message names the checkpoint.
+      OSError: if the folder cannot be written.
     """
 
     def __init__(self, folder: Path, keep: int = 2, *, independent: bool = False):
         self.folder = Path(folder)
+        self._check_losses()
+        _ignore_pending_operations()
         latest = managers.LatestN(keep)
         rank: Any = _rank  # a tuple instead of a number, which suffices for sorting
         best = managers.BestN(get_metric_fn=rank, reverse=True, n=1, keep_checkpoints_without_metrics=False)
@@ -48,7 +60,8 @@ class Checkpoints:
         # Handlers are registered here so that the shapes of an item are known before it is saved or restored.
         arrays = partial(ocp.StandardCheckpointHandler, multiprocessing_options=options.multiprocessing_options)
         handlers = {"variables": arrays(), "training": arrays(), "position": ocp.JsonCheckpointHandler()}
-        self._manager = ocp.CheckpointManager(self.folder.absolute(), options=options, item_handlers=handlers)
+        with self._explain_write_errors():
+            self._manager = ocp.CheckpointManager(self.folder.absolute(), options=options, item_handlers=handlers)
 
     def latest(self) -> int | None:
         """Return the step of the latest complete checkpoint, None if there is none."""
@@ -80,6 +93,9 @@ class Checkpoints:
           state: the state.
           loss: its validation loss, None if it was not validated.
           stage: stage of training in which the loss was measured.
+
+        Raises:
+          OSError: if this or an earlier checkpoint cannot be written.
         """
         items = ocp.args.Composite(
             variables=ocp.args.StandardSave(_variables_of(state)),
@@ -87,7 +103,8 @@ class Checkpoints:
             position=ocp.args.JsonSave({"batches": step}),
         )
         metrics = None if loss is None else {"loss": loss, "step": step, "stage": stage}
-        self._manager.save(step, args=items, metrics=metrics, force=True)
+        with self._explain_write_errors():
+            self._manager.save(step, args=items, metrics=metrics, force=True)
 
     def restore(self, step: int, abstract_state: TrainState) -> tuple[TrainState, int]:
         """Restore the state at `step` and the number of batches consumed.
@@ -124,36 +141,85 @@ class Checkpoints:
             items = ocp.args.Composite(**{item: ocp.args.StandardRestore(abstract(metadata, device))})
             return self._manager.restore(step, args=items)[item]
 
+    def _check_losses(self) -> None:
+        """Raise ValueError for the first checkpoint whose validation loss, by which the best is chosen, is damaged."""
+        for path in sorted(self.folder.glob("step_*/metrics/metrics")):
+            try:
+                if (metrics := json.loads(path.read_text(encoding="utf-8"))) is not None:
+                    _rank(metrics)
+            except FileNotFoundError:  # a training deletes it meanwhile
+                continue
+            except (OSError, ValueError, RecursionError, TypeError, AttributeError, KeyError):
+                step = int(path.parents[1].name.removeprefix("step_"))
+                raise ValueError(self._damaged(step, f"{path} is no validation loss")) from None
+
     @contextlib.contextmanager
     def _explain_errors(self, step: int):
         """Turn every error of a read into a ValueError with a remedy."""
         try:
             yield
         except Exception as error:  # orbax and tensorstore raise exceptions of many types
-            _ignore_pending_reads()
-            reason = textwrap.shorten(str(error).split(" [tensorstore_spec=")[0] or type(error).__name__, 200)
-            raise ValueError(
-                f"the checkpoint of step {step} in {self.folder} cannot be read: it is damaged or of another system "
-                f"({reason}). Delete {self.folder / f'step_{step}'} to use the previous checkpoint"
-            ) from error
+            raise ValueError(self._damaged(step, _reason(error))) from error
+
+    def _damaged(self, step: int, reason: str) -> str:
+        """The message for a checkpoint that cannot be read, with what deleting it leads to."""
+        folder, others = self.folder / f"step_{step}", [int(path.name[5:]) for path in self.folder.glob("step_*[0-9]")]
+        before = [other for other in others if other < step]
+        remedy = f"go on from step {max(before)}" if before else "start again, since there is no earlier one"
+        return (
+            f"the checkpoint of step {step} in {self.folder} cannot be read: it is damaged or of another system "
+            f"({reason}). Delete {folder} to {remedy}"
+        )
+
+    @contextlib.contextmanager
+    def _explain_write_errors(self):
+        """Turn an error of a write, which can be that of an earlier checkpoint, into an OSError with a remedy."""
+        try:
+            yield
+        except Exception as error:  # orbax and tensorstore raise exceptions of many types
+            if isinstance(error, TypeError | AttributeError):
+                raise
+            is_full = "No space left" in str(error) or "Disk quota" in str(error)
+            number = getattr(error, "errno", None) or (errno.ENOSPC if is_full else errno.EIO)
+            why = os.strerror(number) if is_full or isinstance(error, OSError) else _reason(error)
+            reason = f"the checkpoint cannot be written ({why}): {FREE_SPACE}, and the same command continues"
+            raise OSError(number, f"{reason} from the last complete checkpoint", str(self.folder)) from error
 
     def wait(self) -> None:
-        """Wait until all checkpoints are completely written."""
-        self._manager.wait_until_finished()
+        """Wait until all checkpoints are completely written.
+
+        Raises:
+          OSError: if one cannot be written.
+        """
+        with self._explain_write_errors():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Finish writing and release all resources."""
-        self._manager.close()
+        """Finish writing and release all resources.
+
+        Raises:
+          OSError: if a checkpoint cannot be written.
+        """
+        with self._explain_write_errors():
+            self._manager.close()
 
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with contextlib.suppress(OSError) if kind else contextlib.nullcontext():  # the first error is raised
+            self.close()
 
 
-def _ignore_pending_reads() -> None:
-    """Silence the other reads after one has failed; they would report that orbax's event loop is closed."""
+def _reason(error: Exception) -> str:
+    """What an error of orbax or tensorstore says, without the details of their own state."""
+    text = re.split(r" \[tensorstore_spec=|\. See full TensorStore", str(error))[0]
+    return textwrap.shorten(text or type(error).__name__, 200)
+
+
+@functools.cache
+def _ignore_pending_operations() -> None:
+    """Silence the other reads and writes after one has failed; they would report that orbax's event loop is closed."""
     original = sys.unraisablehook
 
     def hook(unraisable: "sys.UnraisableHookArgs") -> None:

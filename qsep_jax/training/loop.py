@@ -5,8 +5,8 @@ drawn inside the step depends only on the step. The loop never waits for a value
 are fetched when the next step is already running.
 """
 
-from collections.abc import Callable, Generator
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager, suppress
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from data_pipelines.files import atomic_write
 from data_pipelines.pipeline import Pipeline
 from qsep_jax.on_device.batches import DrawnBatches
 from qsep_jax.systems.base import System, Variables
@@ -66,10 +67,11 @@ def fit(
     Raises:
       ValueError: if the devices do not divide the batch, or if an interval is not a multiple of `steps_per_dispatch`.
       Diverged: if a phase skips `train.most_skipped` consecutive updates.
+      OSError: if the run folder cannot be written, or a worker process is killed.
     """
     mesh = mesh or sharding.make_mesh()
     sharding.check_batch_size(train.batch_size, mesh)
-    _check_intervals(train)
+    check_intervals(train)
     compiled = Compiled(system, train, mesh, drawn_batches.spec if drawn_batches else pipeline.batch(0), drawn_batches)
     is_new = checkpoints.latest() is None
     state, start = _initial_state(compiled, checkpoints, load_weights)
@@ -79,6 +81,7 @@ def fit(
     try:
         # The guard allows only explicit transfers between host and device.
         with (
+            _completing(checkpoints, writer),
             closing(_inputs(compiled, train, start, pipeline, drawn_batches)) as inputs,
             Trace(folder / "trace", train) as trace,
             jax.transfer_guard("disallow"),
@@ -104,11 +107,31 @@ def fit(
     except Diverged as error:
         path = _save_batch((drawn_batches or pipeline).batch(error.step), folder, error.step)
         raise Diverged(error.phase, error.step, error.count, f"; its batch is saved in {path}") from None
-    finally:
+    return state
+
+
+@contextmanager
+def _completing(checkpoints: Checkpoints, writer: Writer | None) -> Iterator[None]:
+    """At the end of the `with` block, complete everything that is being written.
+
+    Raises:
+      OSError: if it cannot be written; after an error in the block, that error is raised.
+    """
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            _complete(checkpoints, writer)
+        raise
+    _complete(checkpoints, writer)
+
+
+def _complete(checkpoints: Checkpoints, writer: Writer | None) -> None:
+    try:
         checkpoints.wait()
+    finally:
         if writer:
             writer.close()
-    return state
 
 
 def _inputs(
@@ -140,11 +163,13 @@ def _initial_state(
 
 def _save_batch(batch: dict[str, Any], folder: Path, step: int) -> Path:
     path = folder / f"diverged_step{step}_process{jax.process_index()}.npz"
-    np.savez(path, **{f"{stream}/{name}": leaf for stream, tree in batch.items() for name, leaf in tree.items()})
+    arrays = {f"{stream}/{name}": leaf for stream, tree in batch.items() for name, leaf in tree.items()}
+    with atomic_write(path) as unfinished, unfinished.open("wb") as file:
+        np.savez(file, **arrays)
     return path
 
 
-def _check_intervals(train: Train) -> None:
+def check_intervals(train: Train) -> None:
     """Raise ValueError if an interval is not a multiple of `steps_per_dispatch`."""
     for name in ("steps", "log_every", "save_every", "validate_every", "summary_every"):
         if getattr(train, name) % train.steps_per_dispatch:

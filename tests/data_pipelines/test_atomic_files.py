@@ -1,10 +1,24 @@
 """Files appear only when they are complete, and errors in JSON files are one line."""
 
 import os
+import socket
+import subprocess
+import sys
+import time
 
 import pytest
 
-from data_pipelines.files import atomic_write, read_json, unfinished_path, write_json, write_text
+from data_pipelines import files
+from data_pipelines.console import message_of
+from data_pipelines.files import (
+    atomic_write,
+    read_json,
+    sweep,
+    unfinished_folder,
+    unfinished_path,
+    write_json,
+    write_text,
+)
 
 
 def test_the_file_appears_when_the_block_ends(tmp_path):
@@ -57,3 +71,51 @@ def test_errors_of_json_files_are_one_line_with_a_remedy(tmp_path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(ValueError, match=r"folder cannot be read as JSON \(.*directory.*\): write it again$"):
         read_json(tmp_path / "folder", "write it again")
+
+
+def test_a_full_disk_is_one_line_with_the_path_and_a_remedy(tmp_path):
+    with pytest.raises(OSError, match="No space left on device") as error_info, atomic_write(tmp_path / "a.txt"):
+        raise OSError(28, "No space left on device")
+    assert message_of(error_info.value) == (
+        f"{tmp_path / 'a.txt'}: cannot be written (No space left on device): make room on the disk, or allow writing"
+    )
+
+
+def dead_process() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_what_dead_processes_left_is_removed_by_the_next_write(tmp_path):
+    dead, host, long_ago = dead_process(), socket.gethostname(), time.time() - 7200
+    removed = [f".a.wav.{dead}@{host}.part", f".scratch.{dead}@{host}~x1y2.part", f".old.json.{dead}.part"]
+    kept = [
+        f".a.wav.{os.getpid()}@{host}.part",  # of this process
+        f".a.wav.{os.getppid()}@{host}.part",  # of another that runs
+        f".a.wav.{dead}@other.{host}.part",
+        f".new.json.{dead}.part",  # of an earlier version, which left out the host
+        ".part",
+        ".hidden",
+        f"a.{dead}@{host}.part",
+    ]
+    for name in removed + kept:
+        (tmp_path / name).write_text("unfinished")
+    (tmp_path / removed[1]).unlink()
+    (tmp_path / removed[1]).mkdir()
+    (tmp_path / removed[1] / "0.wav").write_text("unfinished")
+    os.utime(tmp_path / removed[2], (long_ago, long_ago))
+    with unfinished_folder(tmp_path, "scratch") as folder:
+        assert folder.is_dir()
+        write_text(tmp_path / "a.txt", "content")
+        assert {path.name for path in tmp_path.iterdir()} == {*kept, "a.txt", folder.name}
+    assert not folder.exists()
+
+
+def test_the_name_of_an_unfinished_folder_is_recognised(tmp_path, monkeypatch):
+    with unfinished_folder(tmp_path, "scratch") as folder:
+        monkeypatch.setattr("data_pipelines.files._is_alive", lambda process: False)
+        files._sweep_once.cache_clear()
+        sweep(tmp_path)
+        assert not folder.exists()
+        folder.mkdir()

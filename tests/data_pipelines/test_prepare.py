@@ -1,9 +1,11 @@
 """`prepare` shows only complete corpora, continues after a kill, and notices changed options and inputs."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -14,12 +16,13 @@ import soundfile
 from array_record.python.array_record_module import ArrayRecordReader
 from signals import write_tracks
 
-from data_pipelines import console, prepare, schema
+from data_pipelines import console, files, prepare, schema
 from data_pipelines.corpora.chamber import Chamber
 from data_pipelines.corpora.folder import Folder
 from data_pipelines.prepared import records, store
 from data_pipelines.prepared.commands import prepare_command
 from data_pipelines.prepared.corpus import Excerpt, open_corpus
+from data_pipelines.prepared.staging import worker_pool
 
 ROOT = Path(__file__).parents[2]
 TRACKS = {"train/a": ["bass", "drums"], "train/b": ["bass", "drums"], "train/c": ["bass"], "test/d": ["bass", "drums"]}
@@ -238,6 +241,32 @@ def test_leftovers_of_other_builds_are_removed(source, tmp_path, in_process):
         (parent / stale / "file").write_text("left")
     build(source, tmp_path / "data")
     assert sorted(path.name for path in parent.iterdir()) == [".16000-0123-tracks", "8000"]
+
+
+def test_a_build_waits_for_another_one_and_uses_its_corpus(source, tmp_path, in_process, monkeypatch, capsys):
+    complete, folder = build(source, tmp_path / "other"), tmp_path / "data" / "folder" / "8000"
+    monkeypatch.setattr(prepare, "stage_tracks", None)  # nothing is loaded again
+    at_work = threading.Event()
+
+    def other_process() -> None:
+        with files.locked(folder):
+            at_work.set()
+            time.sleep(0.5)
+            shutil.copytree(complete, folder)
+
+    thread = threading.Thread(target=other_process)
+    thread.start()
+    at_work.wait()
+    assert build(source, tmp_path / "data") == folder
+    thread.join()
+    assert f"waiting, since {folder}: process {os.getpid()} on" in capsys.readouterr().err
+    assert [path.name for path in folder.parent.iterdir()] == ["8000"]
+
+
+def test_a_killed_worker_is_one_error(tmp_path):
+    with pytest.raises(ChildProcessError, match=r"reads tracks was killed.*: give fewer --workers, and the same"):
+        with worker_pool(1) as ordered_map:
+            list(ordered_map(os._exit, [9]))
 
 
 def test_a_damaged_file_ends_the_build(source, tmp_path, in_process):

@@ -1,9 +1,11 @@
 """Tests of `metrics.jsonl` after a kill, and of audio and pictures in TensorBoard."""
 
 import json
+import threading
 
 import numpy as np
 import pytest
+from tensorboardX.event_file_writer import EventsWriter
 
 from qsep_jax.training.writer import Writer, spectrogram_picture
 
@@ -55,6 +57,31 @@ def test_a_run_that_restarts_at_0_removes_all_lines(tmp_path):
     writer.close()
     Writer(tmp_path, 0).close()
     assert lines(tmp_path) == []
+
+
+def test_a_full_disk_is_an_error_of_the_run_folder(tmp_path, monkeypatch):
+    writer = Writer(tmp_path)
+
+    def full(*_) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(EventsWriter, "write_event", full)
+    with pytest.raises(OSError, match=r"No space left on device: make room on the disk.* the same command continues"):
+        writer.scalars(1, {"loss": 1.0})
+    assert [line["step"] for line in lines(tmp_path)] == [1]
+    writer.close()
+
+
+def test_a_writer_starts_no_thread(tmp_path):
+    """A thread of its own would hide that the disk is full, until the queue to it is full."""
+    before = threading.active_count()
+    writer = Writer(tmp_path)
+    for step in range(50):
+        writer.scalars(step, {"loss": 1.0})
+    assert threading.active_count() == before
+    writer.close()
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    assert events.read_bytes().count(b"loss") == 50
 
 
 def test_audio_and_pictures_are_in_tensorboard(tmp_path):

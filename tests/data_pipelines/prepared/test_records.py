@@ -156,5 +156,42 @@ def test_an_incomplete_record(raw, share, tmp_path):
 
 
 def test_bytes_that_are_not_an_example(raw):
-    with pytest.raises(ValueError, match=r"not a tf.train.Example: the corpus is damaged, prepare it again"):
+    with pytest.raises(ValueError, match=r"is not a tf.train.Example"):
         records.fields(b"\x08\x01" + raw[0])
+
+
+def damaged_copies(path: str, folder: Path) -> list[Path]:
+    """Copies of a file that are cut short, or have a wrong byte, at random places."""
+    content, rng, copies = Path(path).read_bytes(), np.random.default_rng(0), []
+    for number, place in enumerate(rng.integers(len(content), size=60)):
+        changed = bytearray(content[: place if number % 3 == 0 else None])
+        if number % 3:
+            # A third of the changes are in the header of a record.
+            changed[place if number % 3 == 1 else place % 200 + 65536 * (place // 65536)] ^= rng.integers(1, 256)
+        copies.append(folder / f"{number}.array_record")
+        copies[-1].write_bytes(changed)
+    return copies
+
+
+def test_every_damage_is_refused_by_name_or_changes_only_values(toy, tmp_path):
+    (path, *_) = store.shards(toy.folder, "toy", "train")
+    whole = records.Records([path])
+
+    def error_of(copy: Path) -> str:
+        try:
+            damaged = records.Records([str(copy)])
+            assert len(damaged) == len(whole)
+            for number in range(len(damaged)):
+                damaged.fields(number)
+                damaged.audio(number, 2, 0, len(whole.fields(number)["audio"]) // 4)
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    errors = {str(copy): error_of(copy) for copy in damaged_copies(path, tmp_path)}
+    refusals = {copy: error for copy, error in errors.items() if error}
+    assert len(refusals) >= 20
+    for copy, error in refusals.items():
+        assert error.startswith(copy)
+        assert error.endswith(records._DAMAGED)
+        assert "\n" not in error
