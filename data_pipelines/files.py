@@ -1,6 +1,7 @@
 """Files that appear only when they are complete, and JSON that is read with one clear error."""
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -55,6 +56,16 @@ def read_json(path: Path, remedy: str) -> Any:
         raise ValueError(f"{path}: no such file: {remedy}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read as JSON ({_first_line(error)}): {remedy}") from None
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 digest of a file in hexadecimal.
+
+    Raises:
+      OSError: if it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,5 +1,7 @@
 """Names and constants that several packages share: record fields, batch keys, splits, classes and built-in corpora."""
 
+import unicodedata
+
 import numpy as np
 
 # A record is a segment of one stem. `audio` is int16 `[T, C]`, full scale 32768. `segment` counts the segments from the
@@ -103,3 +105,39 @@ DRAWN_PLAYERS = ("chamber",)
 def variant_name(stem: str, semitones: int) -> str:
     """The stored name of a stem that is shifted in pitch: `violin@+2`, `violin@-4`, or `violin` for 0."""
     return f"{stem}@{semitones:+d}" if semitones else stem
+
+
+# What a plain name may hold besides letters and digits of any script.
+NAME_MARKS = " _-.+()"
+LONGEST_NAME = 200
+
+
+def check_name(name: str, where: str) -> None:
+    """Check that the name of a stem is a plain name, which is safe as the name of a file and in a message.
+
+    Args:
+      where: what the name stands in, for the message.
+
+    Raises:
+      ValueError: if it is empty or too long, begins with a dot or a space, ends with a space, or has anything but
+        letters and digits of any script, spaces and `_ - . + ( )`.
+    """
+    if (
+        not isinstance(name, str)
+        or not name
+        or name != name.strip()
+        or name.startswith(".")
+        or len(name) > LONGEST_NAME
+    ):
+        raise ValueError(f"{where}: {str(name)[:80]!r} is no plain name of 1 to {LONGEST_NAME} characters")
+    strange = next((mark for mark in name if mark not in NAME_MARKS and not _is_letter_or_digit(mark)), "")
+    if strange:
+        raise ValueError(
+            f"{where}: the name {name[:80]!r} has the character {strange!r}: names have letters, digits, spaces and "
+            "_ - . + ( ) only"
+        )
+
+
+def _is_letter_or_digit(mark: str) -> bool:
+    """Whether a character is a letter, a digit, or a mark that belongs to a letter, as in decomposed accents."""
+    return unicodedata.category(mark)[0] in "LMN"

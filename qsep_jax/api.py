@@ -13,6 +13,7 @@ from data_pipelines.annotations.notes import notes_from_classes, transpose, voic
 from data_pipelines.audio.arrays import Audio, AudioArray, to_audio
 from data_pipelines.audio.reading import AudioFile
 from data_pipelines.audio.samples import fit_channels, resample, resample_blocks
+from data_pipelines.schema import check_name
 from qsep_jax.command_line import requests
 from qsep_jax.command_line.paths import output_paths
 from qsep_jax.command_line.requests import Outputs, Request
@@ -568,6 +569,8 @@ class Separator:
                 "a query-based model is adapted for two or more stems, labels or queries of different names, not "
                 f"{', '.join(names) or 'none'}"
             )
+        for name in names:
+            check_name(name, "a stem of the adaptation")
         parts = [self.bank.mean(label) for label in labels]
         parts += [requests.encode_query(self.model, audio) for _, audio in queries]
         return names, np.concatenate(parts)
