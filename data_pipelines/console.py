@@ -6,11 +6,12 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import tyro
 
+from data_pipelines.checks import Check
 from data_pipelines.option_errors import one_line
 
 T = TypeVar("T")
@@ -109,6 +110,20 @@ def one_line_errors(name: str, arguments: Sequence[str]) -> Iterator[None]:
         elif width and before is not None:
             os.environ["COLUMNS"] = before
     sys.stderr.write(stderr.getvalue())
+
+
+def report(checks: Iterable[Check]) -> None:
+    """Print each check as soon as it is made.
+
+    Raises:
+      ValueError: after the last one, if something is damaged.
+    """
+    faults = total = 0
+    for result in checks:
+        print(result.line, flush=True)
+        faults, total = faults + bool(result.fault), total + 1
+    if faults:
+        raise ValueError(f"{faults} of {total} parts are damaged: the lines above say how to repair them")
 
 
 def need_positive(options: Any, *names: str) -> None:

@@ -150,7 +150,7 @@ class RunFolder:
         """
         experiment, step = self.experiment(), self.used_step()
         shapes = variable_shapes(experiment.system)
-        with self._checkpoints() as checkpoints:
+        with self.open_checkpoints() as checkpoints:
             variables = inference_variables(*checkpoints.restore_variables(step))
         check_tree(variables, shapes, f"{self.checkpoints}: step {step}")
         return experiment, on_all_devices(with_precision(experiment.system, experiment.train.precision), variables)
@@ -159,7 +159,7 @@ class RunFolder:
         """The steps of all complete checkpoints, in ascending order."""
         if not self.checkpoints.is_dir():
             return []
-        with self._checkpoints() as checkpoints:
+        with self.open_checkpoints() as checkpoints:
             return checkpoints.steps()
 
     def used_step(self) -> int:
@@ -178,13 +178,14 @@ class RunFolder:
         """
         if not self.checkpoints.is_dir():
             raise ValueError(f"{self.path} holds no checkpoint yet: train it first")
-        with self._checkpoints() as checkpoints:
+        with self.open_checkpoints() as checkpoints:
             step = checkpoints.best()
         if step is None:
             raise ValueError(f"{self.path} holds no complete checkpoint yet: train it first")
         return step
 
-    def _checkpoints(self) -> "Checkpoints":
+    def open_checkpoints(self) -> "Checkpoints":
+        """Open the checkpoints for reading; leave the `with` block of the result soon."""
         from qsep_jax.training.checkpoint import Checkpoints  # orbax takes a quarter of a second to import
 
         return Checkpoints(self.checkpoints, self.experiment().train.keep, independent=True)
