@@ -11,6 +11,8 @@ from data_pipelines.annotations.notes import monophonic, pitch_name, sort_by_ons
 from data_pipelines.files import atomic_write
 
 HEADER = ("onset_s", "offset_s", "midi_pitch", "name")
+# The latest end of a note.
+LONGEST_SECONDS = 24 * 3_600.0
 
 
 def read_notes(path: Path | str, track: int | None = None) -> np.ndarray:
@@ -59,6 +61,7 @@ def voice_of(score: Path | str | np.ndarray, track: int | None = None) -> tuple[
         raise ValueError(f"the score has the shape {notes.shape}: give [n, 3] of onset s, offset s and MIDI pitch")
     if not (np.isfinite(notes).all() and (notes[:, 0] >= 0).all() and (notes[:, 0] < notes[:, 1]).all()):
         raise ValueError("the score must have 0 ≤ onset < offset, in seconds, for every note")
+    _check_end(notes, "the score")
     return monophonic(sort_by_onset(notes), "the score"), "the score"
 
 
@@ -98,7 +101,15 @@ def read_midi(path: Path | str, track: int | None = None) -> np.ndarray:
     columns = [part.notes.numpy() for part in tracks]
     rows = [np.stack([table["time"], table["time"] + table["duration"], table["pitch"]], 1) for table in columns]
     notes = sort_by_onset(np.concatenate(rows).astype(np.float32))
+    _check_end(notes, str(path))
     return notes[notes[:, 1] > notes[:, 0]]
+
+
+def _check_end(notes: np.ndarray, where: str) -> None:
+    """Check that notes `[n, 3]` do not end so late that what is computed from them would take all memory."""
+    if notes[:, 1].max(initial=0.0) > LONGEST_SECONDS:
+        end = float(notes[:, 1].max())
+        raise ValueError(f"{where}: a note ends after {end:g} s, beyond {LONGEST_SECONDS / 3600:g} h")
 
 
 def _is_complete(content: bytes) -> bool:
@@ -175,12 +186,15 @@ def read_csv(path: Path | str) -> np.ndarray:
 
 def _note(row: list[str], where: str) -> list[float]:
     """The note in a row of a table; `where` names the line in error messages."""
+    text = repr(",".join(row))[:80]
     try:
         onset, offset, pitch = map(float, row[:3])
     except ValueError:
-        raise ValueError(f"{where} must be onset, offset and pitch, not '{','.join(row)}'") from None
+        raise ValueError(f"{where} must be onset, offset and pitch, not {text}") from None
     if not (0 <= onset < offset < np.inf and 0 <= pitch <= 127):
-        raise ValueError(f"{where} must have 0 ≤ onset < offset and a pitch of 0 to 127, not '{','.join(row)}'")
+        raise ValueError(f"{where} must have 0 ≤ onset < offset and a pitch of 0 to 127, not {text}")
+    if offset > LONGEST_SECONDS:
+        raise ValueError(f"{where} ends after {offset:g} s, beyond {LONGEST_SECONDS / 3600:g} h: times are in seconds")
     return [onset, offset, pitch]
 
 

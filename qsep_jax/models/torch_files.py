@@ -98,13 +98,15 @@ def load(path: Path) -> dict[str, np.ndarray]:
     with path.open("rb") as file:
         start = file.read(4)
         file.seek(0)
-        if start[:2] == b"\x1f\x8b":
+        try:
+            if start[:2] != b"\x1f\x8b":
+                return _load(file, size)
             content = _decompressed(file, min(LARGEST, MOST_GZIP_GROWTH * size + GZIP_MARGIN))
             return _load(content, content.getbuffer().nbytes)
-        try:
-            return _load(file, size)
-        except Exception as error:  # zipfile raises exceptions of many types for hostile files
-            raise error if isinstance(error, ValueError) else NotWeights(f"it is damaged: {error}") from None
+        except ValueError:
+            raise
+        except Exception as error:  # gzip and zipfile raise exceptions of many types for hostile files
+            raise NotWeights(f"it is damaged: {error}") from None
 
 
 def _check_size(size: int, largest: int) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -67,7 +68,7 @@ def from_json(text: str | bytes, where: str, folder: Path | None = None) -> Expe
         missing = _leaf(error, ClassNotFound)
         if missing:
             raise ValueError(f"{where}: {missing}") from missing
-        messages = "; ".join(cattrs.transform_error(error, format_exception=_message))
+        messages = textwrap.shorten("; ".join(cattrs.transform_error(error, format_exception=_message)), 1_000)
         raise ValueError(f"{where} is damaged or of another version: {messages}") from None
 
 

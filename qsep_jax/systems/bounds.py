@@ -11,6 +11,8 @@ import types
 import typing
 from typing import Any, Union
 
+import numpy as np
+
 # Bounds of what declares none.
 MOST = 2**31 - 1
 # Elements of a tuple: levels of a network, or stems.
@@ -68,9 +70,14 @@ def _check(kind: Any, item: Any, name: str, bounds: tuple[int, int, int], defaul
     elif isinstance(item, float):
         if not math.isfinite(item) and item != default:
             raise ValueError(f"{name} must be a finite number, not {item}")
-    elif isinstance(item, int) and not isinstance(item, bool) and _is_whole(kind) and not least <= item <= most:
-        wanted = f"at least {least}" if item < least else f"at most {most}"
-        raise ValueError(f"{name} must be {wanted}, not {item if abs(item) < 10**18 else 'a larger number'}")
+    elif _is_whole(kind) and isinstance(item, int | np.integer) and not isinstance(item, bool):
+        _check_number(int(item), least, most, name)
+
+
+def _check_number(number: int, least: int, most: int, name: str) -> None:
+    if not least <= number <= most:
+        wanted = f"at least {least}" if number < least else f"at most {most}"
+        raise ValueError(f"{name} must be {wanted}, not {number if abs(number) < 10**18 else 'a larger number'}")
 
 
 def _numbers(default: Any) -> list[int]:
