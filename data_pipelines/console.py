@@ -8,12 +8,13 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import tyro
 
 from data_pipelines import signals
+from data_pipelines.checks import Check
 from data_pipelines.files import FREE_SPACE
 from data_pipelines.option_errors import one_line
 
@@ -145,6 +146,20 @@ def _dashed_file(arguments: Sequence[str]) -> str:
                 f"{argument} is taken for an option: give -- before file names that begin with a dash, or ./{argument}"
             )
     return ""
+
+
+def report(checks: Iterable[Check]) -> None:
+    """Print each check as soon as it is made.
+
+    Raises:
+      ValueError: after the last one, if something is damaged.
+    """
+    faults = total = 0
+    for result in checks:
+        print(result.line, flush=True)
+        faults, total = faults + bool(result.fault), total + 1
+    if faults:
+        raise ValueError(f"{faults} of {total} parts are damaged: the lines above say how to repair them")
 
 
 def need_positive(options: Any, *names: str) -> None:

@@ -7,6 +7,7 @@ the process, so the next process that writes to the same folder removes it.
 import contextlib
 import fcntl
 import functools
+import hashlib
 import json
 import os
 import re
@@ -130,6 +131,16 @@ def read_json(path: Path, remedy: str) -> Any:
         raise ValueError(f"{path}: no such file: {remedy}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read as JSON ({_first_line(error)}): {remedy}") from None
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 digest of a file in hexadecimal.
+
+    Raises:
+      OSError: if it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _first_line(error: BaseException) -> str:

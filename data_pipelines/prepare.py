@@ -20,6 +20,7 @@ import tyro
 from data_pipelines import console
 from data_pipelines.audio.reading import HIGHEST_RATE, LOWEST_RATE
 from data_pipelines.audio.samples import fit_channels
+from data_pipelines.checks import Check
 from data_pipelines.corpora import pitch_shift
 from data_pipelines.corpora.band import Band
 from data_pipelines.corpora.base import CorpusBuilder, Track
@@ -35,6 +36,7 @@ from data_pipelines.corpora.urmp import Urmp
 from data_pipelines.files import locked
 from data_pipelines.prepared import store
 from data_pipelines.prepared.staging import channels_and_video, read_staged, stage_tracks, worker_pool
+from data_pipelines.prepared.verify import checks_of_corpus, corpora_below
 from data_pipelines.progress import Progress
 from data_pipelines.schema import BUILT_IN, SPLITS, check_track_name
 
@@ -229,6 +231,8 @@ class Prepare:
       overwrite: Prepare the corpus again and replace an existing copy of this name and sample rate, also if its options
         and its input are unchanged.
       workers: Number of processes; one per core if left out.
+      verify: Check the corpora in OUT instead, by the digests of their files; `qsep prepare --verify chamber` checks
+        the corpus of this name only. The exit code is 2 if one is damaged.
     """
 
     corpus: AnyCorpus
@@ -237,9 +241,52 @@ class Prepare:
     sample_rate: int = 0
     overwrite: bool = False
     workers: int = 0
+    verify: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Verify:
+    """Check prepared corpora completely, by the digests of their files. The exit code is 2 if one is damaged.
+
+    Attributes:
+      corpora: Names of the corpora; all if left out.
+      out: Folder of all prepared corpora.
+      name: Name of a corpus, as with `qsep prepare KIND --name NAME`.
+      sample_rate: Sample rate in Hz of the copies to check; all if left out.
+      verify: Check instead of preparing.
+    """
+
+    corpora: tyro.conf.Positional[tuple[str, ...]] = ()
+    out: Path = DEFAULT_ROOT
+    name: str = ""
+    sample_rate: int = 0
+    verify: bool = True
+
+
+def verify(root: Path, names: tuple[str, ...], sample_rate: int = 0) -> Iterator[Check]:
+    """Check the prepared corpora of these names, or all, at one sample rate (Hz) or all.
+
+    Raises:
+      ValueError: if there is none.
+    """
+    folders = [
+        folder
+        for folder in corpora_below(root)
+        if (not names or folder.parent.name in names) and sample_rate in (0, int(folder.name))
+    ]
+    missing = sorted({*names} - {folder.parent.name for folder in folders})
+    if missing or not folders:
+        raise ValueError(f"there is no prepared corpus {' or '.join(missing)} in {root}: give --out".replace("  ", " "))
+    for folder in folders:
+        yield from checks_of_corpus(folder)
 
 
 def main() -> None:
+    if {"--verify", "--help", "-h"} & {*sys.argv[1:]} == {"--verify"}:
+        asked = console.parse(Verify, "qsep prepare", "qsep prepare --verify --out data")
+        names = tuple(dict.fromkeys([*asked.corpora, *filter(None, [asked.name])]))
+        console.report(verify(asked.out, names, asked.sample_rate))
+        return
     options = console.parse(Prepare, "qsep prepare", "qsep prepare chamber --out data --sample-rate 22050")
     folder = build(
         options.corpus,

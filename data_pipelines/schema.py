@@ -120,9 +120,12 @@ def check_name(name: str, where: str) -> None:
       where: what the name is of, which begins the error message, such as `song/a@b.wav: the name of the stem`.
 
     Raises:
-      ValueError: if the name is empty, `.`, `..`, longer than 200 characters, or has another character.
+      ValueError: if the name is empty, longer than 200 characters, begins with a dot or a space, ends with a space, or
+        has another character.
     """
     _check_length(name, where)
+    if name != name.strip() or name.startswith("."):
+        raise ValueError(f"{where} is {name!r}: it begins with a dot or a space, or ends with a space: rename it")
     for character in name:
         # L, M and N are the Unicode categories of letters, of marks that combine with them, and of digits.
         if character not in _PLAIN and unicodedata.category(character)[0] not in "LMN":
@@ -145,7 +148,7 @@ def check_track_name(name: str, where: str) -> None:
 
 
 def _check_length(name: str, where: str) -> None:
-    if not name.strip() or name in (".", ".."):
+    if not isinstance(name, str) or not name.strip() or name in (".", ".."):
         raise ValueError(f"{where} is {name!r}: give it a name with letters")
     if len(name) > LONGEST_NAME:
         raise ValueError(f"{where} is '{name[:20]}…', {len(name)} characters long: give it at most {LONGEST_NAME}")

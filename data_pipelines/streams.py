@@ -10,6 +10,7 @@ from data_pipelines.recipes.instrument_pairs import InstrumentPairs
 from data_pipelines.recipes.mix_and_separate import MixAndSeparate
 from data_pipelines.recipes.mixing import RandomSplit, Remix, track_lengths
 from data_pipelines.recipes.unpaired import PairedExcerpt, SoloExcerpt, UnpairedMixture
+from data_pipelines.schema import check_name
 
 # A recipe is called as `recipe(rng, corpus, samples)` and returns an example.
 Recipe = RandomSplit | InstrumentPairs | MixAndSeparate | PairedExcerpt | UnpairedMixture | SoloExcerpt | Remix
@@ -36,6 +37,13 @@ class Stream:
     channels: int = 1
     first: int = 0
     tracks: int = 0
+
+    def __post_init__(self):
+        for corpus in self.corpora:
+            check_name(corpus, "the corpus of a stream")
+        for stem, stored in self.view.items():
+            for name in (stem, *stored):
+                check_name(name.partition("@")[0], "the view of a stream")  # `violin@+2` is a pitch-shifted variant
 
     @property
     def corpora(self) -> tuple[str, ...]:
@@ -66,6 +74,10 @@ class Data:
     root: str = "data"
     streams: dict[str, Stream] = dataclasses.field(default_factory=dict)
     validation: dict[str, Stream] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        for name in (*self.streams, *self.validation):
+            check_name(name, "the name of a stream")
 
     def of_split(self, split: str) -> dict[str, Stream]:
         """The streams of training or of validation."""

@@ -8,9 +8,12 @@ import numpy as np
 
 from data_pipelines.prepared.corpus import Corpus, Excerpt
 from data_pipelines.recipes.mixing import MOST_DRAWS, rms
+from data_pipelines.schema import check_name
 
 # An excerpt is audible if the RMS level of each of its thirds is above this (-50 dB re full scale).
 AUDIBLE = 10.0 ** (-50 / 20)
+# Seconds.
+LONGEST_MIXTURE = 3_600
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +42,15 @@ class TestList:
     seed: int = 2019
     sources: int = 2
     corpus: str = ""
+
+    def __post_init__(self):
+        for name in filter(None, self.corpus.split("+")):
+            check_name(name, "the corpus of the evaluation")
+        if self.mixtures < 0 or not 0 < self.seconds <= LONGEST_MIXTURE:
+            raise ValueError(
+                f"the evaluation needs 0 or more mixtures of up to {LONGEST_MIXTURE} s, not {self.mixtures} of "
+                f"{self.seconds} s"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

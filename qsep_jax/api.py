@@ -15,6 +15,7 @@ from data_pipelines.audio.arrays import Audio, AudioArray, to_audio
 from data_pipelines.audio.reading import AudioFile
 from data_pipelines.audio.samples import fit_channels, resample, resample_blocks
 from data_pipelines.names import choose
+from data_pipelines.schema import check_name
 from qsep_jax.command_line import requests
 from qsep_jax.command_line.paths import output_paths
 from qsep_jax.command_line.requests import Outputs, Request
@@ -573,6 +574,8 @@ class Separator:
                 "a query-based model is adapted for two or more stems, labels or queries of different names, not "
                 f"{', '.join(names) or 'none'}"
             )
+        for name in names:
+            check_name(name, "the name of a stem of the adaptation")
         parts = [self.bank.mean(label) for label in labels]
         parts += [requests.encode_query(self.model, audio) for _, audio in queries]
         return names, np.concatenate(parts)

@@ -54,6 +54,7 @@ COMMANDS = {
         "compute the features of all video frames of a corpus",
     ),
     "export": Command("qsep_jax.export", "qsep_jax.export:Export", "export a run as a bundle"),
+    "doctor": Command("qsep_jax.doctor", "qsep_jax.doctor:Doctor", "check a run, a bundle or a corpus for damage"),
 }
 
 

@@ -42,6 +42,7 @@ from qsep_jax.runs.experiment_json import check_readable
 from qsep_jax.runs.folder import RunFolder
 from qsep_jax.runs.pretrained import begin_with, check_required
 from qsep_jax.systems.base import System
+from qsep_jax.systems.shapes import variable_shapes
 from qsep_jax.training import plan, sharding
 from qsep_jax.training.checkpoint import Checkpoints
 from qsep_jax.training.loop import check_intervals, fit
@@ -109,6 +110,7 @@ def train(run: RunFolder, experiment: Experiment) -> int | None:
     settings, first = experiment.train, jax.process_index() == 0
     system = with_precision(experiment.system, settings.precision)
     check_readable(experiment)
+    variable_shapes(system)
     check_required(settings)
     sharding.check_batch_size(settings.batch_size, sharding.make_mesh())
     if first:
@@ -206,7 +208,7 @@ def _corpus_on_device(experiment: Experiment, system: System) -> tuple[Experimen
 def finish(run: RunFolder) -> None:
     """Write the conditions of the training tracks, and evaluate the run if `train.evaluate`; called by one process."""
     experiment, model = run.load()
-    if "query" in model.system.cues and not run.conditions.exists():
+    if "query" in model.system.cues and not run.has_bank(model):
         encode_training_tracks(experiment, model).save(run.conditions)
     if experiment.train.evaluate and "separate" in model.system.tasks:
         name, split = experiment.judged.corpora[0], experiment.evaluation.split

@@ -39,6 +39,7 @@ def test_content_of_a_bundle(exported):
         "config.json",
         "variables.safetensors",
         "conditions.npz",
+        "SHA256SUMS",
         "README.md",
     }
     assert all(

@@ -42,6 +42,8 @@ VOICES = frozenset(
 )
 # Values of the field `instrument` that are not instruments.
 NO_INSTRUMENT = frozenset(("Main System", "Unlabeled", ""))
+# Bytes of the metadata of a song, and depth of their nesting: aliases of aliases would grow without bounds.
+LARGEST_METADATA, DEEPEST = 2**20, 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +99,7 @@ class Medleydb(CorpusBuilder):
         files: dict[str, list[Path]] = {"vocals": [], "accompaniment": []}
         # Departs from the paper: the code of Stoller et al. 2018 adds every voice three times, because it repeats the
         # query for voices three times.
-        for stem in _read_stems_of(metadata):
+        for stem in read_stems_of(metadata):
             path = folder / f"{folder.name}_STEMS" / stem["filename"]
             files["vocals" if is_voice(stem) else "accompaniment"].append(path)
         song = _Song(metadata, {name: paths for name, paths in files.items() if paths})
@@ -123,18 +125,25 @@ def _instruments(entry: dict[str, Any]) -> set[str]:
     return set(map(str, value if isinstance(value, list) else [value]))
 
 
-def _read_stems_of(path: Path) -> list[dict[str, Any]]:
+def read_stems_of(path: Path) -> list[dict[str, Any]]:
     """The entries of `stems` in the metadata of a song.
 
     Raises:
       ValueError: if the file is not YAML, or lists no stems.
     """
+    if path.stat().st_size > LARGEST_METADATA:
+        raise ValueError(f"{path} takes {path.stat().st_size:,} bytes, too much for the metadata of a song")
+    # PyYAML's loader in C, if it is installed, reads the metadata of all songs in one second, and the other in many.
+    loader, text = getattr(yaml, "CSafeLoader", yaml.SafeLoader), path.read_bytes()
     try:
-        # PyYAML's loader in C, if it is installed, reads the metadata of all songs in one second, and the other in
-        # many.
-        content = yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+        depth = 0
+        for event in yaml.parse(text, loader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent) or depth > DEEPEST:
+                raise ValueError("it has aliases or is nested deeply, which the metadata of MedleyDB are not")
+        content = yaml.load(text, loader)
+    except Exception as error:  # PyYAML raises exceptions of many types for values of a wrong form
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())[:300]}") from None
     stems = content.get("stems") if isinstance(content, dict) else None
     entries = list(stems.values()) if isinstance(stems, dict) else []
     if not entries or not all(map(_is_stem, entries)):

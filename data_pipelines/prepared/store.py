@@ -1,7 +1,8 @@
 """A prepared corpus on disk, written by TFDS as array_record files. It appears only when it is complete.
 
     ROOT/NAME/RATE/                     one copy of a corpus at one sample rate
-      metadata.json                     fingerprint, sample rate, channels, segment length and the index of the stems
+      metadata.json                     fingerprint, sample rate, channels, segment length, the index of the stems, and
+                                        the SHA-256 digest of each file of records
       NAME-train.array_record-00000-…   records with the fields `schema.RECORD_FIELDS`, in the order of the index; also
                                         `schema.FRAME_FIELDS` where the corpus has video
       features.json, dataset_info.json  files of TFDS, so that `tfds.builder_from_directory` can read the folder
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.corpora.base import CorpusBuilder, Stem
-from data_pipelines.files import read_json, write_json
+from data_pipelines.files import read_json, sha256, write_json
 from data_pipelines.prepared import records
 from data_pipelines.schema import AUDIO_DTYPE
 from data_pipelines.video import frames
@@ -91,6 +92,7 @@ class Metadata:
       segment_samples: Samples in each record except for the last one of a stem.
       options: The options of the corpus, as text, and its `kind`.
       index: The stored stems of each split, in the order of their records.
+      digests: SHA-256 of each file of records, by its name; empty in corpora that were prepared before there were any.
     """
 
     name: str
@@ -100,6 +102,17 @@ class Metadata:
     segment_samples: int
     options: dict[str, str]
     index: dict[str, list[Row]]
+    digests: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        counts = (self.sample_rate, self.channels, self.segment_samples)
+        if any(type(count) is not int or count < 1 for count in counts):
+            raise ValueError(f"sample rate, channels and segment length {counts} are not positive")
+        for row in (row for rows in self.index.values() for row in rows):
+            if not all(isinstance(name, str) for name in (row.track, row.stem, row.parent)):
+                raise ValueError("a name in the index is no text")
+            if any(type(count) is not int or count < 0 for count in (row.first, row.samples)):
+                raise ValueError(f"the index of '{row.stem}' in '{row.track}' is no valid position and length")
 
     @staticmethod
     def load(folder: Path) -> "Metadata":
@@ -127,6 +140,8 @@ class Metadata:
         content["index"] = {
             split: [list(dataclasses.astuple(row)) for row in rows] for split, rows in self.index.items()
         }
+        if not self.digests:
+            del content["digests"]
         return {"format": FORMAT, **content}
 
 
@@ -205,7 +220,8 @@ def write(
     for path in (built / "features.json", built / "dataset_info.json"):
         shutil.copy(path, final)
     size = round(SEGMENT_SECONDS * sample_rate)
-    metadata = Metadata(name, fingerprint, sample_rate, channels, size, options, index)
+    digests = {path.name: sha256(path) for path in sorted(final.glob("*.array_record-*"))}
+    metadata = Metadata(name, fingerprint, sample_rate, channels, size, options, index, digests)
     write_json(final / "metadata.json", metadata.dump(), indent=None)
     if folder.exists():
         folder.replace(scratch / "old")  # deleting in place would take a while and show an incomplete corpus meanwhile

@@ -5,12 +5,15 @@ Frame `i` of a track belongs to the time i / rate from the start of the track.
 
 import io
 import math
+import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 QUALITY = 90
+# Pixels of a frame; 8k video has 33 million.
+MOST_PIXELS = 2**26
 # Bytes of the length that precedes each packed frame.
 _PREFIX = 4
 
@@ -84,10 +87,10 @@ def decode(frame: bytes, size: int, where: str) -> np.ndarray:
       ValueError: if it is not a JPEG or is damaged.
     """
     try:
-        with Image.open(io.BytesIO(frame), formats=["JPEG"]) as image:
+        with _open(frame) as image:
             image.draft("RGB", (size, size))  # decodes large pictures at a half, a quarter or an eighth of their size
             return resize(np.asarray(image.convert("RGB")), size)
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except Exception as error:  # Pillow raises exceptions of many types
         raise ValueError(f"{where} cannot be read as a JPEG ({_reason(error)})") from None
 
 
@@ -101,11 +104,25 @@ def check(frame: bytes, where: str) -> None:
       ValueError: if it is not a JPEG or is damaged.
     """
     try:
-        with Image.open(io.BytesIO(frame), formats=["JPEG"]) as image:
+        with _open(frame) as image:
             image.draft("L", (1, 1))  # decodes at an eighth of the size, which is faster
             image.load()
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except Exception as error:  # Pillow raises exceptions of many types
         raise ValueError(f"{where} cannot be read as a JPEG ({_reason(error)})") from None
+
+
+def _open(frame: bytes) -> Image.Image:
+    """Open a JPEG without decoding it.
+
+    Raises:
+      ValueError: if it claims so many pixels that decoding would take too much memory.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit here is lower
+        image = Image.open(io.BytesIO(frame), formats=["JPEG"])
+    if image.width * image.height > MOST_PIXELS:
+        raise ValueError(f"it has {image.width} × {image.height} pixels, more than a video frame")
+    return image
 
 
 def resize(image: np.ndarray, size: int) -> np.ndarray:
@@ -123,4 +140,6 @@ def encode(image: np.ndarray) -> bytes:
 
 
 def _reason(error: Exception) -> str:
-    return "it is not a JPEG" if isinstance(error, UnidentifiedImageError) else str(error).rstrip(".")
+    if isinstance(error, UnidentifiedImageError):
+        return "it is not a JPEG"
+    return (str(error).partition("\n")[0] or type(error).__name__).rstrip(".")

@@ -8,10 +8,10 @@ from pathlib import Path
 import jax
 
 from data_pipelines import console
-from data_pipelines.console import message_of, need_positive, one_line_errors, parse
+from data_pipelines.console import message_of, need_positive, one_line_errors, parse, report
 from qsep_jax.inference.model import cache_compilations
 
-__all__ = ["cache_compilations", "message_of", "need_positive", "one_line_errors", "parse", "run"]
+__all__ = ["cache_compilations", "message_of", "need_positive", "one_line_errors", "parse", "report", "run"]
 
 # Files of Python, joined by `:`, that define the systems of runs and bundles.
 SYSTEM_FILES = "QSEP_SYSTEMS"

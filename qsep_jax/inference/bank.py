@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import json
-import zipfile
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,6 +13,8 @@ import numpy as np
 
 from data_pipelines.files import atomic_write
 from data_pipelines.names import choose
+from data_pipelines.npz import read_npz
+from data_pipelines.schema import check_name
 from qsep_jax.inference.conditions import cosine_distance, encode_windows, is_loud, mean
 from qsep_jax.inference.model import Model
 from qsep_jax.systems.base import Condition
@@ -56,27 +58,59 @@ class Bank:
             np.savez(file, names=json.dumps(names), **arrays)
 
     @staticmethod
-    def load(path: Path, like: Condition) -> "Bank":
+    def load(path: Path, like: Condition, remedy: str) -> "Bank":
         """Read a bank.
 
         Args:
-          like: A tree with the structure of the conditions.
+          like: The shapes of a condition, a tree of `[1, …]`.
+          remedy: What the user can do about a file that is damaged; it ends the message.
 
         Raises:
-          ValueError: if the file is missing or damaged.
+          ValueError: if the file is missing, damaged, or holds conditions of another form.
         """
+        if not path.is_file():
+            raise ValueError(f"there is no {path}: the run has no class means; finish its training first")
         try:
-            with path.open("rb") as file, np.load(file) as content:
-                names, structure = json.loads(str(content["names"])), jax.tree.structure(like)
-                tracks: dict[str, dict[str, Condition]] = {}
-                for index, (stem, track) in enumerate(names):
-                    leaves = [jnp.asarray(content[f"{index}/{leaf}"]) for leaf in range(structure.num_leaves)]
-                    tracks.setdefault(stem, {})[track] = jax.tree.unflatten(structure, leaves)
+            content = read_npz(path)
+            names, structure = _names(content), jax.tree.structure(like)
+            tracks: dict[str, dict[str, Condition]] = {}
+            for index, (stem, track) in enumerate(names):
+                arrays = [content[f"{index}/{leaf}"] for leaf in range(structure.num_leaves)]
+                for array, leaf in zip(arrays, jax.tree.leaves(like), strict=True):
+                    _check_condition(array, leaf, f"{stem}, {track}")
+                condition = jax.tree.unflatten(structure, [jnp.asarray(array) for array in arrays])
+                tracks.setdefault(stem, {})[track] = condition
             return Bank(tracks)
-        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
-            raise ValueError(
-                f"{path} cannot be read ({error}): the run has no class means; finish its training first"
-            ) from None
+        except KeyError as error:
+            raise ValueError(f"{path} cannot be read (it lacks {error}): {remedy}") from None
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path} cannot be read ({error}): {remedy}") from None
+
+
+def _names(content: dict[str, np.ndarray]) -> list[list[str]]:
+    """The stem and the track of each condition in a file."""
+    try:
+        names = json.loads(str(content["names"]))
+    except RecursionError:
+        raise ValueError("its names are no JSON") from None
+    is_table = isinstance(names, list) and all(isinstance(row, list) and len(row) == 2 for row in names)
+    if not is_table or not all(isinstance(name, str) for row in names for name in row):
+        raise ValueError("its names are no pairs of a stem and a track")
+    for stem, track in names:
+        check_name(stem, "the name of a stem")
+        if any(unicodedata.category(mark)[0] == "C" for mark in track):
+            raise ValueError(f"the name {track[:80]!r} of a track has control characters")
+    return names
+
+
+def _check_condition(array: np.ndarray, like: jax.ShapeDtypeStruct, where: str) -> None:
+    if array.shape != like.shape or array.dtype != like.dtype:
+        raise ValueError(
+            f"the condition of {where} is {array.dtype} {list(array.shape)}, this model has {like.dtype} "
+            f"{list(like.shape)}"
+        )
+    if not np.isfinite(array).all():
+        raise ValueError(f"the condition of {where} holds values that are not finite")
 
 
 def make_bank(model: Model, excerpts: Iterable[tuple[str, str, np.ndarray]]) -> Bank:

@@ -4,8 +4,9 @@ import dataclasses
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 
-from qsep_jax.systems.base import System, Variables
+from qsep_jax.systems.base import Condition, System, Variables
 from qsep_jax.training.sharding import make_mesh, replicated
 
 
@@ -23,6 +24,12 @@ class Model:
 def on_all_devices(system: System, variables: Variables) -> Model:
     """The model with its variables replicated on all local devices, which share the chunks of a signal."""
     return Model(system, jax.device_put(variables, replicated(make_mesh(jax.local_devices()))))
+
+
+def condition_shapes(model: Model) -> Condition:
+    """The shapes of the condition of one query, a tree of `[1, …]`, without computing it."""
+    query = jax.ShapeDtypeStruct((1, model.system.query_samples, 1), jnp.float32)
+    return jax.eval_shape(lambda cue: model.system.condition(model.variables, {"query": cue}), query)
 
 
 def cache_compilations() -> None:

@@ -27,7 +27,8 @@ class ResNetSize:
       bottleneck: Whether a block is 1×1, 3×3, 1×1 with four times the output channels, or 3×3, 3×3.
     """
 
-    blocks: tuple[int, ...] = (3, 4, 6, 3)
+    # Bounds as `qsep_jax.systems.bounds` reads them.
+    blocks: tuple[int, ...] = dataclasses.field(default=(3, 4, 6, 3), metadata={"most": 256, "longest": 8})
     width: int = 64
     bottleneck: bool = True
 

@@ -7,10 +7,6 @@ and PyTorch's batch counters, which are ignored.
 """
 
 import dataclasses
-import gzip
-import io
-import pickle
-import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,21 +14,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors.numpy
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from qsep_jax.models import torch_files
 from qsep_jax.models.resnet import ResNet
 from qsep_jax.models.sound_of_pixels import FrameHead, SoundNet, Synthesizer
+from qsep_jax.models.tensor_files import read_tensors
 
 # PyTorch's names → arrays.
 Weights = dict[str, np.ndarray]
 # `{collection: tree}`.
 Variables = dict[str, Any]
 
-_CONTAINERS = (("collections", "OrderedDict"),)
-# Packages whose pickles contain the class of the model in addition to its weights.
-_MODELS = ("demucs",)
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".th")
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 # For each axis of our kernels, its index in PyTorch's kernels. Image kernels are `[h, w, in, out]` here and
@@ -44,54 +38,24 @@ IMAGE, SPECTROGRAM = (2, 3, 1, 0), (3, 2, 1, 0)
 def read(path: Path) -> Weights:
     """Read the weights of a file as float32, without the prefix `module.` that data-parallel training adds to names.
 
+    No code of the file is run, PyTorch is not needed, and memory is at most a few times the size of the file.
+
     Raises:
-      ValueError: if the file does not exist, is damaged or of an unknown kind, or if it needs PyTorch and PyTorch is
-        not installed.
+      ValueError: if the file does not exist, is damaged or of an unknown kind, or holds values that are not finite.
     """
     if path.suffix not in SUFFIXES:
         raise ValueError(f"{path} is not a file of PyTorch weights: its name must end with {', '.join(SUFFIXES)}")
     if not path.is_file():
         raise ValueError(f"there is no file {path}")
     try:
-        weights = safetensors.numpy.load_file(path) if path.suffix == ".safetensors" else _unpickle(path)
-    except ImportError:
-        raise ValueError(
-            f"reading {path} needs PyTorch: convert it to .safetensors (float32), or pip install -e '.[twins]'"
-        ) from None
-    except Exception as error:  # both libraries raise exceptions of many types
+        weights = read_tensors(path)[0] if path.suffix == ".safetensors" else torch_files.load(path)
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as weights: {error}") from None
     stripped = all(name.startswith("module.") for name in weights)
+    for name, value in weights.items():
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            raise ValueError(f"{path}: the weight '{name[:80]}' holds values that are not finite: the file is damaged")
     return {name.removeprefix("module.") if stripped else name: value for name, value in weights.items()}
-
-
-def _unpickle(path: Path) -> Weights:
-    import torch  # pyright: ignore[reportMissingImports]
-
-    opener = gzip.open if path.read_bytes()[:2] == b"\x1f\x8b" else open
-    with opener(path, "rb") as file:
-        reader: Any = types.ModuleType("weights_unpickler")
-        reader.Unpickler = _WeightsUnpickler
-        reader.load = lambda file, **options: _WeightsUnpickler(file, **options).load()
-        content = torch.load(io.BytesIO(file.read()), map_location="cpu", pickle_module=reader, weights_only=False)
-    if isinstance(content, tuple):  # demucs, version 1: class, arguments, state
-        content = content[-1]
-    content = content.get("state_dict", content.get("state", content))
-    return {name: value.detach().float().numpy() for name, value in content.items()}
-
-
-class _WeightsUnpickler(pickle.Unpickler):
-    """Reads tensors and plain containers; the class of a model is replaced by `Unknown` and never run."""
-
-    class Unknown:
-        pass
-
-    def find_class(self, module: str, name: str) -> Any:
-        tensors = module == "torch._utils" and name in ("_rebuild_tensor_v2", "_rebuild_parameter")
-        if tensors or (module == "torch" and name.endswith("Storage")) or (module, name) in _CONTAINERS:
-            return super().find_class(module, name)
-        if module.split(".")[0] in _MODELS:
-            return self.Unknown
-        raise pickle.UnpicklingError(f"it contains {module}.{name}, which is not a weight")
 
 
 @dataclasses.dataclass(frozen=True)

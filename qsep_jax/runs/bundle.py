@@ -3,6 +3,7 @@
 config.json            the resolved experiment
 variables.safetensors  the variables for inference, by path
 conditions.npz         conditions of the training tracks of a query-based model, for class means and retrieval
+SHA256SUMS             digests of variables.safetensors and conditions.npz, which are checked when these are read
 README.md              the model card
 sources/               the config file, if it defines the system or a recipe (never executed by opening the bundle)
 """
@@ -17,16 +18,18 @@ import jax
 import numpy as np
 import safetensors.numpy
 from flax import traverse_util
-from safetensors import SafetensorError
 
 from data_pipelines.files import unfinished_folder
 from data_pipelines.streams import Data
 from qsep_jax.inference.bank import Bank
 from qsep_jax.inference.model import Model, on_all_devices
+from qsep_jax.models.tensor_files import read_tensors
+from qsep_jax.runs.digests import check_sum, write_sums
 from qsep_jax.runs.experiment import Experiment
 from qsep_jax.runs.experiment_json import read_config, write_config
 from qsep_jax.runs.folder import RunFolder, Step, bank_of
 from qsep_jax.systems.base import Variables
+from qsep_jax.systems.shapes import check_tree, variable_shapes
 from qsep_jax.training.settings import with_precision
 
 # What the cues are called in messages.
@@ -74,13 +77,16 @@ class Bundle:
         """The experiment and the model, on all local devices.
 
         Raises:
-          ValueError: if the bundle is damaged or of another version.
+          ValueError: if the bundle is damaged or of another version, or its weights are not those of its config.
         """
         experiment = self.experiment()
+        shapes = variable_shapes(experiment.system)
         try:
-            flat = safetensors.numpy.load_file(self.variables)
-        except (OSError, SafetensorError, ValueError) as error:
+            flat, _ = read_tensors(self.variables)
+        except (OSError, ValueError) as error:
             raise ValueError(f"{self.variables} cannot be read ({error}): copy the bundle again") from None
+        check_sum(self.variables)
+        check_tree(flat, shapes, str(self.variables))
         variables: dict[str, Any] = traverse_util.unflatten_dict(flat, sep="/")
         return experiment, on_all_devices(with_precision(experiment.system, experiment.train.precision), variables)
 
@@ -88,9 +94,11 @@ class Bundle:
         """The conditions of the training tracks; `root` is for run folders, which can encode them.
 
         Raises:
-          ValueError: if the bundle has none.
+          ValueError: if the bundle has none, or they are damaged.
         """
-        return bank_of(self.conditions, model)
+        if self.conditions.is_file():
+            check_sum(self.conditions)
+        return bank_of(self.conditions, model, "copy the bundle again")
 
 
 def write_bundle(out: Path, experiment: Experiment, variables: Variables, conditions: Path, card: str) -> Bundle:
@@ -119,6 +127,7 @@ def write_bundle(out: Path, experiment: Experiment, variables: Variables, condit
         bundle.variables.write_bytes(packed)
         if conditions.exists():
             shutil.copy(conditions, bundle.conditions)
+        write_sums(bundle.path, [path.name for path in (bundle.variables, bundle.conditions) if path.exists()])
         bundle.card.write_text(card)
         bundle.path.rename(out)
     return Bundle(out)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -22,6 +23,8 @@ from qsep_jax.systems.registry import ClassNotFound
 
 # Raised when this version can no longer read the run folders of the versions before.
 RUN_FORMAT = 1
+# Bytes of a config; those of the papers have at most 10,000.
+LARGEST_CONFIG = 2**20
 RECIPES: dict[str, type] = {recipe.__name__: recipe for recipe in get_args(Recipe)}
 
 
@@ -38,7 +41,7 @@ def to_json(experiment: Experiment) -> str:
     return json.dumps(content, indent=2) + "\n"
 
 
-def from_json(text: str, where: str, folder: Path | None = None) -> Experiment:
+def from_json(text: str | bytes, where: str, folder: Path | None = None) -> Experiment:
     """Return the experiment that `to_json` wrote.
 
     Args:
@@ -52,7 +55,7 @@ def from_json(text: str, where: str, folder: Path | None = None) -> Experiment:
         content = json.loads(text)
         written = content.pop("format", None)
         digests = content.pop("sources", {})
-    except (ValueError, AttributeError, TypeError):
+    except (ValueError, AttributeError, TypeError, RecursionError):
         raise ValueError(f"{where} is damaged: it is not JSON of an experiment") from None
     if written != RUN_FORMAT:
         raise ValueError(
@@ -65,7 +68,7 @@ def from_json(text: str, where: str, folder: Path | None = None) -> Experiment:
         missing = _leaf(error, ClassNotFound)
         if missing:
             raise ValueError(f"{where}: {missing}") from missing
-        messages = "; ".join(cattrs.transform_error(error, format_exception=_message))
+        messages = textwrap.shorten("; ".join(cattrs.transform_error(error, format_exception=_message)), 1_000)
         raise ValueError(f"{where} is damaged or of another version: {messages}") from None
 
 
@@ -76,7 +79,9 @@ def read_config(path: Path) -> Experiment:
       ValueError: as `from_json` does.
       OSError: if it cannot be read.
     """
-    return from_json(path.read_text(), str(path), path.parent)
+    if path.stat().st_size > LARGEST_CONFIG:
+        raise ValueError(f"{path} is damaged: it takes {path.stat().st_size:,} bytes, too much for an experiment")
+    return from_json(path.read_bytes(), str(path), path.parent)
 
 
 def write_config(path: Path, experiment: Experiment) -> None:

@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import jax
-import jax.numpy as jnp
 
 from data_pipelines.files import read_json, write_json
 from qsep_jax.inference.bank import Bank
-from qsep_jax.inference.model import Model, on_all_devices
+from qsep_jax.inference.model import Model, condition_shapes, on_all_devices
 from qsep_jax.runs.class_means import encode_training_tracks
 from qsep_jax.runs.experiment import Experiment
 from qsep_jax.runs.experiment_json import read_config, to_json, write_config
+from qsep_jax.systems.shapes import check_tree, variable_shapes
 from qsep_jax.training.settings import with_precision
 from qsep_jax.training.state import inference_variables
 
@@ -157,18 +157,21 @@ class RunFolder:
         """The experiment and the model of the checkpoint, on all local devices.
 
         Raises:
-          ValueError: if the folder is no run folder or has no complete checkpoint, or the checkpoint is damaged.
+          ValueError: if the folder is no run folder or has no complete checkpoint, or the checkpoint is damaged or of
+            another system.
         """
         experiment, step = self.experiment(), self.used_step()
-        with self._checkpoints() as checkpoints:
+        shapes = variable_shapes(experiment.system)
+        with self.open_checkpoints() as checkpoints:
             variables = inference_variables(*checkpoints.restore_variables(step))
+        check_tree(variables, shapes, f"{self.checkpoints}: step {step}")
         return experiment, on_all_devices(with_precision(experiment.system, experiment.train.precision), variables)
 
     def steps(self) -> list[int]:
         """The steps of all complete checkpoints, in ascending order."""
         if not self.checkpoints.is_dir():
             return []
-        with self._checkpoints() as checkpoints:
+        with self.open_checkpoints() as checkpoints:
             return checkpoints.steps()
 
     def used_step(self) -> int:
@@ -187,13 +190,14 @@ class RunFolder:
         """
         if not self.checkpoints.is_dir():
             raise ValueError(f"{self.path} holds no checkpoint yet: train it first")
-        with self._checkpoints() as checkpoints:
+        with self.open_checkpoints() as checkpoints:
             step = checkpoints.best()
         if step is None:
             raise ValueError(f"{self.path} holds no complete checkpoint yet: train it first")
         return step
 
-    def _checkpoints(self) -> "Checkpoints":
+    def open_checkpoints(self) -> "Checkpoints":
+        """Open the checkpoints for reading; leave the `with` block of the result soon."""
         from qsep_jax.training.checkpoint import Checkpoints  # orbax takes a quarter of a second to import
 
         return Checkpoints(self.checkpoints, self.experiment().train.keep, independent=True)
@@ -213,33 +217,53 @@ class RunFolder:
         """
         finished = RunFolder(self.path).conditions
         if finished.exists() and self.step in (None, self.best_step()):
-            return bank_of(finished, model)
+            return bank_of(finished, model, _TRAIN_AGAIN)
         run = RunFolder(self.path, self.used_step())
-        if not run.conditions.exists():
+        if not run.has_bank(model):
             experiment, model_of_step = run.load()
             data = dataclasses.replace(experiment.data, root=root or experiment.data.root)
             encode_training_tracks(dataclasses.replace(experiment, data=data), model_of_step).save(run.conditions)
-        return bank_of(run.conditions, model)
+        return bank_of(run.conditions, model, _TRAIN_AGAIN)
+
+    def has_bank(self, model: Model) -> bool:
+        """Whether `conditions` exists and can be read; warns of a damaged file, which the caller writes anew."""
+        if not self.conditions.exists():
+            return False
+        try:
+            bank_of(self.conditions, model, "it is written anew")
+        except ValueError as error:
+            warnings.warn(str(error), stacklevel=2)
+            return False
+        return True
 
     def keep_bank(self, model: Model) -> None:
-        """Write `conditions` of a query-based model, if its checkpoint was chosen by its step.
+        """Write `conditions` of a query-based model, if its checkpoint was chosen by its step, and check the file.
 
         Raises:
-          ValueError: if the training corpus is needed and not prepared.
+          ValueError: if the training corpus is needed and not prepared, or the file of a finished run is damaged.
         """
-        if self.step is not None and "query" in model.system.cues and not self.conditions.exists():
+        if "query" not in model.system.cues:
+            return
+        if self.step is not None and not self.has_bank(model):
             self.bank(model).save(self.conditions)
+        if self.conditions.exists():
+            bank_of(self.conditions, model, _TRAIN_AGAIN)
 
 
-def bank_of(path: Path, model: Model) -> Bank:
+# What to do about a damaged file of conditions.
+_TRAIN_AGAIN = "start the same `qsep train` again, which writes the file anew"
+
+
+def bank_of(path: Path, model: Model, remedy: str) -> Bank:
     """The conditions of the training tracks in a file, with the structure of the model's conditions.
+
+    Args:
+      remedy: What the user can do about a file that is damaged.
 
     Raises:
       ValueError: if the file is missing or damaged.
     """
-    query = jax.ShapeDtypeStruct((1, model.system.query_samples, 1), jnp.float32)
-    like = jax.eval_shape(lambda cue: model.system.condition(model.variables, {"query": cue}), query)
-    return Bank.load(path, like)
+    return Bank.load(path, condition_shapes(model), remedy)
 
 
 def commit() -> str | None:

@@ -10,6 +10,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from qsep_jax.runs.bundle import find_model
 from qsep_jax.systems.base import System, Variables
+from qsep_jax.systems.shapes import check_finite, check_names_and_shapes, variable_shapes
 from qsep_jax.training.settings import Train
 
 
@@ -51,8 +52,7 @@ def published_variables(system: System, weights: dict[str, str]) -> Variables:
     Raises:
       ValueError: if a network has no weights, or a path cannot be read or does not fit.
     """
-    batch = system.noise(np.random.default_rng(0), 1)
-    shapes: Variables = jax.eval_shape(lambda: system.init(jax.random.key(0), batch))
+    shapes = variable_shapes(system)
     missing = sorted({network for networks in shapes.values() for network in networks} - set(weights))
     if missing:
         networks = " ".join(f"{network} FILE" for network in (*weights, *missing))
@@ -90,11 +90,8 @@ def _matched(arrays: Any, like: Any, where: str) -> Any:
     Raises:
       ValueError: if their paths or shapes differ; the message begins with `where`.
     """
+    check_names_and_shapes(arrays, like, where)
     flat: dict[str, Any] = dict(flatten_dict(arrays, sep="/"))
     expected: dict[str, Any] = dict(flatten_dict(like, sep="/"))
-    if missing := sorted(set(flat) ^ set(expected)):
-        raise ValueError(f"{where} is of another form: '{missing[0]}' is in only one of file and model")
-    for path, leaf in expected.items():
-        if np.shape(flat[path]) != leaf.shape:
-            raise ValueError(f"{where}/{path} has shape {np.shape(flat[path])}, this model expects {leaf.shape}")
+    check_finite(flat, where)
     return unflatten_dict({path: np.asarray(flat[path], leaf.dtype) for path, leaf in expected.items()}, sep="/")

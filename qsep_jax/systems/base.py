@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from data_pipelines.schema import MIXTURE, TARGET
+from data_pipelines.schema import MIXTURE, TARGET, check_name
+from qsep_jax.systems.bounds import check_fields
 
 # {collection: {network: tree}}, float32.
 Variables = dict[str, Any]
@@ -23,6 +24,9 @@ Batch = Mapping[str, Any]
 BatchSpec = Mapping[str, Any]
 # A tree of [B, …]; () for a system that takes no condition.
 Condition = Any
+
+# Largest sample rate in Hz, number of channels, and length of a chunk or an example: 25 minutes at 44.1 kHz.
+MOST_RATE, MOST_CHANNELS, MOST_SAMPLES = 2**20, 1024, 2**26
 
 
 class Aux(NamedTuple):
@@ -151,6 +155,7 @@ class System(abc.ABC):
     """A separation method: its networks, losses and phases. A frozen dataclass that is its own config.
 
     A subclass registers itself and is stored in `config.json` by the name `module:Class` (`qsep_jax.systems.registry`).
+    Its numbers are checked when it is created (`qsep_jax.systems.bounds`).
 
     Attributes:
       registered: Every subclass by its name `module:Class`.
@@ -169,6 +174,42 @@ class System(abc.ABC):
     def __init_subclass__(cls, **options: Any):
         super().__init_subclass__(**options)
         System.registered[f"{cls.__module__}:{cls.__qualname__}"] = cls
+        checks_of_class: Callable[..., None] = cls.__post_init__
+
+        # The numbers are checked before the checks of the class, which compute with them, and so in every class.
+        def checked_post_init(self: System, *arguments: Any) -> None:
+            if type(self) is cls:
+                check_fields(self)
+            checks_of_class(self, *arguments)
+            if type(self) is cls:
+                self._check_contract()
+
+        cls.__post_init__ = checked_post_init
+
+    def __post_init__(self, *arguments: Any) -> None:  # noqa: B027 (a class need not have checks of its own)
+        """Check the fields; a class that has checks of its own overrides it."""
+
+    def _check_contract(self) -> None:
+        """Check the names of the stems, and the sizes that training and inference allocate.
+
+        Raises:
+          ValueError: if a name is no plain name or occurs twice, or a size is out of its bounds.
+        """
+        for stem in self.stems:
+            check_name(stem, "the name of a stem in system.stems")
+        if len(set(self.stems)) < len(self.stems):
+            raise ValueError(f"system.stems has a name twice: {', '.join(self.stems)}")
+        sizes = {
+            "sample_rate": (1, MOST_RATE, self.sample_rate),
+            "input_channels": (1, MOST_CHANNELS, self.input_channels),
+            "chunk_samples": (1, MOST_SAMPLES, self.chunk_samples),
+            "example_samples": (1, MOST_SAMPLES, self.example_samples),
+            "query_samples": (1, MOST_SAMPLES, self.query_samples),
+            "context_samples": (0, MOST_SAMPLES, self.context_samples),
+        }
+        for name, (least, most, size) in sizes.items():
+            if not least <= size <= most:
+                raise ValueError(f"{name} of the system must be {least} to {most}, not {size}")
 
     @property
     @abc.abstractmethod

@@ -18,6 +18,7 @@ from qsep_jax.models import tasnet_weights, torch_weights
 from qsep_jax.models.conv_tasnet import ConvTasNet
 from qsep_jax.nn.tcn import StoredActivations
 from qsep_jax.systems.base import Aux, Batch, BatchSpec, Optimizer, Phase, System, Variables
+from qsep_jax.systems.bounds import MOST_LEVELS, bounded
 from qsep_jax.systems.one_shot import Adaptation
 
 # Smallest standard deviation by which an example is normalised (-60 dB re full scale).
@@ -60,8 +61,8 @@ class Cantisani2021(System):
     bottleneck: int = 256
     hidden: int = 512
     kernel: int = 3
-    blocks: int = 10
-    repeats: int = 4
+    blocks: int = bounded(10, most=MOST_LEVELS)
+    repeats: int = bounded(4, most=MOST_LEVELS)
     keep: StoredActivations = "hidden"
     optimizer: Optimizer = Optimizer(learning_rate=3e-4)
     adaptation: Adaptation = PUBLISHED

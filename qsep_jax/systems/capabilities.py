@@ -21,6 +21,7 @@ from typing import Protocol, runtime_checkable
 from jax import Array
 
 from qsep_jax.systems.base import Condition, System, Variables
+from qsep_jax.systems.bounds import MOST_PIXELS, MOST_PLAYERS, bounded
 from qsep_jax.systems.one_shot import Adaptation
 
 
@@ -91,10 +92,10 @@ class PlayerFrames:
       slots: Largest number of players; empty slots are zeros.
     """
 
-    frames: int = 1
+    frames: int = bounded(1, most=MOST_PLAYERS)
     spacing: float = 1.2
-    size: int = 224
-    slots: int = 7
+    size: int = bounded(224, most=MOST_PIXELS)
+    slots: int = bounded(7, most=MOST_PLAYERS)
 
 
 @runtime_checkable

@@ -21,6 +21,7 @@ from qsep_jax.models import torch_weights
 from qsep_jax.models.resnet import ResNet, ResNetSize, apply_to_frames
 from qsep_jax.models.visual import InstrumentLogits, adaptive_max_pool
 from qsep_jax.systems.base import Aux, Batch, BatchSpec, Optimizer, Phase, System, Variables
+from qsep_jax.systems.bounds import MOST_PIXELS, bounded
 
 STREAM = "separation"
 RESNET_50 = ResNetSize()
@@ -47,7 +48,7 @@ class FrameClassifier(System):
     stems: tuple[str, ...] = tuple(INSTRUMENTS)
     sample_rate: int = 11_025
     samples: int = 65_536
-    size: int = 224
+    size: int = bounded(224, most=MOST_PIXELS)
     resnet: ResNetSize = RESNET_50
     hidden: int = 1024
     optimizer: Optimizer = ADAM

@@ -21,6 +21,7 @@ from qsep_jax.losses.variational import kl_to_standard_normal, sample_normal
 from qsep_jax.models.query_net import QueryNet
 from qsep_jax.models.unet import QueryUNet
 from qsep_jax.systems.base import Aux, Batch, BatchSpec, Optimizer, Phase, System, Variables
+from qsep_jax.systems.bounds import LONGEST_WINDOW, MOST_FRAMES, MOST_LEVELS, bounded
 
 # Collection of the variables with the updates so far of what grows from zero.
 WARMUP = "warmup"
@@ -63,15 +64,15 @@ class Lee2019(System):
 
     stems: tuple[str, ...] = FOUR_STEMS
     sample_rate: int = 22_050
-    window_length: int = 1024
+    window_length: int = bounded(1024, most=LONGEST_WINDOW)
     hop_length: int = 256
-    frames: int = 256
+    frames: int = bounded(256, most=MOST_FRAMES)
     compression: Literal["none", "log1p"] = "none"
-    query_channels: tuple[int, ...] = (32, 32, 64, 64, 128, 128)
+    query_channels: tuple[int, ...] = bounded((32, 32, 64, 64, 128, 128), longest=MOST_LEVELS)
     query_hidden: int = 128
     latent_size: int = 32
     initial_log_variance: float = 0.0
-    channels: tuple[int, ...] = (64, 128, 256, 512, 512, 512, 512, 512, 512)
+    channels: tuple[int, ...] = bounded((64, 128, 256, 512, 512, 512, 512, 512, 512), longest=MOST_LEVELS)
     mask_adain: bool = False
     reconstruction_weight: float = 10.0
     kl_weight: float = 0.01

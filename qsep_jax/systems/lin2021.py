@@ -21,6 +21,7 @@ from qsep_jax.losses.reconstruction import l1
 from qsep_jax.losses.transcription import frame_cross_entropy
 from qsep_jax.models.msi import MSI
 from qsep_jax.systems.base import Aux, Batch, BatchSpec, Optimizer, Phase, System, Variables
+from qsep_jax.systems.bounds import LONGEST_WINDOW, MOST_FRAMES, MOST_LEVELS, bounded
 
 STREAM = "pairs"
 AMSGRAD = Optimizer("amsgrad", learning_rate=5e-4)
@@ -74,15 +75,15 @@ class Lin2021(System):
 
     stems: tuple[str, ...] = SEEN_INSTRUMENTS
     sample_rate: int = 16_000
-    window_length: int = 2048
-    fft_length: int = 0
+    window_length: int = bounded(2048, most=LONGEST_WINDOW)
+    fft_length: int = bounded(0, least=0, most=LONGEST_WINDOW)
     hop_length: int = 160
-    frames: int = 300
-    channels: tuple[int, ...] = (2, 4, 8, 16, 32, 64)
-    query_channels: tuple[int, ...] = (2, 4)
-    query_layers: int = 1
+    frames: int = bounded(300, most=MOST_FRAMES)
+    channels: tuple[int, ...] = bounded((2, 4, 8, 16, 32, 64), longest=MOST_LEVELS)
+    query_channels: tuple[int, ...] = bounded((2, 4), longest=MOST_LEVELS)
+    query_layers: int = bounded(1, most=MOST_LEVELS)
     latent_size: int = 6
-    transcriber_channels: tuple[int, ...] = (128, 256)
+    transcriber_channels: tuple[int, ...] = bounded((128, 256), longest=MOST_LEVELS)
     decoding: Literal["nothing", "skips", "disentangled"] = "disentangled"
     transcription: bool = True
     translation_invariance: bool = False

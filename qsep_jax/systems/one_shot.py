@@ -14,6 +14,7 @@ from jax import Array
 
 from data_pipelines.schema import ACTIVE, MIXTURE, UNIT
 from qsep_jax.systems.base import RANGER, Aux, Optimizer, Phase, System, Variables
+from qsep_jax.systems.bounds import bounded
 
 # Network under `params` that holds the conditions of the stems of a conditioned system, so that they can be trained.
 CONDITION = "condition"
@@ -51,7 +52,7 @@ class Adaptation:
     seconds: float = 10.0
     hop: float = 1.0
     pitch_copies: int = 0
-    semitones: int = 12
+    semitones: int = bounded(12, least=0)
     optimizer: Optimizer = RANGER
 
     def __post_init__(self):

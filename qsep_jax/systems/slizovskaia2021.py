@@ -25,6 +25,7 @@ from qsep_jax.models import conditioned_unet_weights, torch_weights
 from qsep_jax.models.mask_unet import MaskUNet
 from qsep_jax.systems import curriculum
 from qsep_jax.systems.base import Aux, Batch, BatchSpec, Optimizer, Phase, System, Variables
+from qsep_jax.systems.bounds import LONGEST_WINDOW, MOST_FRAMES, MOST_LEVELS, bounded
 from qsep_jax.systems.visual import Visual, VisualEncoder
 
 STREAM = "separation"
@@ -72,13 +73,13 @@ class Slizovskaia2021(System):
 
     stems: tuple[str, ...] = tuple(INSTRUMENTS)
     sample_rate: int = 11_025
-    window_length: int = 1022
+    window_length: int = bounded(1022, most=LONGEST_WINDOW)
     hop_length: int = 256
-    frames: int = 256
+    frames: int = bounded(256, most=MOST_FRAMES)
     frequency_scale: Literal["linear", "logarithmic"] = "linear"
     level_scale: Literal["db", "log"] = "db"
     input_noise: float = 0.0
-    channels: tuple[int, ...] = (16, 32, 64, 128, 256, 512)
+    channels: tuple[int, ...] = bounded((16, 32, 64, 128, 256, 512), longest=MOST_LEVELS)
     heads: bool = False
     output: Literal["ratio", "binary", "magnitude"] = "ratio"
     competing: bool = True

@@ -23,6 +23,7 @@ from qsep_jax.models import torch_weights
 from qsep_jax.models.resnet import ResNet, ResNetSize, apply_to_frames
 from qsep_jax.models.sound_of_pixels import RESNET_18, FrameHead, SoundNet, Synthesizer
 from qsep_jax.systems.base import Aux, Batch, BatchSpec, Condition, Optimizer, Phase, System, Variables
+from qsep_jax.systems.bounds import LONGEST_WINDOW, MOST_FRAMES, MOST_LEVELS, MOST_PIXELS, MOST_PLAYERS, bounded
 from qsep_jax.systems.capabilities import PlayerFrames
 
 STREAM = "separation"
@@ -66,18 +67,18 @@ class SoundOfPixels(System):
 
     stems: tuple[str, ...] = tuple(INSTRUMENTS)
     sample_rate: int = 11_025
-    window_length: int = 1022
+    window_length: int = bounded(1022, most=LONGEST_WINDOW)
     hop_length: int = 256
-    frames: int = 256
-    bins: int = 256
-    levels: int = 7
+    frames: int = bounded(256, most=MOST_FRAMES)
+    bins: int = bounded(256, most=LONGEST_WINDOW)
+    levels: int = bounded(7, most=MOST_LEVELS)
     channels: int = 64
     outputs: int = 32
     resnet: ResNetSize = RESNET_18
-    frames_seen: int = 3
+    frames_seen: int = bounded(3, most=MOST_PLAYERS)
     spacing: float = 3.0
-    size: int = 224
-    slots: int = 7
+    size: int = bounded(224, most=MOST_PIXELS)
+    slots: int = bounded(7, most=MOST_PLAYERS)
     lowest_volume: float = 0.5
     highest_volume: float = 1.5
     zoom: float = 1.1

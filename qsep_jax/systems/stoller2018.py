@@ -20,6 +20,7 @@ from qsep_jax.losses.adversarial import gradient_norms, gradient_penalty, wasser
 from qsep_jax.models import critic
 from qsep_jax.models.valid_unet import Extent, ValidUNet, extent
 from qsep_jax.systems.base import Aux, Batch, BatchSpec, Optimizer, Phase, System, Variables
+from qsep_jax.systems.bounds import LONGEST_WINDOW, MOST_FRAMES, MOST_LEVELS, bounded
 
 # Streams: songs with stems, mixtures without stems, and the mixtures of the critics' updates. The real recordings of a
 # source are the stream with the name of the source.
@@ -56,14 +57,14 @@ class Stoller2018(System):
 
     stems: tuple[str, ...] = ("vocals", "accompaniment")
     sample_rate: int = 8_192
-    window_length: int = 512
+    window_length: int = bounded(512, most=LONGEST_WINDOW)
     hop_length: int = 256
-    frames: int = 64
-    channels: tuple[int, ...] = (16, 32, 64, 128, 256)
-    critics: tuple[str, ...] = ("vocals", "accompaniment")
+    frames: int = bounded(64, most=MOST_FRAMES)
+    channels: tuple[int, ...] = bounded((16, 32, 64, 128, 256), longest=MOST_LEVELS)
+    critics: tuple[str, ...] = bounded(("vocals", "accompaniment"), shortest=0)
     critic_channels: int = 32
     critic_hidden: int = 32
-    critic_updates: int = 5
+    critic_updates: int = bounded(5, least=0)
     adversarial_weight: float = 0.001
     additivity_weight: float = 0.001
     penalty_weight: float = 10.0

@@ -1,7 +1,9 @@
 """Conditions: windows of a query, interpolation, distance, and the bank of the training tracks."""
 
 import dataclasses
+import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -141,9 +143,10 @@ def test_cosine_distance_concatenates_leaves_and_allows_zeros():
 BANK = Bank(
     {
         "vocals": {"song a": {"z": unit(1, 0)}, "song/b": {"z": unit(0, 2)}},
-        "Schlagzeug, groß": {"song a": {"z": unit(-1, 0.5)}},
+        "Schlagzeug (groß)": {"song a": {"z": unit(-1, 0.5)}},
     }
 )
+LIKE = {"z": jax.ShapeDtypeStruct((1, 2), jnp.float32)}
 
 
 def test_bank_returns_means_and_nearest_tracks():
@@ -156,13 +159,13 @@ def test_bank_returns_means_and_nearest_tracks():
     "call", [BANK.mean, lambda stem: BANK.nearest(stem, {"z": unit(1, 0)})], ids=["mean", "nearest"]
 )
 def test_the_error_for_an_unknown_label_lists_the_known_ones(call):
-    with pytest.raises(ValueError, match="unknown label 'flute'; this model knows vocals, Schlagzeug, groß"):
+    with pytest.raises(ValueError, match="unknown label 'flute'; this model knows vocals, Schlagzeug"):
         call("flute")
 
 
 def test_bank_can_be_saved_and_loaded(tmp_path):
     BANK.save(tmp_path / "bank.npz")
-    loaded = Bank.load(tmp_path / "bank.npz", {"z": unit(0, 0)})
+    loaded = Bank.load(tmp_path / "bank.npz", LIKE, "")
     assert [path.name for path in tmp_path.iterdir()] == ["bank.npz"]
     assert list(loaded.tracks) == list(BANK.tracks)
     for stem, tracks in BANK.tracks.items():
@@ -186,8 +189,46 @@ def test_a_damaged_bank_is_refused(tmp_path, damage):
         path.write_bytes(
             {"empty": b"", "truncated": content[: len(content) // 2], "flipped": flipped, "text": b"hello"}[damage]
         )
-    with pytest.raises(ValueError, match=r"bank.npz cannot be read .* finish its training"):
-        Bank.load(path, {"z": unit(0, 0)})
+    missing = r"there is no .*bank.npz: the run has no class means; finish its training"
+    with pytest.raises(
+        ValueError, match=missing if damage == "missing" else r"bank.npz cannot be read .*: train again"
+    ):
+        Bank.load(path, LIKE, "train again")
+
+
+def write_conditions(path, names, **arrays):
+    np.savez(path, names=json.dumps(names), **arrays)
+
+
+@pytest.mark.parametrize(
+    ("names", "condition", "message"),
+    [
+        (
+            [["a", "b"]],
+            np.zeros((1, 3), np.float32),
+            r"the condition of a, b is float32 \[1, 3\], this model has float32",
+        ),
+        ([["a", "b"]], np.zeros((1, 2)), r"the condition of a, b is float64 \[1, 2\], this model has float32 \[1, 2\]"),
+        ([["a", "b"]], np.full((1, 2), np.nan, np.float32), "holds values that are not finite"),
+        ([["../a", "b"]], unit(0, 0), "the name of a stem is '../a'"),
+        ([["a@b", "b"]], unit(0, 0), "the name of a stem is 'a@b'"),
+        ([["a", "\x1b[2J"]], unit(0, 0), "of a track has control characters"),
+        ([["a", "b"], ["a", "c"]], unit(0, 0), "it lacks '1/0'"),
+        ([["a"]], unit(0, 0), "no pairs of a stem and a track"),
+        ({"a": 1}, unit(0, 0), "no pairs of a stem and a track"),
+        ([[1, 2]], unit(0, 0), "no pairs of a stem and a track"),
+    ],
+)
+def test_conditions_of_another_form_are_refused(tmp_path, names, condition, message):
+    write_conditions(tmp_path / "bank.npz", names, **{"0/0": condition})
+    with pytest.raises(ValueError, match=rf"bank.npz cannot be read \(.*{message}.*\): train again"):
+        Bank.load(tmp_path / "bank.npz", LIKE, "train again")
+
+
+def test_deep_names_are_refused(tmp_path):
+    np.savez(tmp_path / "bank.npz", names="[" * 100_000)
+    with pytest.raises(ValueError, match="its names are no JSON"):
+        Bank.load(tmp_path / "bank.npz", LIKE, "train again")
 
 
 def test_make_bank_averages_per_track_and_skips_silence():

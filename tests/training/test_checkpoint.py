@@ -67,9 +67,9 @@ def test_a_damaged_checkpoint_says_what_deleting_it_leads_to(tmp_path):
     for step, remedy in ((4, "to go on from step 2"), (2, "to start again, since there is no earlier one")):
         for path in (tmp_path / f"step_{step}" / "variables").rglob("manifest.ocdbt"):
             without_last_byte(path)
-        with Checkpoints(tmp_path, independent=True) as checkpoints:
-            with pytest.raises(ValueError, match=f"Delete {tmp_path}/step_{step} {remedy}") as error_info:
-                checkpoints.restore_variables(step)
+        refused = pytest.raises(ValueError, match=f"Delete {tmp_path}/step_{step} {remedy}")
+        with Checkpoints(tmp_path, independent=True) as checkpoints, refused as error_info:
+            checkpoints.restore_variables(step)
         assert "tensorstore" not in str(error_info.value).lower()
         assert "\n" not in str(error_info.value)
 
