@@ -207,7 +207,6 @@ def read_csv(path: Path | str) -> np.ndarray:
 
 def _note(row: list[str], where: str) -> list[float]:
     """The note in a row of a table; `where` names the line in error messages."""
-    text = repr(",".join(row))[:80]
     try:
         onset, offset, pitch = map(float, row[:3])
     except ValueError:
