@@ -5,6 +5,7 @@ the process, so the next process that writes to the same folder removes it.
 """
 
 import contextlib
+import errno
 import fcntl
 import functools
 import hashlib
@@ -15,6 +16,7 @@ import shutil
 import socket
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,8 @@ from typing import Any
 _UNFINISHED = re.compile(r"\.(?P<process>\d+)(@(?P<host>[^@]+?)(~\w+)?)?\.part$")
 # Seconds after which a file without a host, and with a process that this host does not have, is taken for abandoned.
 _ABANDONED = 3600.0
+# Errors of file systems that have no locks, as some of networks and of object storage.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 # The remedy where a file cannot be written.
 FREE_SPACE = "make room on the disk, or allow writing"
 
@@ -188,6 +192,9 @@ def _lock(lock: Path, path: Path, wait: bool) -> int:
             worker = f"process {process} on {host}" if host else "another process"
             raise ValueError(f"{path}: {worker} is at work here: wait for its end, or stop it") from None
         except BaseException as error:
+            if isinstance(error, OSError) and error.errno in _NO_LOCKS:
+                warnings.warn(f"{path.parent} has no locks: let no other process write to {path}", stacklevel=4)
+                return descriptor
             os.close(descriptor)
             if isinstance(error, OSError):
                 raise OSError(error.errno, f"cannot be locked: {error.strerror}", str(lock)) from None

@@ -53,6 +53,7 @@ MARKERS = {
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the tests that take more than five seconds, too")
     parser.addoption("--kills", type=int, default=8, help="kills of tests/test_kills.py over all commands (8)")
+    parser.addoption("--long", action="store_true", help="ten times the work of tests/test_long_runs.py")
     parser.addoption("--kill-seed", type=int, default=0, help="seed of their moments (0)")
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import soundfile
 from array_record.python.array_record_module import ArrayRecordReader
+from safetensors import safe_open
 
 from data_pipelines.annotations.note_files import write_midi
 from data_pipelines.prepared import records
@@ -148,6 +149,7 @@ def _content(path: Path) -> Any:
         ".json": lambda path: _without_times(json.loads(path.read_text())),
         ".jsonl": lambda path: [_without_times(json.loads(line)) for line in path.read_text().splitlines()],
         ".npz": lambda path: {name: leaf.tobytes() for name, leaf in np.load(path).items()},
+        ".safetensors": _tensors,
         ".wav": lambda path: soundfile.read(path, dtype="int32")[0].tobytes(),
     }
     if path.name == "manifest.json":  # it lists all commands, the last of which is compared
@@ -156,6 +158,19 @@ def _content(path: Path) -> Any:
         reader = ArrayRecordReader(str(path))  # protobuf writes the fields of a record in a varying order
         return [records.fields(reader.read([number])[0]) for number in range(reader.num_records())]
     return readers.get(path.suffix, Path.read_bytes)(path)
+
+
+def _tensors(path: Path) -> dict[str, Any]:
+    with safe_open(path, "numpy") as file:
+        arrays = {name: file.get_tensor(name).tobytes() for name in file.keys()}  # noqa: SIM118
+        return {**arrays, "": _without_times({name: _json(text) for name, text in (file.metadata() or {}).items()})}
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def _without_times(content: Any) -> Any:

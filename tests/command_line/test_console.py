@@ -12,9 +12,7 @@ def refuse_array() -> None:
 
 
 def refuse_buffer() -> None:
-    raise jax.errors.JaxRuntimeError(
-        "RESOURCE_EXHAUSTED: Out of memory allocating 137438953472 bytes.\nBuffer table:\n"
-    )
+    raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 137438953472 bytes.\nBuffers:\n")
 
 
 @pytest.mark.parametrize(("main", "reason"), [(refuse_array, "Unable to allocate"), (refuse_buffer, "Out of memory a")])

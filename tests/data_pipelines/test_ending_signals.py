@@ -30,13 +30,17 @@ def test_a_signal_cleans_up_and_ends_with_its_code(number, tmp_path, capsys):
 
 
 def test_a_second_signal_does_not_interrupt_the_cleanup():
-    cleaned = False
-    with pytest.raises(signals.Ended), signals.as_exits():
+    cleaned = []
+
+    def work() -> None:
         try:
             os.kill(os.getpid(), signal.SIGTERM)
         finally:
             os.kill(os.getpid(), signal.SIGTERM)
-            cleaned = True
+            cleaned.append(True)
+
+    with pytest.raises(signals.Ended), signals.as_exits():
+        work()
     assert cleaned
 
 

@@ -1,5 +1,6 @@
 """One process at a time works on a path; nothing is left of the lock."""
 
+import errno
 import multiprocessing
 import os
 import socket
@@ -70,4 +71,14 @@ def test_the_lock_ends_with_a_killed_process(tmp_path):
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"), locked(tmp_path / "file" / "x"):
+        pass
+
+
+def test_a_file_system_without_locks_gives_a_warning(tmp_path, monkeypatch):
+    def flock(*_) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    message = f"{tmp_path} has no locks: let no other process write to {tmp_path}/run"
+    with pytest.warns(UserWarning, match=message), locked(tmp_path / "run", wait=False):
         pass

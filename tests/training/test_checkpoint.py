@@ -67,11 +67,11 @@ def test_a_damaged_checkpoint_says_what_deleting_it_leads_to(tmp_path):
     for step, remedy in ((4, "to go on from step 2"), (2, "to start again, since there is no earlier one")):
         for path in (tmp_path / f"step_{step}" / "variables").rglob("manifest.ocdbt"):
             without_last_byte(path)
-        refused = pytest.raises(ValueError, match=f"Delete {tmp_path}/step_{step} {remedy}")
-        with Checkpoints(tmp_path, independent=True) as checkpoints, refused as error_info:
+        message = f"Delete {tmp_path}/step_{step} {remedy}"
+        with Checkpoints(tmp_path, independent=True) as checkpoints, pytest.raises(ValueError, match=message) as error:
             checkpoints.restore_variables(step)
-        assert "tensorstore" not in str(error_info.value).lower()
-        assert "\n" not in str(error_info.value)
+        assert "tensorstore" not in str(error.value).lower()
+        assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_damaged_checkpoint_says_what_deleting_it_leads_to(tmp_path):
     [
         (OSError(28, "No space left on device"), "No space left on device"),
         (
-            ValueError("RESOURCE_EXHAUSTED: Error writing: No space left on device [tensorstore_spec='{}']"),
+            ValueError("RESOURCE_EXHAUSTED: No space left on device [tensorstore_spec='{}']"),
             "No space l",
         ),
         (PermissionError(13, "Permission denied"), "Permission denied"),
