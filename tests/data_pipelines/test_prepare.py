@@ -1,5 +1,6 @@
 """`prepare` shows only complete corpora, continues after a kill, and notices changed options and inputs."""
 
+import json
 import os
 import shutil
 import signal
