@@ -23,6 +23,7 @@ class Levels:
     chunk_samples: int = 16
     context_samples: int = 2
     input_channels: int = 1
+    sample_rate: int = 8000
 
     def condition(self, variables, cues):
         query = cues["query"][..., 0]
