@@ -2,7 +2,7 @@
 
 import difflib
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def composed(name: str) -> str:
@@ -37,16 +37,14 @@ def choose(name: str, known: Iterable[str], kind: str = "label", introduction: s
     known = list(known)
     matched = match(name, known)
     if matched is None:
-        similar = nearest(name, known)
-        question = (
-            f"did you mean '{similar}'? {introduction[:1].upper()}{introduction[1:]}" if similar else introduction
-        )
-        raise ValueError(f"unknown {kind} '{name}'; {question} {', '.join(known) or 'none'}")
+        raise ValueError(f"unknown {kind} '{name}'; {known_names(name, known, introduction)}")
     return matched
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The known name that is most similar to `name`, or an empty text if none is."""
+def known_names(name: str, known: Sequence[str], introduction: str) -> str:
+    """The end of an error message about an unknown name: the most similar known one, if one is, and a list of all."""
     by_form = {folded(other): other for other in known}
     similar = difflib.get_close_matches(folded(name), by_form, n=1)
-    return by_form[similar[0]] if similar else ""
+    if similar:
+        introduction = f"did you mean '{by_form[similar[0]]}'? {introduction[:1].upper()}{introduction[1:]}"
+    return f"{introduction} {', '.join(known) or 'none'}"

@@ -257,7 +257,7 @@ def test_other_refusals(separator, bundles, mix, tmp_path):
         separator.separate_file(mix, mix.parent, label="violin", query=mix, name="{stem}.{ext}")
     with pytest.raises(ValueError, match="alpha must be between 0 and 1"):
         separator.interpolate(separator.mean("violin"), separator.mean("cello"), 2.0)
-    with pytest.raises(ValueError, match="the activations name 'drums'"):
+    with pytest.raises(ValueError, match="unknown stem of the activations 'drums'; the stems are violin, cello"):
         separator.adapt(noise(32_000), 16_000, {"drums": [(0, 1)]}, labels=["violin", "cello"])
     with pytest.raises(AttributeError, match="no attribute 'laod'"):
         _ = qsep_jax.laod

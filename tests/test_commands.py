@@ -106,7 +106,7 @@ def broken(folder: Path) -> dict[str, Path]:
     soundfile.write(paths["fast"], np.ones(4_000), 200_000)
     paths["text"].write_text("not audio")
     paths["extension"] = folder / "mix.txt"
-    paths["extension"].write_bytes(content)
+    paths["extension"].write_text("not audio, as its extension says")
     return {**paths, "silent": folder / "silent.wav"}
 
 
@@ -115,7 +115,7 @@ def broken(folder: Path) -> dict[str, Path]:
     [
         ("missing", "missing.wav: no such file"),
         ("truncated", "truncated.wav: is truncated"),
-        ("extension", "mix.txt: '.txt' is not a known audio extension"),
+        ("extension", "mix.txt: cannot be read as audio"),
         ("empty", "empty.wav: holds no samples"),
         ("silent", "silent.wav"),
         ("nan", "nan.wav: sample 0 is NaN"),
@@ -144,7 +144,8 @@ def test_other_mistakes_are_one_line(run, sounds, capsys, tmp_path):
     refused(capsys, "--iterations must be 0 or more", separate, *ask, *query, "--iterations", "-1")
     (sounds / "again").mkdir()
     shutil.copy(mix, sounds / "again")
-    refused(capsys, "would be an output of both", separate, mix, sounds / "again" / "mix.wav", *ask[:2], *query)
+    two = (mix, sounds / "again" / "mix.wav", "--name", "{stem}.wav")
+    refused(capsys, "would be an output of both", separate, *two, *ask[:2], *query)
     refused(capsys, "is no run folder", separate, "--model", tmp_path, mix, *query, "--out", sounds / "out")
     (tmp_path / "file").write_text("")
     refused(capsys, "file", separate, "--model", run, mix, *query, "--out", tmp_path / "file")

@@ -128,10 +128,10 @@ def test_long_files_and_other_formats(bundles, tmp_path):
     names, out = (tmp_path / "long.flac", tmp_path / "x.mp3"), tmp_path / "out"
     options = ("--label", "cello", "--clip", "rescale", "--residual", "--out", out)
     assert command(separate, "--model", bundles["unconditioned"], *names, *options) == 0
-    info = [soundfile.info(out / name) for name in ("long/cello.flac", "x/cello.wav")]
+    info = [soundfile.info(out / name) for name in ("long/cello.flac", "x/cello.mp3")]
     assert [(item.subtype, item.samplerate, item.channels) for item in info] == [
         ("PCM_24", 16_000, 3),
-        ("PCM_16", 44_100, 2),
+        ("MPEG_LAYER_III", 44_100, 2),
     ]
     assert info[0].frames == 200_000
 

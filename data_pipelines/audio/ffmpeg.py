@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from data_pipelines.audio.lengths import truncated
+from data_pipelines.pyav import opened
+
 # Full scale of the integer sample formats of FFmpeg, and the value of silence.
 _INTEGERS = {"uint8": (2.0**7, 2.0**7), "int16": (2.0**15, 0.0), "int32": (2.0**31, 0.0), "int64": (2.0**63, 0.0)}
 # Formats that contain only audio and state its exact length.
@@ -25,7 +28,7 @@ class FfmpegDecoder:
 
     Args:
       path: The file.
-      container: Name of the container.
+      name: Name of the container.
       demuxer: FFmpeg's name of the format. The content of a file never selects one by itself, as playlists would make
         FFmpeg open other files and addresses.
 
@@ -33,11 +36,11 @@ class FfmpegDecoder:
       ValueError: if FFmpeg cannot open the file, or it holds no audio.
     """
 
-    def __init__(self, path: Path, container: str, demuxer: str):
-        self._path, self._demuxer, self.container = path, demuxer, container
-        with self._opened() as (opened, stream):
+    def __init__(self, path: Path, name: str, demuxer: str):
+        self._path, self._demuxer, self.container = path, demuxer, name
+        with self._opened() as (container, stream):
             self.subtype = stream.codec_context.name
-            first = next(opened.decode(stream), None)
+            first = next(container.decode(stream), None)
             if first is None:
                 raise ValueError(f"{path}: holds no samples")
             # The header of HE-AAC states half of the sample rate; the decoded audio has the true one.
@@ -66,7 +69,7 @@ class FfmpegDecoder:
                 yield np.concatenate(waiting)
             # The index of an MP4 has one entry for each packet, or for each sample of PCM.
             if max(packets, samples_read if self.subtype.startswith("pcm") else 0) < stream.frames:
-                raise ValueError(f"{self._path}: is truncated: its header promises more audio than the file holds")
+                raise truncated(self._path)
 
     def _samples(self, frame: Any) -> np.ndarray:
         if (frame.sample_rate, frame.layout.nb_channels) != (self.sample_rate, self.channels):
@@ -80,17 +83,7 @@ class FfmpegDecoder:
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[tuple[Any, Any]]:
-        import av  # slow, and few files need it
-        from av.error import FFmpegError
-
-        try:
-            with av.open(
-                str(self._path.absolute()), format=self._demuxer, options={"protocol_whitelist": "file"}
-            ) as container:
-                if not container.streams.audio:
-                    raise ValueError(f"{self._path}: holds no audio")
-                stream = container.streams.audio[0]
-                yield container, stream
-        except (FFmpegError, OverflowError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise ValueError(f"{self._path}: cannot be decoded ({reason}); is it damaged or truncated?") from None
+        with opened(self._path, self._demuxer) as container:
+            if not container.streams.audio:
+                raise ValueError(f"{self._path}: holds no audio")
+            yield container, container.streams.audio[0]

@@ -31,6 +31,11 @@ class Length:
     patches: tuple[tuple[int, bytes], ...] = ()
 
 
+def truncated(path: Path) -> ValueError:
+    """The error for a file that holds less audio than its header promises."""
+    return ValueError(f"{path}: is truncated: its header promises more audio than the file holds")
+
+
 def riff(file: BinaryIO, size: int) -> Length:
     """WAV, RF64 and BW64 (EBU Tech 3306), RIFX: the data chunk, whatever chunks are in front of it."""
     magic = _read(file, 0, 4)
@@ -45,17 +50,21 @@ def riff(file: BinaryIO, size: int) -> Length:
     return Length()
 
 
-def channel_mask(path: Path) -> int:
-    """The speakers of the channels of a WAV or RF64 file (`dwChannelMask`), 0 if its header names none."""
-    with path.open("rb") as file:
-        for name, start, length in _chunks(file, path.stat().st_size, 12, "<"):
-            if name == b"fmt ":
-                content = _read(file, start, min(length, 40))
-                extensible = len(content) >= 24 and content[:2] == b"\xfe\xff"
-                return struct.unpack_from("<I", content, 20)[0] if extensible else 0
-            if name == b"data":
-                break
+def channel_mask_position(file: BinaryIO, size: int) -> int:
+    """The position of the speakers of the channels (`dwChannelMask`, four bytes) in a WAV or RF64 file; 0 if none."""
+    for name, start, length in _chunks(file, size, 12, "<"):
+        if name == b"fmt " and length >= 24 and _read(file, start, 2) == b"\xfe\xff":
+            return start + 20
+        if name in (b"fmt ", b"data"):
+            break
     return 0
+
+
+def channel_mask(path: Path) -> int:
+    """The speakers of the channels of a WAV or RF64 file, 0 if its header names none."""
+    with path.open("rb") as file:
+        position = channel_mask_position(file, path.stat().st_size)
+        return int.from_bytes(_read(file, position, 4), "little") if position else 0
 
 
 def aiff(file: BinaryIO, size: int) -> Length:

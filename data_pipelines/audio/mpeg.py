@@ -23,13 +23,11 @@ class Header:
     Attributes:
       kind: Version, layer and sample rate, which all frames of a file share.
       length: Bytes of the frame, 0 for the free format.
-      samples: Samples per channel of the frame.
       information: Position within the frame of a Xing or Info tag.
     """
 
     kind: tuple[int, int, int]
     length: int
-    samples: int
     information: int
 
 
@@ -40,12 +38,10 @@ class Frames:
     Attributes:
       count: Number of whole frames of audio.
       promised: Number that the Xing, Info or VBRI tag states; None without one.
-      samples: Samples per channel of each frame.
     """
 
     count: int
     promised: int | None
-    samples: int
 
 
 def frame_header(data: bytes) -> Header | None:
@@ -63,7 +59,7 @@ def frame_header(data: bytes) -> Header | None:
         bits = _BITRATES[first, layer][bitrate - 1] * 1000 * samples // 8 // hertz
         length = (bits // 4 + padding) * 4 if layer == 1 else bits + padding
     information = 4 + ((17 if mono else 32) if first else (9 if mono else 17))
-    return Header((version, layer, hertz), length, samples, information)
+    return Header((version, layer, hertz), length, information)
 
 
 def id3_length(head: bytes) -> int:
@@ -95,10 +91,10 @@ def frames(path: Path) -> Frames | None:
             raise ValueError(f"{path}: is no MP3: it holds no frame; is it damaged or misnamed?")
         if not header.length:
             return None
-        kind, samples = header.kind, header.samples
+        kind = header.kind
         promised = _promised(data[position : position + header.length], header)
         count = 0 if promised is None else -1  # the frame of the tag holds no audio
-        while header is not None and header.kind == kind:
+        while header is not None and header.length and header.kind == kind:
             if position + header.length > len(data):
                 raise ValueError(f"{path}: is truncated: its last frame is incomplete")
             count, position = count + 1, position + header.length
@@ -106,7 +102,7 @@ def frames(path: Path) -> Frames | None:
         following = _next(data, position, kind)
         if following is not None:
             raise ValueError(f"{path}: is damaged: bytes {position} to {following} are no MP3 frames")
-    return Frames(count, promised, samples)
+    return Frames(count, promised)
 
 
 def _start(data: mmap.mmap) -> int:

@@ -1,6 +1,7 @@
 """The pages of an Ogg file (RFC 3533): where its links begin, and whether all pages are there."""
 
 import dataclasses
+import mmap
 import struct
 import zlib
 from pathlib import Path
@@ -30,14 +31,13 @@ def links(path: Path) -> list[Link]:
     Raises:
       ValueError: if a page is damaged or missing, or the last page of a stream is missing.
     """
-    size, position = path.stat().st_size, 0
+    position = 0
     result: list[Link] = []
     open_streams: dict[int, int] = {}  # number of the next page, by serial number
     start, streams = 0, 0
-    with path.open("rb") as file:
-        while position < size:
-            file.seek(position)
-            page = _page(file.read(_HEADER.size + 255 + 255 * 255), path, position)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        while position < len(data):
+            page = _page(data, position, path)
             flags, serial, number = page[5], *struct.unpack_from("<II", page, 14)
             if flags & _BEGINS:
                 open_streams[serial], streams = number, streams + 1
@@ -55,15 +55,16 @@ def links(path: Path) -> list[Link]:
     return result
 
 
-def _page(data: bytes, path: Path, position: int) -> bytes:
-    """The page at the beginning of `data`, with its checksum verified."""
-    if len(data) < _HEADER.size or data[:4] != b"OggS":
+def _page(data: mmap.mmap, position: int, path: Path) -> bytes:
+    """The page at a position, with its checksum verified."""
+    if len(data) < position + _HEADER.size or data[position : position + 4] != b"OggS":
         raise ValueError(f"{path}: is damaged or truncated: byte {position} begins no page of audio")
-    *_, checksum, segments = _HEADER.unpack_from(data)
-    length = _HEADER.size + segments + sum(data[_HEADER.size : _HEADER.size + segments])
-    if len(data) < length:
+    *_, checksum, segments = _HEADER.unpack_from(data, position)
+    body = position + _HEADER.size + segments
+    end = body + sum(data[body - segments : body])
+    if len(data) < end:
         raise ValueError(f"{path}: is truncated: its last page is incomplete")
-    page = data[:length]
+    page = data[position:end]
     if _checksum(page[:22] + bytes(4) + page[26:]) != checksum:
         raise ValueError(f"{path}: is damaged: the page at byte {position} has a wrong checksum")
     return page

@@ -77,7 +77,7 @@ class AudioFile:
         return self._frames
 
     def blocks(self, samples: int = BLOCK) -> Iterator[np.ndarray]:
-        """Yield the file from its beginning as float32 `[n, C]` in −1…1, with n = `samples` except in the last block.
+        """Yield the file from its beginning as float32 `[n, C]` in −1…1, with n near `samples`.
 
         Raises:
           ValueError: if the file ends too early, cannot be decoded, or holds samples that are not finite.
@@ -90,7 +90,7 @@ class AudioFile:
             done += len(block)
             yield block
         if self._decoder.stated is not None and done < self._decoder.stated:
-            raise _truncated(self.path)
+            raise lengths.truncated(self.path)
 
 
 def read_audio(path: Path | str) -> tuple[np.ndarray, int]:
@@ -100,19 +100,23 @@ def read_audio(path: Path | str) -> tuple[np.ndarray, int]:
       ValueError: as `AudioFile` and `AudioFile.blocks` do, or if the file has more than `MOST_SAMPLES` samples.
     """
     file = AudioFile(path)
-    blocks, size = [], (file._decoder.stated or 0) * file.channels
-    for block in file.blocks() if size <= MOST_SAMPLES else ():
+    blocks, samples = [], 0
+    _check_size(file, file._decoder.stated or 0)
+    for block in file.blocks():
+        samples += len(block)
+        _check_size(file, samples)
         blocks.append(block)
-        size = max(size, sum(part.size for part in blocks))
-        if size > MOST_SAMPLES:
-            break
-    if size > MOST_SAMPLES:
+    return np.concatenate(blocks), file.sample_rate
+
+
+def _check_size(file: AudioFile, samples: int) -> None:
+    """Raise ValueError if so many samples per channel of a file are too much to be read as a whole."""
+    if samples * file.channels > MOST_SAMPLES:
         minutes = MOST_SAMPLES // (file.channels * file.sample_rate * 60)
         raise ValueError(
-            f"{path}: is too long to be read as a whole: cut it into parts of at most {minutes} minutes, or mix its "
-            f"{file.channels} channels down"
+            f"{file.path}: is too long to be read as a whole: cut it into parts of at most {minutes} minutes, or mix "
+            f"its {file.channels} channels down"
         )
-    return np.concatenate(blocks), file.sample_rate
 
 
 def read_matching(path: Path, mixture: np.ndarray, rate: int) -> np.ndarray:
@@ -138,7 +142,7 @@ def _decoder_of(path: Path) -> SndfileDecoder | FfmpegDecoder:
         return _unchecked(path)
     length = formats.length_of(path, container)
     if length.missing:
-        raise _truncated(path)
+        raise lengths.truncated(path)
     if container is formats.MP3:
         return _mp3_decoder(path)
     if not container.sndfile:
@@ -172,18 +176,18 @@ def _other_codec(path: Path, container: Format) -> FfmpegDecoder | None:
 
 
 def _mp3_decoder(path: Path) -> SndfileDecoder | FfmpegDecoder:
-    """libsndfile, which removes the padding of the encoder, if the length in the tag is right; FFmpeg, which reads on
-    to the end, if there is no tag or more frames follow than it states."""
+    """libsndfile, which removes the padding of the encoder, if the tag states the right length; else FFmpeg.
+
+    FFmpeg reads on to the end of the file if there is no tag, or more frames follow than it states.
+    """
     frames = mpeg.frames(path)
     if frames is None:
         raise ValueError(f"{path}: uses MP3's free format, which is not read here: decode it first: mpg123 -w")
     if frames.promised is not None and frames.promised > frames.count:
-        raise _truncated(path)
-    return (
-        SndfileDecoder(path)
-        if frames.promised == frames.count
-        else FfmpegDecoder(path, formats.MP3.name, formats.MP3.demuxer)
-    )
+        raise lengths.truncated(path)
+    if frames.promised == frames.count:
+        return SndfileDecoder(path)
+    return FfmpegDecoder(path, formats.MP3.name, formats.MP3.demuxer)
 
 
 def _unchecked(path: Path) -> SndfileDecoder:
@@ -203,7 +207,3 @@ def _unchecked(path: Path) -> SndfileDecoder:
 def _conversion(path: Path) -> str:
     """The command that converts a file to WAV."""
     return f"ffmpeg -i {shlex.quote(str(path))} {shlex.quote(path.stem + '.wav')}"
-
-
-def _truncated(path: Path) -> ValueError:
-    return ValueError(f"{path}: is truncated: its header promises more audio than the file holds")

@@ -5,11 +5,11 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import soundfile
 
+from data_pipelines.audio.lengths import channel_mask_position
 from data_pipelines.files import FREE_SPACE, unfinished_path
 
 # Bytes of audio above which a WAV file needs the 64-bit header of RF64, since its own sizes end at 4 GiB.
@@ -45,8 +45,6 @@ _CONTAINERS = {
     ".au": ("AU", "PCM_16"),
     ".snd": ("AU", "PCM_16"),
 }
-# Position of the speaker mask behind the beginning of an extensible `fmt ` chunk, and the tag of such a chunk.
-_MASK_OFFSET, _EXTENSIBLE = 28, b"\xfe\xff"
 
 
 def output_suffix(path: Path) -> str:
@@ -168,8 +166,10 @@ class AudioWriter:
         try:
             self._sound.close()
             with self._unfinished.open("r+b") as file:
-                if self._channel_mask:
-                    _set_channel_mask(file, self._channel_mask)
+                position = channel_mask_position(file, self._unfinished.stat().st_size) if self._channel_mask else 0
+                if position:  # libsndfile writes zeros there
+                    file.seek(position)
+                    file.write(self._channel_mask.to_bytes(4, "little"))
                     file.flush()
                 os.fsync(file.fileno())
             # libsndfile reports no error if the last samples of its encoder did not fit on the disk.
@@ -201,15 +201,6 @@ class AudioWriter:
         number = getattr(error, "errno", None) or errno.EIO
         reason = getattr(error, "strerror", None) or error
         return OSError(number, f"cannot write: {reason}: {FREE_SPACE}", str(self.path))
-
-
-def _set_channel_mask(file: BinaryIO, mask: int) -> None:
-    """Write the speakers of the channels into the header, if it has a place for them; libsndfile writes zeros there."""
-    head = file.read(4096)
-    start = head.find(b"fmt ")
-    if start > 0 and head[start + 8 : start + 10] == _EXTENSIBLE:
-        file.seek(start + _MASK_OFFSET)
-        file.write(mask.to_bytes(4, "little"))
 
 
 @contextlib.contextmanager

@@ -10,10 +10,8 @@ import dataclasses
 from pathlib import Path
 from typing import ClassVar
 
-import soundfile
-
 from data_pipelines.audio.listing import stems_of, track_folders, warn_of_mixtures
-from data_pipelines.audio.reading import READABLE, read_audio
+from data_pipelines.audio.reading import READABLE, AudioFile
 from data_pipelines.corpora.base import CorpusBuilder, OrderedMap, Stem, Track
 from data_pipelines.corpora.stem_files import read_stems
 from data_pipelines.names import composed
@@ -39,7 +37,9 @@ class Folder(CorpusBuilder):
         return file_inputs(self.source, [path for files in self._files().values() for path in files.values()])
 
     def sample_rate(self) -> int:
-        rates = collections.Counter(_rate(next(iter(files.values()))) for files in self._files().values())
+        rates = collections.Counter(
+            AudioFile(next(iter(files.values()))).sample_rate for files in self._files().values()
+        )
         return min(rates.most_common(1)[0][0], HIGHEST_STORED_RATE)
 
     def tracks(self, ordered_map: OrderedMap) -> list[Track]:
@@ -65,13 +65,6 @@ class Folder(CorpusBuilder):
         if not by_track:
             raise ValueError(f"{self.source} holds no train/TRACK/STEM.wav; splits are named {', '.join(SPLITS)}")
         return by_track
-
-
-def _rate(path: Path) -> int:
-    try:
-        return soundfile.info(path).samplerate
-    except soundfile.LibsndfileError:
-        return read_audio(path)[1]  # has a clear error message
 
 
 def file_inputs(root: Path, files: list[Path]) -> list[str]:

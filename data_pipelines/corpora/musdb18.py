@@ -19,6 +19,7 @@ from data_pipelines.audio.reading import read_audio
 from data_pipelines.audio.samples import fit_channels, fit_length, resample, to_int16
 from data_pipelines.corpora.base import CorpusBuilder, OrderedMap, Stem, Track
 from data_pipelines.corpora.folder import file_inputs
+from data_pipelines.pyav import opened
 from data_pipelines.schema import FOUR_STEMS
 
 # Streams of a stem file, in order.
@@ -112,22 +113,18 @@ def read_stem_file(path: Path) -> dict[str, tuple[np.ndarray, int]]:
       ValueError: if the file is damaged or does not have five audio streams.
     """
     import av  # slow
-    from av.error import FFmpegError
 
-    try:
-        with av.open(str(path)) as container:
-            streams = container.streams.audio
-            if len(streams) != len(STREAMS):
-                raise ValueError(f"{path} has {len(streams)} audio streams; a stem file of MUSDB18 has {len(STREAMS)}")
-            pieces: list[list[np.ndarray]] = [[] for _ in streams]
-            rates = [stream.rate for stream in streams]
-            resamplers = [av.AudioResampler(format="fltp") for _ in streams]
-            order = {stream.index: number for number, stream in enumerate(streams)}
-            for packet in container.demux(streams):
-                number = order[packet.stream.index]
-                for frame in packet.decode():
-                    pieces[number] += [piece.to_ndarray() for piece in resamplers[number].resample(frame)]
-    except FFmpegError as error:
-        raise ValueError(f"{path} cannot be decoded ({error}); is it damaged?") from None
+    with opened(path) as container:
+        streams = container.streams.audio
+        if len(streams) != len(STREAMS):
+            raise ValueError(f"{path} has {len(streams)} audio streams; a stem file of MUSDB18 has {len(STREAMS)}")
+        pieces: list[list[np.ndarray]] = [[] for _ in streams]
+        rates = [stream.rate for stream in streams]
+        resamplers = [av.AudioResampler(format="fltp") for _ in streams]
+        order = {stream.index: number for number, stream in enumerate(streams)}
+        for packet in container.demux(streams):
+            number = order[packet.stream.index]
+            for frame in packet.decode():
+                pieces[number] += [piece.to_ndarray() for piece in resamplers[number].resample(frame)]
     audio = [np.concatenate(piece, axis=1).T for piece in pieces]
     return {name: (audio[number], rates[number]) for number, name in enumerate(STREAMS) if name != "mixture"}

@@ -9,7 +9,7 @@ import numpy as np
 
 from data_pipelines import processes
 from data_pipelines.audio.samples import scale_to_float
-from data_pipelines.names import match, nearest
+from data_pipelines.names import known_names, match
 from data_pipelines.prepared import records
 from data_pipelines.prepared.commands import frame_features_command, prepare_command
 from data_pipelines.prepared.store import Metadata, Row, corpus_folder, shards
@@ -299,7 +299,6 @@ def open_corpus(
     view = {stem: tuple(match(part, known) or part for part in stored) for stem, stored in view.items()}
     for stem, stored in view.items():
         if not set(known).intersection(stored):
-            similar = nearest(stem, known)
-            question = f"did you mean '{similar}'? It has" if similar else "it has"
-            raise ValueError(f"the corpus '{name}' has no '{stem}' in its {split} split; {question} {', '.join(known)}")
+            listed = known_names(stem, known, "it has")
+            raise ValueError(f"the corpus '{name}' has no '{stem}' in its {split} split; {listed}")
     return Corpus(folder, metadata, split, view, channels or metadata.channels, only)

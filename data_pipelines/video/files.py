@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.files import read_json
+from data_pipelines.pyav import opened
 
 # x and y of the upper left corner, width and height, in pixels of the frame.
 Box = tuple[int, int, int, int]
@@ -20,7 +21,7 @@ def duration(path: Path | str) -> float:
     Raises:
       ValueError: if the file cannot be read or holds no video.
     """
-    with _opened(path) as (container, stream):
+    with _opened_video(path) as (container, stream):
         if stream.duration and stream.time_base:
             return float(stream.duration * stream.time_base)
         last = 0.0
@@ -38,7 +39,7 @@ def frames(path: Path | str, times: Iterable[float]) -> Iterator[np.ndarray]:
     Raises:
       ValueError: if the file cannot be read or holds no frame, or times are not in order.
     """
-    with _opened(path) as (container, stream):
+    with _opened_video(path) as (container, stream):
         timed_frames = _timed_frames(path, container, stream)
         nearest, following = next(timed_frames), next(timed_frames, None)
         previous = -np.inf
@@ -54,22 +55,16 @@ def frames(path: Path | str, times: Iterable[float]) -> Iterator[np.ndarray]:
 
 
 @contextlib.contextmanager
-def _opened(path: Path | str) -> Iterator[tuple[Any, Any]]:
+def _opened_video(path: Path | str) -> Iterator[tuple[Any, Any]]:
     """Open a file and yield its container and its first video stream."""
     if not Path(path).is_file():
         raise ValueError(f"{path}: no such file")
-    import av  # slow
-    from av.error import FFmpegError
-
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise ValueError(f"{path} holds no video: give a file with a video stream")
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            yield container, stream
-    except FFmpegError as error:
-        raise ValueError(f"{path} cannot be decoded ({error.strerror}); is it damaged?") from None
+    with opened(path) as container:
+        if not container.streams.video:
+            raise ValueError(f"{path} holds no video: give a file with a video stream")
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        yield container, stream
 
 
 def _timed_frames(path: Path | str, container: Any, stream: Any) -> Iterator[tuple[float, Any]]:

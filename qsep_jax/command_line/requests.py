@@ -11,8 +11,8 @@ from data_pipelines.annotations.notes import voice_classes
 from data_pipelines.audio.arrays import Audio, to_audio
 from data_pipelines.audio.reading import AudioFile
 from data_pipelines.audio.samples import resample_blocks
-from data_pipelines.names import choose, match
-from data_pipelines.video.files import Box, read_boxes
+from data_pipelines.names import choose
+from qsep_jax.command_line.boxes import boxes_of
 from qsep_jax.command_line.paths import unique
 from qsep_jax.inference.bank import Bank
 from qsep_jax.inference.conditions import Mixture, encode_blocks, iterate, mean, slerp
@@ -159,7 +159,7 @@ def resolve(
     if "labels" in model.system.cues:
         condition, present = _constant(from_labels(model, labels)), labels
     elif request.video:
-        boxes = _boxes(request.boxes, request.video, stems) if request.boxes else {}
+        boxes = boxes_of(request.boxes, request.video, stems) if request.boxes else {}
         begin_video = from_video(model, request.video, boxes)
         condition = lambda mixture, channels: begin_video()  # noqa: E731
         present = tuple(stem for stem in stems if stem in boxes) or stems
@@ -248,29 +248,6 @@ def _recording(recording: Any, sample_rate: int, name: str) -> Audio:
     if isinstance(recording, str | Path):
         return AudioFile(recording)
     return to_audio(recording, sample_rate, name)
-
-
-def _boxes(path: Path, video: Path, stems: tuple[str, ...]) -> dict[str, Box]:
-    """The boxes of the players in a video; either all or none of them are named by stems of the model."""
-    groups = read_boxes(path)
-    boxes = groups.get("") or groups.get(video.stem)
-    if not boxes:
-        known = ", ".join(name for name in groups if name) or "none"
-        raise ValueError(
-            f"{path} has no boxes of the video '{video.stem}', but of {known}: use the name of the video, or a file "
-            "with one set of boxes"
-        )
-    count = len(boxes)
-    boxes = {match(name, stems) or name: box for name, box in boxes.items()}
-    if len(boxes) < count:
-        raise ValueError(f"{path} has two boxes of one stem, which differ in case alone: remove one")
-    unknown = [name for name in boxes if name not in stems]
-    if unknown and len(unknown) < len(boxes):
-        raise ValueError(
-            f"{path}: '{unknown[0]}' is no stem of this model, but other boxes are named by stems: name all players by "
-            f"their stems, or none; the stems are {', '.join(stems)}"
-        )
-    return boxes
 
 
 def _query_outputs(request: Request, model: Model, bank: Callable[[], Bank], report: Callable[[str], None]) -> Outputs:

@@ -124,22 +124,29 @@ def score_tracks(
     scored = []
     with Progress(f"scoring by {protocol.name}", len(tracks), unit="track") as progress:
         for track in tracks:
-            paths = {kind: out / "tracks" / kind / f"{_file_name(track.name)}.json" for kind in track.estimates}
-            stored = {kind: _stored_scores(path, track, protocol) for kind, path in paths.items()}
             try:
-                references = track.references() if None in stored.values() else {}
-                scores = {kind: stored[kind] or _score(track, kind, protocol, references) for kind in paths}
+                scored += _stored_or_scored(track, protocol, out)
             except (ValueError, OSError) as error:
                 if skip is None:
                     raise
                 skip(track, error)
-                continue
-            for kind, path in paths.items():
-                if stored[kind] is None:
-                    write_text(path, scores[kind].to_json())
-            scored += scores.values()
             progress.advance()
     return scored
+
+
+def _stored_or_scored(track: ScoredTrack, protocol: Protocol, out: Path) -> list[TrackScores]:
+    """The scores of each kind of estimate of a track; those that `out` lacks are computed and stored one by one."""
+    paths = {kind: out / "tracks" / kind / f"{_file_name(track.name)}.json" for kind in track.estimates}
+    stored = {kind: _stored_scores(path, track, protocol) for kind, path in paths.items()}
+    references = track.references() if None in stored.values() else {}
+    scores_of_track = []
+    for kind, path in paths.items():
+        scores = stored[kind]
+        if scores is None:
+            scores = _score(track, kind, protocol, references)
+            write_text(path, scores.to_json())
+        scores_of_track.append(scores)
+    return scores_of_track
 
 
 def _score(track: ScoredTrack, kind: str, protocol: Protocol, references: Stems) -> TrackScores:

@@ -16,7 +16,7 @@ def test_the_hint_of_two_dashes(tmp_path, monkeypatch, capsys, module):
 def test_only_existing_files_get_the_hint(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     refused(capsys, "unknown option '-dash.wav'", separate, "-dash.wav")
-    (tmp_path / "-dash.wav").touch()
+    (tmp_path / "-dash.wav").write_text("no audio")
     refused(capsys, "unknown option '--labl'; did you mean '--label'?", separate, "--labl", "x", "--", "-dash.wav")
     capsys.readouterr()
     assert command(separate, "--label", "violin", "--out", tmp_path / "out", "--", "-dash.wav") == 2

@@ -273,6 +273,17 @@ def test_an_mp3_with_something_else_between_its_frames_is_refused(tmp_path):
         AudioFile(path)
 
 
+def test_a_frame_without_a_bitrate_does_not_stop_the_count(tmp_path):
+    """The free format states no length; such a header in the middle is damage."""
+    path = write(tmp_path, "layer.mp3")
+    content = bytearray(path.read_bytes())
+    third = [place for place in range(len(content)) if content.startswith(b"\xff\xfb", place)][2]
+    content[third + 2] &= 0x0F
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"are no MP3 frames|is truncated"):
+        AudioFile(path)
+
+
 def samples_or_error(path: Path) -> int | str:
     """Samples per channel that are read, or the error, which has one line."""
     try:

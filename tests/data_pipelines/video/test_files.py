@@ -70,8 +70,8 @@ def test_a_video_stream_without_a_frame(clip, tmp_path, monkeypatch):
     original_open = av.open
 
     class WithoutFrames:
-        def __init__(self, path):
-            self.container = original_open(path)
+        def __init__(self, path, **options):
+            self.container = original_open(path, **options)
 
         def __enter__(self):
             container = self.container.__enter__()
