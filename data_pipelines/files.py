@@ -42,11 +42,30 @@ def unfinished_path(path: Path) -> Path:
 
 @contextlib.contextmanager
 def unfinished_folder(parent: Path, name: str) -> Iterator[Path]:
-    """Yield a hidden folder in `parent`, an existing folder, that is removed at the end of the `with` block."""
+    """Yield a hidden folder in `parent`, an existing folder, that is removed at the end of the `with` block.
+
+    Raises:
+      OSError: if the folder or a file in it cannot be written; the message names `parent`.
+    """
     sweep(parent)
     prefix = f".{name}.{os.getpid()}@{socket.gethostname()}~"
-    with tempfile.TemporaryDirectory(dir=parent, prefix=prefix, suffix=".part") as folder:
-        yield Path(folder)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=prefix, suffix=".part") as name_of_folder:
+        folder = Path(name_of_folder)
+        with _errors_of(folder, parent):
+            yield folder
+
+
+@contextlib.contextmanager
+def _errors_of(unfinished: Path, path: Path) -> Iterator[None]:
+    """Let an error of writing to a hidden file or folder name `path`, which the user knows, and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        where = Path(error.filename or unfinished) if isinstance(error.filename, str | Path | None) else None
+        if error.errno is None or where is None or not where.is_relative_to(unfinished):
+            raise
+        reason = f"cannot be written ({os.strerror(error.errno)}): {FREE_SPACE}"
+        raise OSError(error.errno, reason, str(path)) from None
 
 
 def sweep(folder: Path) -> None:
@@ -98,13 +117,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = unfinished_path(path)
     try:
-        yield unfinished
-        unfinished.replace(path)
-    except OSError as error:
-        if error.errno is None or error.filename not in (None, str(unfinished), unfinished):
-            raise
-        reason = f"cannot be written ({os.strerror(error.errno)}): {FREE_SPACE}"
-        raise OSError(error.errno, reason, str(path)) from None
+        with _errors_of(unfinished, path):
+            yield unfinished
+            unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
 

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -119,7 +120,9 @@ class AudioWriter:
             self._sound = soundfile.SoundFile(
                 self._unfinished, "w", sample_rate, channels, subtype, format=container, **quality
             )
-        except soundfile.LibsndfileError:
+        except soundfile.LibsndfileError as error:
+            if _is_full(self._unfinished.parent):
+                raise self._abandon(error) from None
             self.discard()
             raise ValueError(
                 f"{path}: {container} with {subtype} cannot hold {channels} channels at {sample_rate} Hz: "
@@ -188,7 +191,8 @@ class AudioWriter:
     def discard(self) -> None:
         """Remove an unfinished file and the folders that were created for it."""
         if hasattr(self, "_sound"):
-            self._sound.close()
+            with contextlib.suppress(soundfile.LibsndfileError):
+                self._sound.close()
         if self._unfinished.parent.is_dir():
             self._unfinished.unlink(missing_ok=True)
         for folder in self._new_folders:
@@ -197,10 +201,17 @@ class AudioWriter:
 
     def _abandon(self, error: Exception) -> OSError:
         """Discard the file and return the error with the path of the file."""
+        # libsndfile has only one error for everything that the system refuses.
+        is_full = isinstance(error, soundfile.LibsndfileError) and _is_full(self._unfinished.parent)
         self.discard()
-        number = getattr(error, "errno", None) or errno.EIO
-        reason = getattr(error, "strerror", None) or error
+        number = errno.ENOSPC if is_full else getattr(error, "errno", None) or errno.EIO
+        reason = os.strerror(number) if is_full else getattr(error, "strerror", None) or str(error).rstrip(".")
         return OSError(number, f"cannot write: {reason}: {FREE_SPACE}", str(self.path))
+
+
+def _is_full(folder: Path) -> bool:
+    """Whether the disk of a folder has no room for another block of samples."""
+    return shutil.disk_usage(folder).free < _PIECE * 8
 
 
 @contextlib.contextmanager

@@ -170,9 +170,7 @@ class Corpus:
         notes = []
         for row in self._parts[stem][track]:
             for record in range(row.first, row.first + self._segments(row)):
-                packed = self._records.fields(record).get("notes", b"")
-                with self._records.naming(record):
-                    notes.append(np.frombuffer(packed, np.float32).reshape(-1, 3))
+                notes.append(self._records.rows(record, "notes", 3))
         return np.unique(np.concatenate(notes), axis=0)
 
     def frames(self, track: str, stem: str, times: np.ndarray, size: int) -> np.ndarray:
@@ -220,10 +218,10 @@ class Corpus:
         return self._rows[track, row.parent] if "@" in row.stem else row
 
     def _segment_frames(self, row: Row, segment: int) -> tuple[list[bytes], float]:
-        fields = self._records.fields(row.first + segment)
-        with self._records.naming(row.first + segment):
-            rate = np.frombuffer(fields.get("frame_rate", b""), np.float32)
-            return frames.unpack(fields.get("frames", b"")), float(rate.sum())
+        record = row.first + segment
+        packed, rate = self._records.fields(record).get("frames", b""), self._records.rows(record, "frame_rate", 1)
+        with self._records.naming(record):
+            return frames.unpack(packed), float(rate.sum())
 
     def _segments(self, row: Row) -> int:
         return -(-row.samples // self.metadata.segment_samples)

@@ -68,6 +68,16 @@ class Records:
         with self.naming(number):
             return fields(self[number])
 
+    def rows(self, number: int, name: str, columns: int) -> np.ndarray:
+        """The numbers of a feature of a record, float32 `[n, columns]`, n = 0 if the record lacks it.
+
+        Raises:
+          ValueError: as `fields`.
+        """
+        packed = self.fields(number).get(name, b"")
+        with self.naming(number):
+            return np.frombuffer(packed, np.float32).reshape(-1, columns)
+
     def audio(self, number: int, channels: int, start: int, stop: int) -> np.ndarray:
         """Samples `start` to `stop` (exclusive) of a record, int16 `[stop − start, C]`.
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipelines.files import read_json, write_json
+from data_pipelines.files import locked, read_json, write_json
 
 # Increase this number when the stored format changes.
 FORMAT = 1
@@ -71,9 +71,17 @@ def write(
       mark: identifier of the network that computed them.
 
     Raises:
-      ValueError: if the rows of a stem have other dimensions, or there are none.
+      ValueError: if the rows of a stem have other dimensions, or there are none, or if another process writes them.
     """
     target = features_folder(folder, name)
+    with locked(target, wait=False):
+        _write(target, rate, dims, items, mark)
+    return target
+
+
+def _write(target: Path, rate: float, dims: int, items: Iterable[tuple[str, str, str, np.ndarray]], mark: str) -> None:
+    """Write features to a hidden folder beside `target`, and move it there when it is complete."""
+    name = target.name
     scratch = target.with_name(f".{name}-writing")
     shutil.rmtree(scratch, ignore_errors=True)
     (final := scratch / "final").mkdir(parents=True)
@@ -91,7 +99,6 @@ def write(
         target.replace(scratch / "old")
     final.replace(target)
     shutil.rmtree(scratch)
-    return target
 
 
 def read(folder: Path, name: str) -> FrameFeatures:

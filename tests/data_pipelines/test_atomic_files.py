@@ -81,6 +81,15 @@ def test_a_full_disk_is_one_line_with_the_path_and_a_remedy(tmp_path):
     )
 
 
+def test_an_error_in_an_unfinished_folder_names_the_folder_that_the_user_knows(tmp_path):
+    with pytest.raises(OSError, match=f"{tmp_path}'$") as error_info, unfinished_folder(tmp_path, "new") as folder:
+        raise OSError(28, "No space left on device", str(folder / "a.bin"))
+    assert "make room on the disk" in str(error_info.value)
+    with pytest.raises(FileNotFoundError, match="elsewhere"), unfinished_folder(tmp_path, "new"):
+        raise FileNotFoundError(2, "No such file", "elsewhere")
+    assert list(tmp_path.iterdir()) == []
+
+
 def dead_process() -> int:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()

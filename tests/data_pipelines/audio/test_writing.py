@@ -173,6 +173,25 @@ def test_a_disk_that_fills_up_midway(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("method", ["__init__", "_array_io", "close"])
+def test_a_full_disk_that_libsndfile_calls_a_system_error(method, tmp_path, monkeypatch):
+    original = getattr(soundfile.SoundFile, method)
+
+    def fail(self, *arguments, **options):
+        if method == "close":
+            original(self)
+        raise soundfile.LibsndfileError(2)
+
+    monkeypatch.setattr(soundfile.SoundFile, method, fail)
+    monkeypatch.setattr(soundfile.SoundFile, "__del__", lambda self: None)
+    path = tmp_path / "new" / "x.wav"
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=4096))
+    with pytest.raises(OSError, match="cannot write: No space left on device: make room on the disk") as error_info:
+        write_blocks(path, [NOISE])
+    assert (error_info.value.errno, error_info.value.filename) == (errno.ENOSPC, str(path))
+    assert not list(tmp_path.iterdir())
+
+
 def test_all_files_appear_or_none(tmp_path, monkeypatch):
     """If the second file cannot be completed on disk, the first one does not appear either."""
     calls = []

@@ -78,3 +78,14 @@ def test_damaged_features_are_reported(tmp_path):
             ValueError, match=r"features/net(/index.json)? cannot be read .*: delete .*features/net and compute"
         ):
             features.read(tmp_path, "net")
+
+
+def test_one_process_writes_at_a_time(tmp_path):
+    def overlapping():
+        with pytest.raises(ValueError, match=r"features/net: process \d+ on .* is at work here"):
+            features.write(tmp_path, "net", 2.0, 3, items(), "second")
+        yield from items()
+
+    features.write(tmp_path, "net", 2.0, 3, overlapping(), "first")
+    assert features.read(tmp_path, "net").mark == "first"
+    assert [path.name for path in (tmp_path / "features").iterdir()] == ["net"]
