@@ -1,5 +1,6 @@
 """`prepare` shows only complete corpora, continues after a kill, and notices changed options and inputs."""
 
+import json
 import os
 import signal
 import subprocess
@@ -34,6 +35,7 @@ def content(folder: Path) -> dict[str, object]:
     files: dict[str, object] = {
         path.name: path.read_bytes() for path in folder.iterdir() if "array_record" not in path.name
     }
+    files["metadata.json"] = json.loads((folder / "metadata.json").read_text()) | {"digests": None}
     for path in folder.glob("*array_record*"):
         reader = ArrayRecordReader(str(path))
         files[path.name] = [records.fields(reader.read([number])[0]) for number in range(reader.num_records())]
