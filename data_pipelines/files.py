@@ -29,6 +29,8 @@ _ABANDONED = 3600.0
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 # The remedy where a file cannot be written.
 FREE_SPACE = "make room on the disk, or allow writing"
+# Characters of the reason that an error of a library gives.
+LONGEST_REASON = 300
 
 
 def unfinished_path(path: Path) -> Path:
@@ -149,7 +151,7 @@ def read_json(path: Path, remedy: str) -> Any:
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file: {remedy}") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} cannot be read as JSON ({_first_line(error)}): {remedy}") from None
+        raise ValueError(f"{path} cannot be read as JSON ({first_line(error)}): {remedy}") from None
 
 
 def sha256(path: Path) -> str:
@@ -162,8 +164,9 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].strip().rstrip(".")
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, cut to 300 characters: libraries quote the content of damaged files."""
+    return (str(error).splitlines() or [type(error).__name__])[0].strip().rstrip(".")[:LONGEST_REASON]
 
 
 @contextlib.contextmanager

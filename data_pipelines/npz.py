@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from data_pipelines.files import first_line
+
 # Kinds of dtypes that are read: booleans, whole numbers, floating-point numbers, and text.
 _KINDS = "biufU"
 
@@ -34,7 +36,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         except ValueError:
             raise
         except Exception as error:  # zipfile raises exceptions of many types for hostile files
-            raise ValueError(str(error).partition("\n")[0] or "it is no archive of arrays") from None
+            raise ValueError(first_line(error)) from None
 
 
 def _array(content: bytes) -> np.ndarray:

@@ -13,8 +13,8 @@ from data_pipelines.prepared import store
 from data_pipelines.prepared.corpus import open_corpus
 from qsep_jax import doctor
 from qsep_jax.runs import bundle as bundles
-from tests.bundles import tiny_bundle
 from tests.commands import command, refused
+from tests.tiny_models import tiny_bundle
 
 RATE = 8_000
 

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.corpora.base import CorpusBuilder, Stem
-from data_pipelines.files import read_json, sha256, write_json
+from data_pipelines.files import first_line, read_json, sha256, write_json
 from data_pipelines.prepared import records
 from data_pipelines.schema import AUDIO_DTYPE
 from data_pipelines.video import frames
@@ -132,7 +132,7 @@ class Metadata:
             index = {split: [Row(*row) for row in rows] for split, rows in content.pop("index").items()}
             return Metadata(**content, index=index)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f"{path} cannot be read ({error}): {_REMEDY}") from None
+            raise ValueError(f"{path} cannot be read ({first_line(error)}): {_REMEDY}") from None
 
     def dump(self) -> dict[str, Any]:
         """The metadata as JSON data, which `load` reads."""

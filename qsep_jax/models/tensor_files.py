@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from data_pipelines.files import first_line
+
 # Bytes of the header, which has some 100 for each array.
 LARGEST_HEADER = 16 * 2**20
 
@@ -31,5 +33,5 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     except OSError:
         raise
     except Exception as error:  # the library raises exceptions of many types, and panics of Rust
-        reason = str(error).partition("\n")[0] if isinstance(error, SafetensorError | ValueError) else "it is damaged"
-        raise ValueError(reason) from None
+        is_clear = isinstance(error, SafetensorError | ValueError)
+        raise ValueError(first_line(error) if is_clear else "it is damaged") from None

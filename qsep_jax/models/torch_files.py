@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from data_pipelines.files import first_line
 from qsep_jax.models import pickled
 from qsep_jax.models.pickled import Global
 
@@ -106,7 +107,7 @@ def load(path: Path) -> dict[str, np.ndarray]:
         except ValueError:
             raise
         except Exception as error:  # gzip and zipfile raise exceptions of many types for hostile files
-            raise NotWeights(f"it is damaged: {error}") from None
+            raise NotWeights(f"it is damaged: {first_line(error)}") from None
 
 
 def _check_size(size: int, largest: int) -> None:

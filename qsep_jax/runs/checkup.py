@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_pipelines.checks import Check, check
-from data_pipelines.files import read_json, sha256
+from data_pipelines.files import first_line, read_json, sha256
 from qsep_jax.inference.model import Model
 from qsep_jax.runs.bundle import Bundle, SavedModel
 from qsep_jax.runs.digests import SUMS, check_sum, read_sums
@@ -54,7 +54,7 @@ def _check_checkpoints(run: RunFolder) -> Iterator[Check]:
     try:
         steps = run.steps()
     except Exception as error:  # orbax raises exceptions of many types
-        yield Check(str(run.checkpoints), f"it cannot be read ({' '.join(str(error).split())[:200]}): train again")
+        yield Check(str(run.checkpoints), f"it cannot be read ({first_line(error)}): train again")
         return
     if not steps:
         yield Check(str(run.checkpoints), note="there is no complete checkpoint yet")

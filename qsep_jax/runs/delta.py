@@ -9,7 +9,7 @@ import numpy as np
 import safetensors.numpy
 from flax.traverse_util import flatten_dict
 
-from data_pipelines.files import atomic_write
+from data_pipelines.files import atomic_write, first_line
 from data_pipelines.schema import check_name
 from qsep_jax.inference.adaptation import with_parameters
 from qsep_jax.inference.model import Model, condition_shapes
@@ -76,7 +76,7 @@ def read(path: Path) -> Delta:
         return Delta(parameters, _stems(json.loads(metadata["stems"])), str(json.loads(metadata["base"])["weights"]))
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
-            f"{path} is damaged or is no delta of `qsep adapt` ({error}): adapt the model to the song again"
+            f"{path} is damaged or is no delta of `qsep adapt` ({first_line(error)}): adapt the model to the song again"
         ) from None
 
 

@@ -67,7 +67,7 @@ def from_json(text: str | bytes, where: str, folder: Path | None = None) -> Expe
     except Exception as error:  # cattrs groups the errors; its own words name path and value
         missing = _leaf(error, ClassNotFound)
         if missing:
-            raise ValueError(f"{where}: {missing}") from missing
+            raise ValueError(f"{where}: {textwrap.shorten(str(missing), 1_000)}") from missing
         messages = textwrap.shorten("; ".join(cattrs.transform_error(error, format_exception=_message)), 1_000)
         raise ValueError(f"{where} is damaged or of another version: {messages}") from None
 

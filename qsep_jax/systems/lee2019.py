@@ -85,8 +85,6 @@ class Lee2019(System):
     compute_dtype: str = "float32"
 
     def __post_init__(self):
-        if self.kl_warmup < 0:
-            raise ValueError(f"kl_warmup must be 0 or more updates, not {self.kl_warmup}")
         bins, halvings = self.window_length // 2, len(self.channels)
         if bins % 2**halvings or self.frames % 2 ** (halvings - 1):
             raise ValueError(

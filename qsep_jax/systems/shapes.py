@@ -12,6 +12,7 @@ from flax.errors import FlaxError
 from flax.traverse_util import flatten_dict
 from jax.extend import core
 
+from data_pipelines.files import first_line
 from qsep_jax.systems.base import System, Variables
 
 # What flax, JAX and Python raise for sizes that do not fit together, while shapes are computed.
@@ -32,8 +33,9 @@ def variable_shapes(system: System) -> Variables:
             jax.random.key(0)
         )
     except _MISFITS as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"the sizes of this {kind} do not fit together ({reason}): correct its config") from error
+        raise ValueError(
+            f"the sizes of this {kind} do not fit together ({first_line(error)}): correct its config"
+        ) from error
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
     if 4 * count > memory:

@@ -21,8 +21,8 @@ from qsep_jax.runs import delta
 from qsep_jax.runs.bundle import Bundle
 from qsep_jax.runs.digests import SUMS, read_sums
 from qsep_jax.runs.experiment_json import read_config
-from tests.bundles import tiny_bundle, tiny_delta
 from tests.models.torch_archives import archive, state_of, stream
+from tests.tiny_models import tiny_bundle, tiny_delta
 
 
 class Parser(NamedTuple):

@@ -12,8 +12,8 @@ from qsep_jax.runs import delta
 from qsep_jax.runs.bundle import Bundle, write_bundle
 from qsep_jax.runs.digests import write_sums
 from qsep_jax.runs.folder import RunFolder
-from tests.bundles import tiny_bundle, tiny_delta, tiny_model
 from tests.commands import command, config_of, refused
+from tests.tiny_models import tiny_bundle, tiny_delta, tiny_model
 
 
 @pytest.fixture(scope="module")

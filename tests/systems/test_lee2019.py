@@ -102,7 +102,7 @@ def test_an_empty_latent_is_reported(kl, count):
 
 
 def test_a_negative_warmup_is_refused():
-    with pytest.raises(ValueError, match="kl_warmup must be 0 or more updates, not -1"):
+    with pytest.raises(ValueError, match=r"system.kl_warmup must be at least 0, not -1"):
         dataclasses.replace(TINY, kl_warmup=-1)
 
 
