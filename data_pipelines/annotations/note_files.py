@@ -19,7 +19,7 @@ from data_pipelines.annotations.notes import (
     pitch_name,
     sort_by_onset,
 )
-from data_pipelines.files import atomic_write
+from data_pipelines.files import atomic_write, first_line
 
 HEADER = ("onset_s", "offset_s", "midi_pitch", "name")
 
@@ -201,7 +201,7 @@ def read_csv(path: Path | str) -> np.ndarray:
                 if row:
                     notes.append(_note(row, f"{path}: line {rows.line_num}"))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: cannot be read as a table ({_first_line(error)})") from None
+        raise ValueError(f"{path}: cannot be read as a table ({first_line(error)})") from None
     return sort_by_onset(np.asarray(notes, np.float32).reshape(-1, 3))
 
 
@@ -216,7 +216,3 @@ def _note(row: list[str], where: str) -> list[float]:
             f"{where} must have 0 ≤ onset < offset ≤ {LONGEST_SCORE:g} s and a pitch of 0 to 127, not '{','.join(row)}'"
         )
     return [onset, offset, pitch]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].strip().rstrip(".")
