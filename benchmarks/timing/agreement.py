@@ -177,11 +177,18 @@ def _in_float64(leaf: np.ndarray) -> np.ndarray:
 
 
 def _of_system(phase: Phase, variables: Variables, batch: Any, key: Array) -> tuple[float, Variables]:
-    """The loss of a phase in training mode, and its gradients."""
-    gradient = jax.value_and_grad(lambda params: phase.loss({**variables, "params": params}, batch, key)[0])
-    compiled = jax.jit(gradient, compiler_options=xla.options())  # compiled as the training step is
-    loss, gradients = jax.device_get(compiled(variables["params"]))
-    return float(loss), gradients
+    """The loss of a phase in training mode, and its gradients.
+
+    The batch is an argument of the compiled function: as a constant, XLA would fold operations on it for minutes.
+    """
+
+    def loss(params: Variables, others: Variables, batch: Any, key: Array) -> Array:
+        return phase.loss({**others, "params": params}, batch, key)[0]
+
+    others = {name: collection for name, collection in variables.items() if name != "params"}
+    compiled = jax.jit(jax.value_and_grad(loss), compiler_options=xla.options())  # compiled as the training step is
+    value, gradients = jax.device_get(compiled(variables["params"], others, batch, key))
+    return float(value), gradients
 
 
 def _of_twin(twin: Any, phase: Phase, batch: Any, noise: tuple[Any, ...]) -> LossAndGradients:
