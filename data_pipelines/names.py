@@ -4,10 +4,18 @@ import difflib
 import unicodedata
 from collections.abc import Iterable, Sequence
 
+# Characters of a file that an error message quotes.
+LONGEST_QUOTE = 80
+
 
 def composed(name: str) -> str:
     """The name in Unicode's composed form (NFC); macOS stores names of files in the decomposed one."""
     return unicodedata.normalize("NFC", name)
+
+
+def quoted(text: str) -> str:
+    """The text in quotes for an error message, cut to 80 characters: that of a damaged file has any length."""
+    return f"'{text if len(text) <= LONGEST_QUOTE else text[:LONGEST_QUOTE] + '…'}'"
 
 
 def folded(name: str) -> str:
@@ -37,7 +45,7 @@ def choose(name: str, known: Iterable[str], kind: str = "label", introduction: s
     known = list(known)
     matched = match(name, known)
     if matched is None:
-        raise ValueError(f"unknown {kind} '{name}'; {known_names(name, known, introduction)}")
+        raise ValueError(f"unknown {kind} {quoted(name)}; {known_names(name, known, introduction)}")
     return matched
 
 

@@ -32,7 +32,7 @@ def separate(run, *options):
         ("x.wav", 16_000, 3, "FLOAT"),
         ("x.aiff", 22_050, 2, "PCM_24"),
         ("x.mp3", 44_100, 2, "MPEG_LAYER_III"),
-        ("x.caf", 48_000, 1, "ALAC_24"),
+        ("x.caf", 48_000, 1, "ALAC_16"),
     ],
 )
 def test_outputs_have_the_format_of_the_input(run, tmp_path, name, rate, channels, subtype):
@@ -62,6 +62,13 @@ def test_m4a_becomes_wav_and_the_command_says_so(run, tmp_path, codec, subtype, 
     output = soundfile.info(tmp_path / "out" / "x" / "bass.wav")
     assert (output.subtype, output.frames) == (subtype, len(read_audio(tmp_path / "x.m4a")[0]))
     assert f"bass.wav  (written as WAV {subtype}, the input is MP4 {codec})" in capsys.readouterr().out
+
+
+def test_alac_of_24_bits_becomes_pcm_since_its_encoder_damages_noise(run, tmp_path, capsys):
+    soundfile.write(tmp_path / "x.caf", NOISE, 44_100, "ALAC_24")
+    assert separate(run, tmp_path / "x.caf", "--label", "bass", "--out", tmp_path / "out") == 0
+    assert soundfile.info(tmp_path / "out" / "x" / "bass.caf").subtype == "PCM_24"
+    assert "bass.caf  (written as CAF PCM_24, the input is CAF ALAC_24)" in capsys.readouterr().out
 
 
 def test_a_folder_with_one_damaged_file_of_five(run, tmp_path, capsys):

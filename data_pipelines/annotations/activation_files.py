@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from data_pipelines.annotations.activations import Span
-from data_pipelines.names import choose, match
+from data_pipelines.names import choose, match, quoted
 
 HEADER = ("stem", "start", "end")
 # Seconds by which a span may exceed the song, since labels are rounded and players report slightly different lengths.
@@ -91,20 +91,20 @@ def _table(path: Path, lines: list[tuple[int, str]], _: Sequence[str]) -> Iterat
         try:
             row = [cell.strip() for cell in next(csv.reader([line], skipinitialspace=True, strict=True))]
         except csv.Error as error:
-            raise ValueError(f"{path}: line {number} '{line}' cannot be read as a row ({error})") from None
+            raise ValueError(f"{path}: line {number} {quoted(line)} cannot be read as a row ({error})") from None
         if positions is None:
             columns = [cell.lower() for cell in row]
             missing = [name for name in HEADER if name not in columns]
             if missing:
                 raise ValueError(
                     f"{path}: line {number} must name the columns {','.join(HEADER)}, with commas between them; "
-                    f"'{line}' lacks {', '.join(missing)}"
+                    f"{quoted(line)} lacks {', '.join(missing)}"
                 )
             positions = [columns.index(name) for name in HEADER]
             continue
         if len(row) <= max(positions):
             raise ValueError(
-                f"{path}: line {number} '{line}' lacks columns: it must be {','.join(columns)}, "
+                f"{path}: line {number} {quoted(line)} lacks columns: it must be {quoted(','.join(columns))}, "
                 "or have both commas without start and end for a stem that is inactive throughout"
             )
         stem, start, end = (row[position] for position in positions)
@@ -120,8 +120,8 @@ def _labels(path: Path, lines: list[tuple[int, str]], stems: Sequence[str]) -> I
         row = [cell.strip() for cell in line.split("\t")]
         if len(row) != 3:
             raise ValueError(
-                f"{path}: line {number} '{line.strip()}' is not a line of a label track of Audacity, which has start, "
-                "end and label, separated by tabs; a table with commas needs the extension .csv"
+                f"{path}: line {number} {quoted(line.strip())} is not a line of a label track of Audacity, which has "
+                "start, end and label, separated by tabs; a table with commas needs the extension .csv"
             )
         where = f"{path}: line {number}"
         times = _number(where, "start", row[0]), _number(where, "end", row[1])
@@ -136,7 +136,9 @@ def _number(where: str, name: str, text: str) -> float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise ValueError(f"{where}: {name} '{text}' is not a number of seconds: write it as 72.5, with a decimal point")
+        raise ValueError(
+            f"{where}: {name} {quoted(text)} is not a number of seconds: write it as 72.5, with a decimal point"
+        )
     return number
 
 

@@ -20,6 +20,7 @@ from data_pipelines.annotations.notes import (
     sort_by_onset,
 )
 from data_pipelines.files import atomic_write, first_line
+from data_pipelines.names import quoted
 
 HEADER = ("onset_s", "offset_s", "midi_pitch", "name")
 
@@ -210,9 +211,10 @@ def _note(row: list[str], where: str) -> list[float]:
     try:
         onset, offset, pitch = map(float, row[:3])
     except ValueError:
-        raise ValueError(f"{where} must be onset, offset and pitch, not '{','.join(row)}'") from None
+        raise ValueError(f"{where} must be onset, offset and pitch, not {quoted(','.join(row))}") from None
     if not (0 <= onset < offset <= LONGEST_SCORE and 0 <= pitch <= 127):
         raise ValueError(
-            f"{where} must have 0 ≤ onset < offset ≤ {LONGEST_SCORE:g} s and a pitch of 0 to 127, not '{','.join(row)}'"
+            f"{where} must have 0 ≤ onset < offset ≤ {LONGEST_SCORE:g} s and a pitch of 0 to 127, not "
+            f"{quoted(','.join(row))}"
         )
     return [onset, offset, pitch]

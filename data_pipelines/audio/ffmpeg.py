@@ -86,4 +86,7 @@ class FfmpegDecoder:
         with opened(self._path, self._demuxer) as container:
             if not container.streams.audio:
                 raise ValueError(f"{self._path}: holds no audio")
-            yield container, container.streams.audio[0]
+            stream = container.streams.audio[0]
+            if stream.codec_context is None:
+                raise ValueError(f"{self._path}: has audio of a kind that FFmpeg does not know; is it damaged?")
+            yield container, stream

@@ -12,6 +12,8 @@ from typing import BinaryIO
 
 # A file with more chunks than this is damaged or hostile.
 _MOST_CHUNKS = 100_000
+# A position behind the end of every audio file; file systems refuse to seek much farther.
+_FARTHEST = 2**40
 _ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _W64_DATA = bytes.fromhex("64617461f3acd3118cd100c04f8edb8a")
 _MATROSKA_SEGMENT = bytes.fromhex("18538067")
@@ -219,5 +221,6 @@ def _vint(head: bytes, position: int) -> tuple[int | None, int]:
 
 
 def _read(file: BinaryIO, position: int, count: int) -> bytes:
-    file.seek(position)
+    """The bytes at a position that a file names; fewer, or none, behind its end."""
+    file.seek(min(position, _FARTHEST))
     return file.read(count)

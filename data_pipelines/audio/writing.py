@@ -17,11 +17,13 @@ from data_pipelines.files import FREE_SPACE, unfinished_path
 LARGEST_WAV = 2**32 - 2**16
 # Samples per channel that libsndfile gets in each call, because its Vorbis encoder overflows the stack on long signals.
 _PIECE = 2**14
+# FLAC states higher rates (Hz) in tens.
+_HIGHEST_EXACT_FLAC_RATE = 2**16 - 1
+_MOST_ALAC_CHANNELS = 8
 # Sample formats that cut off what is beyond full scale.
-INTEGER = (
-    *("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "ULAW", "ALAW"),
-    *("ALAC_16", "ALAC_20", "ALAC_24", "ALAC_32"),
-)
+INTEGER = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "ULAW", "ALAW", "ALAC_16")
+# libsndfile's encoder of ALAC damages frames above 16 bits that do not become smaller, such as noise.
+_WITHOUT_ALAC = {"ALAC_20": "PCM_24", "ALAC_24": "PCM_24", "ALAC_32": "PCM_32"}
 _LOSSY = ("VORBIS", "OPUS", "MPEG_LAYER_III")
 # Sample formats that are preserved where the container supports them. Others change the length (ADPCM, GSM).
 _PRESERVED = (*INTEGER, *_LOSSY, "FLOAT", "DOUBLE")
@@ -70,6 +72,7 @@ def format_for(path: Path, subtype: str, samples: int, channel_mask: int = 0) ->
     if path.suffix.lower() not in _CONTAINERS:
         raise ValueError(f"{path}: cannot write '{path.suffix}' files; give one of {', '.join(_CONTAINERS)}")
     container, default = _CONTAINERS[path.suffix.lower()]
+    subtype = _WITHOUT_ALAC.get(subtype, subtype)
     misplaced = subtype.startswith("MPEG") and container != "MP3"
     if misplaced or subtype not in _PRESERVED or not soundfile.check_format(container, subtype):
         precise = subtype.startswith(_LOSSLESS) and default == "PCM_16"
@@ -108,6 +111,11 @@ class AudioWriter:
         container: str = "WAV",
         channel_mask: int = 0,
     ):
+        unsupported = f"{path}: {container} with {subtype} cannot hold {channels} channels at {sample_rate} Hz"
+        # libsndfile notices these two only when the audio is written.
+        odd_rate = container == "FLAC" and sample_rate > _HIGHEST_EXACT_FLAC_RATE and sample_rate % 10
+        if odd_rate or (subtype.startswith("ALAC") and channels > _MOST_ALAC_CHANNELS):
+            raise ValueError(f"{unsupported}: write another format")
         self.path, self.frames, self.clipped, self.peak = path, 0, 0, 0.0
         self._channel_mask = channel_mask
         self._integer = subtype in INTEGER
@@ -124,10 +132,7 @@ class AudioWriter:
             if _is_full(self._unfinished.parent):
                 raise self._abandon(error) from None
             self.discard()
-            raise ValueError(
-                f"{path}: {container} with {subtype} cannot hold {channels} channels at {sample_rate} Hz: "
-                "write another format"
-            ) from None
+            raise ValueError(f"{unsupported}: write another format") from None
         except OSError as error:
             raise self._abandon(error) from None
 

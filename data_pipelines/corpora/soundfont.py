@@ -20,12 +20,20 @@ def with_tuned_samples(path: Path) -> bytes:
     """The SoundFont at `path` with the root keys and tunings of its zones moved to the headers of samples.
 
     Raises:
-      ValueError: if it is not a SoundFont.
+      ValueError: if it is not a SoundFont, or a damaged one.
     """
     content = path.read_bytes()
     start = content.rfind(b"pdta") - 8  # the list of presets, which is the last of the file
     if content[:4] != b"RIFF" or content[8:12] != b"sfbk" or start < 0:
         raise ValueError(f"{path}: is not a SoundFont (.sf2 or .sf3)")
+    try:
+        return _with_tuned_headers(content, start)
+    except (struct.error, KeyError, IndexError):
+        raise ValueError(f"{path}: is a damaged SoundFont: get it again") from None
+
+
+def _with_tuned_headers(content: bytes, start: int) -> bytes:
+    """The SoundFont whose list of presets begins at `start`."""
     chunks = _chunks(content, start + 12, start + 8 + int.from_bytes(content[start + 4 : start + 8], "little"))
     generators = list(GENERATOR.iter_unpack(chunks[b"igen"]))
     *headers, end = HEADER.iter_unpack(chunks[b"shdr"])
@@ -46,7 +54,7 @@ def with_tuned_samples(path: Path) -> bytes:
 def _chunks(content: bytes, position: int, end: int) -> dict[bytes, bytes]:
     """The data of the chunks between two positions, by name."""
     chunks = {}
-    while position < end:
+    while position < min(end, len(content)):
         name, length = content[position : position + 4], int.from_bytes(content[position + 4 : position + 8], "little")
         chunks[name] = content[position + 8 : position + 8 + length]
         position += 8 + length

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.files import read_json
+from data_pipelines.names import quoted
 from data_pipelines.pyav import opened
 
 # x and y of the upper left corner, width and height, in pixels of the frame.
@@ -115,11 +116,11 @@ def read_boxes(path: Path | str) -> dict[str, dict[str, Box]]:
         content = {"": content}
     for group, players in content.items():
         if not isinstance(players, dict):
-            raise ValueError(f"{path}: '{group}' does not hold boxes as {{player: [x, y, width, height]}}")
+            raise ValueError(f"{path}: {quoted(group)} does not hold boxes as {{player: [x, y, width, height]}}")
         for player, box in players.items():
             if not isinstance(box, list) or len(box) != 4 or any(type(number) is not int for number in box):
                 raise ValueError(
-                    f"{path}: the box of '{player}' must be [x, y, width, height] in whole pixels, "
-                    f"not {json.dumps(box)}"
+                    f"{path}: the box of {quoted(player)} must be [x, y, width, height] in whole pixels, "
+                    f"not {quoted(json.dumps(box))}"
                 )
     return {group: {player: tuple(box) for player, box in players.items()} for group, players in content.items()}

@@ -1,26 +1,34 @@
 """The parsers that are tested with damaged files. A new parser is one more entry of `PARSERS`."""
 
 import gzip
+import json
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import av
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from data_pipelines.annotations.note_files import read_notes
+from data_pipelines.annotations import activation_files
+from data_pipelines.annotations.note_files import read_notes, write_midi
+from data_pipelines.audio.reading import AudioFile
 from data_pipelines.corpora.base import Stem
 from data_pipelines.corpora.medleydb import read_stems_of
+from data_pipelines.corpora.soundfont import with_tuned_samples
 from data_pipelines.prepared import store
 from data_pipelines.prepared.records import Records, fields
-from data_pipelines.video import frames
+from data_pipelines.video import files, frames
+from qsep_jax.command_line.manifest import check_manifest
 from qsep_jax.inference.bank import Bank
 from qsep_jax.models import torch_weights
 from qsep_jax.runs import delta
 from qsep_jax.runs.bundle import Bundle
 from qsep_jax.runs.digests import SUMS, read_sums
 from qsep_jax.runs.experiment_json import read_config
+from tests.audio_containers import FFMPEG, SIGNAL, SNDFILE, write
 from tests.models.torch_archives import archive, state_of, stream
 from tests.tiny_models import tiny_bundle, tiny_delta
 
@@ -111,6 +119,65 @@ def _parse_jpeg(path: Path) -> None:
     frames.decode(path.read_bytes(), 16, str(path))
 
 
+_STEMS = ("bass", "drums")
+
+
+def _marks(name: str, text: str) -> Parser:
+    return Parser(
+        name,
+        lambda folder: (folder / name).write_text(text),
+        lambda path: activation_files.read(path, _STEMS, 30.0),
+    )
+
+
+def _make_midi(folder: Path) -> None:
+    notes = np.array([[0.5 * number, 0.5 * number + 0.4, 60 + number] for number in range(9)], np.float32)
+    write_midi(folder / "tune.mid", notes)
+
+
+def _make_boxes(folder: Path) -> None:
+    boxes = {player: [number, 2, 30, 40] for number, player in enumerate(("violin", "cello"))}
+    (folder / "boxes.json").write_text(json.dumps({"duo": boxes, "trio": boxes}))
+
+
+def _make_manifest(folder: Path) -> None:
+    entry = {"input": "a.wav", "options": {"label": ["bass"]}, "outputs": {"bass": "a/bass.wav"}}
+    (folder / "manifest.json").write_text(json.dumps([entry, entry]))
+
+
+def _make_soundfont(folder: Path) -> None:
+    chunks = {
+        b"inst": struct.pack("<20sH20sH", b"a", 0, b"EOI", 1),
+        b"ibag": struct.pack("<4H", 0, 0, 3, 0),
+        b"igen": struct.pack("<" + "Hh" * 3, 58, 69, 52, -7, 53, 0),
+        b"shdr": (struct.pack("<20s5IBbHH", b"a", 0, 99, 9, 90, 44_100, 60, 0, 0, 1) + bytes(46)),
+    }
+    body = b"pdta" + b"".join(name + struct.pack("<I", len(data)) + data for name, data in chunks.items())
+    body = b"sfbk" + b"LIST" + struct.pack("<I", len(body)) + body
+    (folder / "a.sf2").write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
+
+
+def _make_video(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    with av.open(str(folder / "duo.mp4"), "w") as output:
+        stream = output.add_stream("mpeg4", rate=5)
+        stream.width, stream.height = 32, 24
+        for _ in range(8):
+            picture = rng.integers(0, 255, (24, 32, 3)).astype(np.uint8)
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+        output.mux(stream.encode(None))
+
+
+def _parse_video(path: Path) -> None:
+    files.duration(path)
+    for _ in files.frames(path, (0.0, 0.5, 1.0)):
+        pass
+
+
+def _audio(name: str) -> Parser:
+    return Parser(name, lambda folder: write(folder, name, SIGNAL[:3_000]), lambda path: list(AudioFile(path).blocks()))
+
+
 PARSERS: dict[str, Parser] = {
     "config": Parser("tiny/config.json", _make_bundle, read_config),
     "variables": Parser("tiny/variables.safetensors", _make_bundle, lambda path: Bundle(path.parent).load()),
@@ -129,4 +196,12 @@ PARSERS: dict[str, Parser] = {
     "notes-csv": Parser("notes.csv", _make_notes, read_notes),
     "medleydb": Parser("m.yaml", _make_yaml, read_stems_of),
     "jpeg": Parser("frame.jpg", _make_jpeg, _parse_jpeg),
+    "activations": _marks("marks.csv", "stem,start,end\nbass,0,4.5\nbass,7,9\ndrums,,\n"),
+    "labels": _marks("marks.txt", "0.0\t4.5\tbass\n7.0\t9.0\tbass\n1.0\t2.0\tno drums\n"),
+    "midi": Parser("tune.mid", _make_midi, read_notes),
+    "boxes": Parser("boxes.json", _make_boxes, files.read_boxes),
+    "manifest": Parser("manifest.json", _make_manifest, lambda path: check_manifest(path.parent)),
+    "soundfont": Parser("a.sf2", _make_soundfont, with_tuned_samples),
+    "video": Parser("duo.mp4", _make_video, _parse_video),
+    **{name: _audio(name) for name in (*SNDFILE, *FFMPEG)},
 }

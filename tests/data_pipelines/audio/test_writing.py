@@ -2,14 +2,18 @@
 
 import errno
 import os
+import tempfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from data_pipelines.audio import writing
-from data_pipelines.audio.reading import AudioFile, read_audio
+from data_pipelines.audio.reading import HIGHEST_RATE, LOWEST_RATE, AudioFile, read_audio
 from data_pipelines.audio.writing import AudioWriter, format_for, output_suffix, write_wav
 
 NOISE = np.random.default_rng(0).uniform(-0.9, 0.9, (3000, 2)).astype(np.float32)
@@ -70,7 +74,7 @@ def test_a_read_only_folder(tmp_path):
 COPIES = [
     *((".wav", "WAV", subtype) for subtype in ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW")),
     *((".rf64", "RF64", "PCM_24"), (".w64", "W64", "FLOAT"), (".flac", "FLAC", "PCM_16"), (".flac", "FLAC", "PCM_24")),
-    *((".aiff", "AIFF", "PCM_24"), (".aifc", "AIFF", "FLOAT"), (".caf", "CAF", "ALAC_24"), (".caf", "CAF", "PCM_32")),
+    *((".aiff", "AIFF", "PCM_24"), (".aifc", "AIFF", "FLOAT"), (".caf", "CAF", "ALAC_16"), (".caf", "CAF", "PCM_32")),
     *((".au", "AU", "PCM_24"), (".snd", "AU", "ALAW"), (".ogg", "OGG", "VORBIS"), (".oga", "OGG", "VORBIS")),
     *((".opus", "OGG", "OPUS"), (".ogg", "OGG", "OPUS"), (".mp3", "MP3", "MPEG_LAYER_III")),
 ]
@@ -92,6 +96,42 @@ def test_a_copy_in_the_same_format(suffix, container, subtype, tmp_path):
     info = soundfile.info(copy)
     assert (info.format, info.subtype, info.samplerate, info.channels) == (container, subtype, 48_000, 2)
     assert (info.frames, out.frames) == (3000, 3000)
+
+
+# Largest error of a sample, for signals within full scale; the other sample formats lose more.
+ERRORS = {"PCM_U8": 2**-7, "PCM_16": 2**-15, "PCM_24": 2**-23, "ALAC_16": 2**-15, "PCM_32": 2**-23}
+ERRORS |= {"FLOAT": 0.0, "DOUBLE": 0.0}
+RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 88_200, 96_000, 192_000)
+
+
+@pytest.mark.parametrize(("suffix", "container", "subtype"), COPIES)
+@given(
+    rate=st.sampled_from(RATES) | st.integers(LOWEST_RATE, HIGHEST_RATE),
+    channels=st.integers(1, 9),
+    length=st.sampled_from((1, 2, 575, 576, 1151, 1152, 1153, 2**14, 2**14 + 1)) | st.integers(1, 20_000),
+    block=st.integers(1, 20_000),
+)
+@settings(max_examples=25, deadline=None, derandomize=True, database=None)
+def test_what_is_written_is_read(suffix, container, subtype, rate, channels, length, block):
+    """Every sample of every rate, number of channels and length, or a refusal when the file is opened."""
+    audio = np.random.default_rng(length).uniform(-0.9, 0.9, (length, channels)).astype(np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"a{suffix}"
+        try:
+            out = AudioWriter(path, rate, channels, subtype, container)
+        except ValueError as error:
+            assert f"{channels} channels at {rate} Hz" in str(error)  # noqa: PT017 (most files can be written)
+            assert not list(Path(folder).iterdir())
+            # The encoders of lossless formats refuse nothing but rates and channels that no recording has.
+            assert subtype not in ERRORS or rate not in RATES or channels > 8
+            return
+        with out:
+            for start in range(0, length, block):
+                out.write(audio[start : start + block])
+        read, read_rate = read_audio(path)
+    assert (read.shape, read_rate) == (audio.shape, rate)
+    if subtype in ERRORS:
+        np.testing.assert_allclose(read, audio, rtol=0, atol=ERRORS[subtype])
 
 
 @pytest.mark.parametrize("mask", [0x3, 0x60F, 0x33])
