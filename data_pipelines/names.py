@@ -13,9 +13,14 @@ def composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def shortened(text: str) -> str:
+    """The text for an error message, cut to 80 characters: that of a damaged file has any length."""
+    return text if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]}…"
+
+
 def quoted(text: str) -> str:
-    """The text in quotes for an error message, cut to 80 characters: that of a damaged file has any length."""
-    return f"'{text if len(text) <= LONGEST_QUOTE else text[:LONGEST_QUOTE] + '…'}'"
+    """The text in quotes for an error message, cut to 80 characters."""
+    return f"'{shortened(text)}'"
 
 
 def folded(name: str) -> str:

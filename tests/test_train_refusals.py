@@ -136,8 +136,7 @@ def test_without_a_test_split_there_is_nothing_to_evaluate(data, tmp_path, capsy
 
     settings = dataclasses.replace(experiment.train, evaluate=True)
     monkeypatch.setattr(RunFolder, "load", lambda run: (dataclasses.replace(experiment, train=settings), Model))
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "conditions.npz").touch()
+    monkeypatch.setattr(RunFolder, "has_bank", lambda run, model: True)
     monkeypatch.setattr(train, "evaluate", None)
     train.finish(RunFolder(tmp_path / "run"))
     assert "there is nothing to evaluate: the corpus 'musdb18' has no test split" in capsys.readouterr().out

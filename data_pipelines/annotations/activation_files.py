@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from data_pipelines.annotations.activations import Span
-from data_pipelines.names import choose, match, quoted
+from data_pipelines.names import choose, match, quoted, shortened
 
 HEADER = ("stem", "start", "end")
 # Seconds by which a span may exceed the song, since labels are rounded and players report slightly different lengths.
@@ -104,7 +104,7 @@ def _table(path: Path, lines: list[tuple[int, str]], _: Sequence[str]) -> Iterat
             continue
         if len(row) <= max(positions):
             raise ValueError(
-                f"{path}: line {number} {quoted(line)} lacks columns: it must be {quoted(','.join(columns))}, "
+                f"{path}: line {number} {quoted(line)} lacks columns: it must be {shortened(','.join(columns))}, "
                 "or have both commas without start and end for a stem that is inactive throughout"
             )
         stem, start, end = (row[position] for position in positions)

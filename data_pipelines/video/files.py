@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.files import read_json
-from data_pipelines.names import quoted
+from data_pipelines.names import quoted, shortened
 from data_pipelines.pyav import opened
 
 # x and y of the upper left corner, width and height, in pixels of the frame.
@@ -121,6 +121,6 @@ def read_boxes(path: Path | str) -> dict[str, dict[str, Box]]:
             if not isinstance(box, list) or len(box) != 4 or any(type(number) is not int for number in box):
                 raise ValueError(
                     f"{path}: the box of {quoted(player)} must be [x, y, width, height] in whole pixels, "
-                    f"not {quoted(json.dumps(box))}"
+                    f"not {shortened(json.dumps(box))}"
                 )
     return {group: {player: tuple(box) for player, box in players.items()} for group, players in content.items()}

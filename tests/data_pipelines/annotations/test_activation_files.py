@@ -83,7 +83,7 @@ ROWS_WITH_ERRORS = {  # rows after the header, and the error message
     "bass,0,inf": "line 2: end 'inf' is not a number",
     "bass,1,": "line 2: end '' is not a number",
     "bass,,1": "line 2: start '' is not a number",
-    "bass,1": "line 2 'bass,1' lacks columns: it must be 'stem,start,end', or have both commas without start and end",
+    "bass,1": "line 2 'bass,1' lacks columns: it must be stem,start,end, or have both commas without start and end",
     'bass,1,"2': "line 2 'bass,1,\"2' cannot be read as a row",
     "# nothing": "names no stem: mark where one of vocals, drums, bass, other is active",
 }
