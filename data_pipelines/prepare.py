@@ -283,9 +283,9 @@ def verify(root: Path, names: tuple[str, ...], sample_rate: int = 0) -> Iterator
 
 def main() -> None:
     if {"--verify", "--help", "-h"} & {*sys.argv[1:]} == {"--verify"}:
-        asked = console.parse(Verify, "qsep prepare", "qsep prepare --verify --out data")
-        names = tuple(dict.fromkeys([*asked.corpora, *filter(None, [asked.name])]))
-        console.report(verify(asked.out, names, asked.sample_rate))
+        options = console.parse(Verify, "qsep prepare", "qsep prepare --verify --out data")
+        names = tuple(dict.fromkeys([*options.corpora, *filter(None, [options.name])]))
+        console.report(verify(options.out, names, options.sample_rate))
         return
     options = console.parse(Prepare, "qsep prepare", "qsep prepare chamber --out data --sample-rate 22050")
     folder = build(

@@ -103,6 +103,7 @@ def test_a_run_without_queries_has_no_class_means(tmp_path):
     assert {path.name for path in (tmp_path / "bundle").iterdir()} == {
         "config.json",
         "variables.safetensors",
+        "SHA256SUMS",
         "README.md",
     }
     assert "| conditioned on | nothing |" in (tmp_path / "bundle" / "README.md").read_text()

@@ -15,6 +15,8 @@ from jax.extend import core
 from data_pipelines.files import first_line
 from qsep_jax.systems.base import System, Variables
 
+# Collections of variables that are weights and statistics of networks; others are the state of a training.
+_OF_NETWORKS = ("params", "batch_stats")
 # What flax, JAX and Python raise for sizes that do not fit together, while shapes are computed.
 _MISFITS = (TypeError, ValueError, IndexError, KeyError, ZeroDivisionError, OverflowError, FlaxError)
 
@@ -89,7 +91,9 @@ def _is_program(value: Any) -> bool:
 
 
 def check_tree(arrays: Any, like: Any, where: str) -> None:
-    """Check that a tree of arrays has the names, shapes and dtypes of the tree `like`, and only finite values.
+    """Check that variables have the names, shapes and dtypes of the tree `like`, and hold no NaN.
+
+    Weights and batch norm statistics must not be infinite either; the lowest loss of a curriculum is, at first.
 
     Args:
       where: What the arrays are, at the beginning of messages.
@@ -103,7 +107,9 @@ def check_tree(arrays: Any, like: Any, where: str) -> None:
     for path, leaf in expected.items():
         if np.dtype(flat[path].dtype) != np.dtype(leaf.dtype):
             raise ValueError(f"{where}/{path} has dtype {flat[path].dtype}, this model expects {leaf.dtype}")
-    check_finite(flat, where)
+    for path, leaf in flat.items():
+        of_network = path.split("/")[0] in _OF_NETWORKS
+        check_finite({path: leaf if of_network else np.where(np.isinf(leaf), 0, leaf)}, where)
 
 
 def check_names_and_shapes(arrays: Any, like: Any, where: str) -> None:

@@ -1,10 +1,12 @@
 """Signals end a command as an exception, with one line and the exit code that a shell expects."""
 
+import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -42,6 +44,46 @@ def test_a_second_signal_does_not_interrupt_the_cleanup():
     with pytest.raises(signals.Ended), signals.as_exits():
         work()
     assert cleaned
+
+
+def test_a_signal_in_a_callback_of_the_garbage_collector_ends_the_command_later(capsys):
+    """There, Python only reports an exception; JAX has such a callback, and its import collects garbage often."""
+    calls = []
+
+    def callback(phase: str, info: dict[str, int]) -> None:
+        calls.append(phase)
+        if len(calls) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def main() -> None:
+        gc.callbacks.append(callback)
+        deadline = time.monotonic() + 20
+        gc.collect()
+        while time.monotonic() < deadline:
+            time.sleep(0.001)
+
+    before = sys.unraisablehook
+    try:
+        with pytest.raises(SystemExit) as exit_info:
+            console.run(main)
+    finally:
+        gc.callbacks.remove(callback)
+    assert exit_info.value.code == 128 + signal.SIGTERM
+    assert capsys.readouterr().err == "stopped by SIGTERM\n"
+    assert sys.unraisablehook is before
+
+
+def test_a_library_that_turns_the_end_into_its_own_error(capsys):
+    def main() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except BaseException as error:
+            raise RuntimeError("the work failed") from error
+
+    with pytest.raises(SystemExit) as exit_info:
+        console.run(main)
+    assert exit_info.value.code == 128 + signal.SIGTERM
+    assert capsys.readouterr().err == "stopped by SIGTERM\n"
 
 
 def test_an_ignored_signal_stays_ignored(monkeypatch):

@@ -4,6 +4,7 @@ import dataclasses
 import time
 import typing
 
+import jax
 import numpy as np
 import pytest
 
@@ -181,6 +182,14 @@ def test_arrays_are_compared_with_shapes():
             check_tree({"params": {"net": {"w": array}}}, like, "file")
     with pytest.raises(ValueError, match="file is of another form: 'params/net/v' is in only one of file and model"):
         check_tree({"params": {"net": {"v": np.zeros(1)}}}, like, "file")
+
+
+def test_the_state_of_a_training_may_be_infinite_but_not_nan():
+    """The lowest loss of a curriculum is infinite until the first validation."""
+    like = {"curriculum": {"mixtures": {"lowest": jax.ShapeDtypeStruct((), np.float32)}}}
+    check_tree({"curriculum": {"mixtures": {"lowest": np.float32(np.inf)}}}, like, "file")
+    with pytest.raises(ValueError, match="file/curriculum/mixtures/lowest holds values that are not finite"):
+        check_tree({"curriculum": {"mixtures": {"lowest": np.float32(np.nan)}}}, like, "file")
 
 
 @pytest.mark.parametrize("name", ["violin", "Schlagzeug (groß)", "вокал", "cafe\u0301", "ヴァイオリン", "a.b_c-d+e 2"])
