@@ -14,8 +14,9 @@ def composed(name: str) -> str:
 
 
 def shortened(text: str) -> str:
-    """The text for an error message, cut to 80 characters: that of a damaged file has any length."""
-    return text if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]}…"
+    """The text for an error message: in one line and cut to 80 characters, since that of a damaged file may be long."""
+    line = "".join(one if one.isprintable() else repr(one)[1:-1] for one in text[: LONGEST_QUOTE + 1])
+    return line if len(line) <= LONGEST_QUOTE else f"{line[:LONGEST_QUOTE]}…"
 
 
 def quoted(text: str) -> str:

@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from data_pipelines.names import choose, match
+from data_pipelines.names import choose, match, quoted
 from data_pipelines.schema import check_name, check_track_name
 
 STEMS = ("violin", "double_bass", "Flügelhorn")
@@ -53,3 +53,11 @@ def test_a_near_miss_is_suggested():
         choose("double bass", STEMS, "stem", "the stems are")
     with pytest.raises(ValueError, match=r"unknown label 'kazoo'; this model knows violin, double_bass, Flügelhorn$"):
         choose("kazoo", STEMS)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("a b", "'a b'"), ("a\nb\x1b[2J", r"'a\nb\x1b[2J'"), ("x" * 80, f"'{'x' * 80}'"), ("x" * 81, f"'{'x' * 80}…'")],
+)
+def test_quotes_of_files_are_short_and_in_one_line(text, expected):
+    assert quoted(text) == expected
