@@ -1,6 +1,7 @@
 """Which container a file is, by its first bytes and never by its extension, and which decoder reads it."""
 
 import dataclasses
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -72,8 +73,15 @@ def format_of(path: Path) -> Format | None:
 
 
 def length_of(path: Path, container: Format) -> Length:
-    """What the header of a file says about its length."""
+    """What the header of a file says about its length.
+
+    Raises:
+      ValueError: if the header is cut short.
+    """
     if container.length is None:
         return Length()
     with path.open("rb") as file:
-        return container.length(file, path.stat().st_size)
+        try:
+            return container.length(file, path.stat().st_size)
+        except struct.error:
+            raise ValueError(f"{path}: is truncated or damaged: its header is cut short") from None
