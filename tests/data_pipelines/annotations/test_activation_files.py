@@ -111,7 +111,7 @@ LABELS_WITH_ERRORS = {
     "which has start, end and label, separated by tabs",
     "stem,start,end": "line 1 'stem,start,end' is not a line of a label track of Audacity"
     ".*a table with commas needs the extension .csv",
-    "1\t2": "line 1 '1\t2' is not a line of a label track",
+    "1\t2": "line 1 '1\\t2' is not a line of a label track",
     "\\\t1\t2": "names no stem",
 }
 
