@@ -8,6 +8,7 @@ a copy take turns with the steps; they measure the peak rates of the machine.
 """
 
 import dataclasses
+import sys
 import tempfile
 from pathlib import Path
 from typing import Literal
@@ -60,6 +61,8 @@ class StepTime:
       small_pages: Also time the step with pages of 4 KiB, that is, without `qsep_jax.command_line.huge_pages`.
       xla_flags: Also time the step compiled with these options of XLA (see `train.xla_flags`).
       rounds: Number of times that each implementation is timed, in turns.
+      limit: Seconds that a twin may take for its first steps, and for each turn; a twin that takes longer or fails is
+        left out, by name.
       devices: Number of devices to use (0: all; 1 in a comparison).
     """
 
@@ -72,6 +75,7 @@ class StepTime:
     small_pages: bool = False
     xla_flags: dict[str, str] = dataclasses.field(default_factory=dict)
     rounds: int = 10
+    limit: float = 900.0
     devices: int = 0
 
     def check(self) -> None:
@@ -79,6 +83,8 @@ class StepTime:
         for name, minimum in (("rounds", 1), ("batch", 0), ("devices", 0)):
             if getattr(self, name) < minimum:
                 raise ValueError(f"--{name} must be at least {minimum}, not {getattr(self, name)}")
+        if self.limit <= 0:
+            raise ValueError(f"--limit must be above 0 s, not {self.limit:g}")
         if self.compare != "nothing" and self.devices > 1:
             raise ValueError(f"the PyTorch twin has one device: compare with --devices 1, not {self.devices}")
 
@@ -100,6 +106,7 @@ def measure(experiment: Experiment, options: StepTime) -> list[rows.Row]:
     twin_facts: rows.Row = {}
     with tempfile.TemporaryDirectory() as folder:
         if with_torch:
+            print("comparing losses and gradients with the PyTorch twin", file=sys.stderr, flush=True)
             weights = Path(folder) / "weights.pt"
             twin_facts = require_peer(system, min(batch, COMPARED), weights)
         contestants = [Contestant("jax", make_jax, *arguments, False)]
@@ -116,13 +123,14 @@ def measure(experiment: Experiment, options: StepTime) -> list[rows.Row]:
             for kind in COMPARISONS[options.compare]:
                 for layout in layouts:
                     twin = (system, train, layout, weights, machine["platform"], kind == "torch-compile")
-                    contestants.append(Contestant(f"{kind} {layout}", make_torch, *twin))
+                    contestants.append(Contestant(f"{kind} {layout}", make_torch, *twin, limit_s=options.limit))
         contestants += [
             Contestant(PRODUCT, make_product, precision, arguments[2]),
             Contestant(COPY, make_copy, arguments[2]),
         ]
-        facts = {contestant.name: contestant.facts for contestant in contestants}
-        times = in_turns(contestants, options.rounds)
+        peers = [contestant.name for contestant in contestants if contestant.name.startswith("torch")]
+        times = in_turns(contestants, options.rounds, peers=peers)
+        facts = {contestant.name: contestant.facts for contestant in contestants if contestant.name in times}
     rates = facts[PRODUCT]["flops"] / np.median(times.pop(PRODUCT)), facts[COPY]["bytes"] / np.median(times.pop(COPY))
     common = {"benchmark": "step_time", "system": type(system).__name__, "config": options.config}
     common |= {"batch": batch, "precision": precision, "devices": machine["devices"], "device": machine["device"]}
