@@ -59,10 +59,11 @@ class Contestant:
     @property
     def facts(self) -> dict[str, Any]:
         """The facts that `make` returned in the process; waits for them."""
-        if self._facts is None:
+        facts = self._facts
+        if facts is None:
             self._start()
-            self._facts = self._receive()
-        return self._facts
+            facts = self._facts = self._receive()
+        return facts
 
     def seconds(self) -> float:
         """Run twice and return the time of the second run."""

@@ -135,6 +135,9 @@ class AudioWriter:
             raise ValueError(f"{unsupported}: write another format") from None
         except OSError as error:
             raise self._abandon(error) from None
+        except BaseException:  # a signal that ends the command
+            self.discard()
+            raise
 
     def write(self, block: np.ndarray) -> None:
         """Append a block.
@@ -159,11 +162,12 @@ class AudioWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            self.discard()
-        else:
-            self.finish()
-            self.publish()
+        try:
+            if kind is None:
+                self.finish()
+                self.publish()
+        finally:
+            self.discard()  # nothing is left to discard if the file appeared
 
     def finish(self) -> None:
         """Complete the file on disk, still under its hidden name.

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from data_pipelines.audio import writing
 from data_pipelines.audio.reading import HIGHEST_RATE, LOWEST_RATE, AudioFile, read_audio
 from data_pipelines.audio.writing import AudioWriter, format_for, output_suffix, write_wav
+from data_pipelines.signals import Ended
 
 NOISE = np.random.default_rng(0).uniform(-0.9, 0.9, (3000, 2)).astype(np.float32)
 STEPS = {"PCM_16": 2**-15, "PCM_24": 2**-23, "FLOAT": 0.0}
@@ -51,6 +53,19 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch)
     assert (error_info.value.errno, error_info.value.filename) == (errno.ENOSPC, str(path))
     assert [file.name for file in tmp_path.iterdir()] == ["out.wav"]
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["touch", "fsync", "replace"])
+def test_a_signal_while_a_file_is_written_leaves_nothing(name, tmp_path, monkeypatch):
+    """The end of a command is an exception at any moment, such as the long one in which the disk is written."""
+
+    def end(*_, **__):
+        raise Ended(signal.SIGTERM)
+
+    monkeypatch.setattr(os if name == "fsync" else Path, name, end)
+    with pytest.raises(Ended):
+        write_wav(tmp_path / "new" / "out.wav", NOISE, 8000)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):
