@@ -227,11 +227,13 @@ def _wait_for_all(name: str) -> None:
 
 def main() -> None:
     start = time.monotonic()
-    workdir, experiment, distributed, devices = parse(sys.argv[1:])
+    workdir, experiment, distributed, target = parse(sys.argv[1:])
     console.cache_compilations()
-    if devices:
+    if target:
+        if target.data_sheet:
+            console.compile_without_devices()
         system = with_precision(experiment.system, experiment.train.precision)
-        print(plan.describe(plan.plan(system, experiment.train, plan.devices_for(devices)), experiment.train))
+        print(plan.describe(plan.plan(system, experiment.train, target), experiment.train))
         return
     if distributed.enabled:
         jax.distributed.initialize(distributed.coordinator, distributed.processes, distributed.process)

@@ -46,6 +46,7 @@ def _has_gpu() -> bool:
 MARKERS = {
     "torch": ("compares with PyTorch", "needs PyTorch: pip install -e '.[twins]'"),
     "gpu": ("runs on a GPU", "needs a GPU that JAX sees, and JAX_PLATFORMS=cuda,cpu"),
+    "aot": ("compiles for accelerators that are not here", "needs their compilers: pip install -e '.[aot]'"),
     "slow": ("takes more than five seconds", "takes more than five seconds: needs --slow"),
 }
 
@@ -66,6 +67,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     available: dict[str, Callable[[], bool]] = {
         "torch": lambda: importlib.util.find_spec("torch") is not None,
         "gpu": _has_gpu,
+        "aot": lambda: all(map(importlib.util.find_spec, ("jax_cuda12_plugin", "libtpu"))),
         "slow": lambda: config.getoption("--slow"),
     }
     for name, (_, reason) in MARKERS.items():

@@ -11,7 +11,9 @@ from data_pipelines.testlist import TestList
 from qsep_jax.command_line import console
 from qsep_jax.command_line.overrides import Overrides, entry_options
 from qsep_jax.runs.experiment import Experiment, load_config
+from qsep_jax.training import targets
 from qsep_jax.training.settings import Train
+from qsep_jax.training.targets import Target
 
 EXAMPLE = "qsep train --config configs/quickstart.py --workdir runs/quickstart"
 
@@ -43,7 +45,9 @@ class TrainOptions:
     Attributes:
       config: Path of a config file or name of an installed config, with a variant after a colon.
       workdir: Run folder, which is created or continued.
-      plan: Print what training takes of each of N devices, computed from shapes alone, instead of training (0: train).
+      plan: Print what a step takes of each device, instead of training: `8` devices of this machine or simulated ones,
+        `h100:8`, `h100:8x8` (hosts × GPUs), `tpu-v5e:4x4`, `tpu-v5p:2x2x1` or `tpu-v6e:2x4`. The step is compiled for
+        accelerators that need not be here (the extra `aot`).
       distributed: How the processes of a run on several hosts find each other.
       train: Settings of the run.
       evaluation: Test mixtures.
@@ -53,7 +57,7 @@ class TrainOptions:
 
     config: str
     workdir: Path | None = None
-    plan: int = 0
+    plan: str = ""
     distributed: Distributed = Distributed()
     train: Train = Train()
     evaluation: TestList = TestList()
@@ -64,8 +68,8 @@ class _Config:
     config: str = ""
 
 
-def parse(arguments: Sequence[str]) -> tuple[Path | None, Experiment, Distributed, int]:
-    """The run folder, the experiment of the config with its overrides, and for how many devices to plan it (0: run it).
+def parse(arguments: Sequence[str]) -> tuple[Path | None, Experiment, Distributed, Target | None]:
+    """The run folder, the experiment of the config with its overrides, and for which devices to plan it (None: run it).
 
     Raises:
       ValueError: For a missing config or run folder, an unknown variant, or a field or value that does not exist.
@@ -79,11 +83,10 @@ def parse(arguments: Sequence[str]) -> tuple[Path | None, Experiment, Distribute
     overrides = Overrides(arguments)
     options = _parse(overrides.apply(load_config(first.config)), overrides)
     fields = {field.name: getattr(options, field.name) for field in dataclasses.fields(Experiment)}
-    if options.plan < 0:
-        raise ValueError(f"--plan must be a number of devices, not {options.plan}")
-    if options.workdir is None and not options.plan:
+    target = targets.parse(options.plan) if options.plan else None
+    if options.workdir is None and target is None:
         raise ValueError(f"--workdir is missing. Example: {EXAMPLE}")
-    return options.workdir, Experiment(**fields), options.distributed, options.plan
+    return options.workdir, Experiment(**fields), options.distributed, target
 
 
 def _parse(default: Experiment, overrides: Overrides) -> Any:

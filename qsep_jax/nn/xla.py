@@ -33,8 +33,13 @@ def jit(function: Callable[..., Any], **arguments: Any) -> Callable[..., Any]:
     return call
 
 
-def options(user_options: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Compiler options of `jax.jit` on the default devices: this project's defaults, overridden by `user_options`.
+def options(user_options: Mapping[str, str] | None = None, platform: str | None = None) -> dict[str, Any]:
+    """Compiler options of `jax.jit`: this project's defaults, overridden by `user_options`.
+
+    Args:
+      user_options: Options of XLA by their names, with or without dashes in front.
+      platform: Platform to compile for, that of the default devices if it is None. Options for another platform are
+        not checked here; XLA checks them when it compiles.
 
     Raises:
       ValueError: if XLA does not know one of `user_options` or refuses its value.
@@ -43,6 +48,8 @@ def options(user_options: Mapping[str, str] | None = None) -> dict[str, Any]:
     requested = {
         name.removeprefix("--"): switches.get(value.lower(), value) for name, value in (user_options or {}).items()
     }
+    if platform not in (None, jax.default_backend()):
+        return requested
     error = _refusal(requested)
     if error:
         raise ValueError(f"train.xla_flags {dict(user_options or {})}: {error}")

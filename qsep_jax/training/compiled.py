@@ -1,6 +1,6 @@
 """The functions of a training run, jit-compiled for a mesh of devices."""
 
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -21,6 +21,9 @@ from qsep_jax.training.step import make_step
 class Compiled:
     """The functions of a run, compiled for a mesh over which batches are split.
 
+    Nothing is placed on the devices before a function or `key` is used, so the mesh may be one of devices that are not
+    there (`qsep_jax.training.targets`), for which the functions can be lowered and compiled.
+
     The state is replicated or split, depending on `train.shard_parameters`.
 
     Args:
@@ -32,7 +35,7 @@ class Compiled:
 
     Attributes:
       abstract_state: Shapes, dtypes and shardings of a state.
-      key: Random key of the run, replicated.
+      abstract_key: Those of `key`.
       create: Creates the initial state.
       steps: Does one or several steps: (state, inputs, key) → (state, metrics `[K]`). The inputs are a tuple of placed
         batches, or the corpora of `drawn_batches`.
@@ -55,8 +58,9 @@ class Compiled:
     ):
         replicated = self._replicated = sharding.replicated(mesh)
         self._split = sharding.batch_shardings(system, mesh)
+        platform = mesh.devices.flat[0].platform
         # On CPU, gradients of convolutions are many times slower inside a loop.
-        unroll = mesh.devices.flat[0].platform == "cpu"
+        unroll = platform == "cpu"
         step = sharding.with_mesh(mesh, make_step(system, train, unroll=unroll))
         create = partial(create_state, system, train, sharding.abstract(batch))
         shapes = jax.eval_shape(create)
@@ -83,8 +87,9 @@ class Compiled:
         # `create` runs once, so it is compiled without optimizations, which is four times as fast.
         unoptimized = {"xla_backend_optimization_level": 0}
         self.create = jax.jit(create, out_shardings=shardings, compiler_options=unoptimized)
-        self.key = jax.jit(lambda: jax.random.key(train.seed + 1), out_shardings=replicated)()
-        defaults, options = xla.options(), xla.options(train.xla_flags)
+        self._make_key = jax.jit(lambda: jax.random.key(train.seed + 1), out_shardings=replicated)
+        self.abstract_key = sharding.abstract(jax.eval_shape(self._make_key), replicated)
+        defaults, options = xla.options(platform=platform), xla.options(train.xla_flags, platform)
         self.steps = jax.jit(steps, donate_argnums=0, out_shardings=(shardings, replicated), compiler_options=options)
         schedules = {phase.optimizer.schedule for phase in system.phases()}
         self.uses_validation_loss = "plateau" in schedules or type(system).observe is not System.observe
@@ -93,6 +98,11 @@ class Compiled:
         self.validate = jax.jit(with_averages(system.validate), out_shardings=replicated, compiler_options=defaults)
         self.stage = jax.jit(system.stage, out_shardings=replicated)
         self.preview = jax.jit(with_averages(system.preview), out_shardings=replicated, compiler_options=defaults)
+
+    @cached_property
+    def key(self) -> Array:
+        """Random key of the run, replicated."""
+        return self._make_key()
 
     def on_host(self, variables: Variables) -> Variables:
         """Copy the complete variables to the host, whether they are replicated or split."""

@@ -192,7 +192,7 @@ def test_debug_adds_no_field(config):
         (("--train.precision", "float8"), r"--train.precision must be one of 'float32', 'bfloat16', not 'float8'"),
         (("--data.streams.cvae.recipe.gain", "1"), r"--data.streams.cvae.recipe.gain needs 2 values"),
         (("--config",), r"--config needs a value"),
-        (("--plan", "-1"), r"--plan must be a number of devices, not -1"),
+        (("--plan", "-1"), r"--plan must be a number of devices, h100:8, h100:8x8 or tpu-v5e:4x4, not '-1'"),
         (("extra",), r"unknown argument 'extra'"),
     ],
 )

@@ -11,6 +11,7 @@ from qsep_jax.systems.base import parameter_count
 from qsep_jax.training import plan, sharding
 from qsep_jax.training.settings import Remat
 from qsep_jax.training.state import create_state
+from qsep_jax.training.targets import Target
 from tests.commands import command, config_of, refused
 from tests.experiments import debug
 
@@ -19,7 +20,7 @@ from tests.experiments import debug
 def make_plan(devices: int, *, split: bool = False, batch_size: int = 8, remat: Remat = "nothing"):
     experiment = debug("lee2019.py")
     settings = dataclasses.replace(experiment.train, batch_size=batch_size, shard_parameters=split, remat=remat)
-    return plan.plan(experiment.system, settings, sharding.make_mesh(jax.devices()[:devices]))
+    return plan.plan(experiment.system, settings, Target("", (devices,)))
 
 
 @pytest.mark.slow
@@ -60,7 +61,14 @@ def test_the_command_prints_a_plan_and_writes_no_files(tmp_path, monkeypatch, ca
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(("--plan", -1), "a number of devices"), ((), "--workdir is missing"), (("--plan", 4), "cannot be split over 4")],
+    [
+        (("--plan", -1), "a number of devices"),
+        (("--plan", "h100"), "not 'h100'"),
+        (("--plan", "a100:8"), "'a100' is not known; accelerators are h100, tpu-v5e, tpu-v5p, tpu-v6e"),
+        (("--plan", "tpu-v5p:4x4"), "give 3 numbers, separated by x"),
+        ((), "--workdir is missing"),
+        (("--plan", 4), "cannot be split over 4"),
+    ],
 )
 def test_invalid_plans(options, message, capsys):
     refused(capsys, message, train, "--config", config_of("lee2019.py"), "--train.batch-size", 2, *options)
