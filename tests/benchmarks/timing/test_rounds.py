@@ -56,6 +56,7 @@ FAILING = {
 }
 
 
+@pytest.mark.slow
 def test_a_peer_that_fails_or_hangs_is_left_out_by_name(capsys):
     failing = [Contestant(name, make, limit_s=8.0) for name, (make, _) in FAILING.items()]
     times = in_turns([Contestant("work", make_work), *failing], rounds=3, peers=FAILING)
